@@ -1,0 +1,1 @@
+"""Fast reinforcement-learning environments, and a PPO that trains on them in one jitted program."""

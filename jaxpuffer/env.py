@@ -1,0 +1,162 @@
+"""Env, Outcome, TimeStep, Log: one environment as pure functions.
+
+An author subclasses `Env` and writes `init`, `transition`, `observe` and `score`;
+docs/write_an_environment.md walks through one.
+"""
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxpuffer import rng
+from jaxpuffer.pytree import Parameters, PyTreeNode, param, static
+from jaxpuffer.spaces import Space
+
+if TYPE_CHECKING:
+    from jaxpuffer.batch import Batch
+
+__all__ = ["Env", "Log", "Outcome", "PyTreeNode", "TimeStep", "param", "static"]
+
+State = TypeVar("State", bound=Any)
+
+
+class Outcome(PyTreeNode):
+    """What one transition brought; each entry per agent in a multi-agent world."""
+
+    reward: Array  # float32
+    terminated: Array  # bool, the rules ended the episode
+    truncated: Array  # bool, the time limit did
+    reset: Array | None = None  # bool (), multi-agent only: the whole world ends
+
+
+class Log(PyTreeNode):
+    """What ended episodes came to, summed over `n` of them; all float32 and of one shape."""
+
+    episode_return: Array
+    episode_length: Array  # steps
+    score: Array
+    perf: Array  # the score scaled to 0..1
+    n: Array  # episodes
+
+    def mean(self) -> "Log":
+        """The means over the episodes, NaN where none ended; `n` stays a count."""
+        total = jax.tree.map(jnp.sum, self)
+        return Log(*(x / total.n for x in jax.tree.leaves(total)[:4]), total.n)
+
+
+class TimeStep(PyTreeNode):
+    """One step as the agents see it. A batch adds the log of the rows that ended."""
+
+    obs: Array
+    reward: Array  # float32
+    terminated: Array  # bool
+    truncated: Array  # bool
+    log: Log | None = None
+
+    @property
+    def ended(self) -> Array:
+        return self.terminated | self.truncated
+
+
+class Env(Parameters, Generic[State]):
+    """An environment: an immutable pytree of parameters with pure functions.
+
+    Parameters are the fields, made with `static` or `param`. A multi-agent world
+    sets `multi_agent` and `num_agents`, and has a leading agent axis on
+    observation, action, reward, terminated, truncated, score, perf and mask.
+    """
+
+    multi_agent = False
+    cheap_init = True  # False: `init` costs many steps, so run it on the ended rows alone
+
+    # what an author writes
+
+    @property
+    def observation_space(self) -> Space:
+        raise NotImplementedError(f"{type(self).__name__} must define observation_space")
+
+    @property
+    def action_space(self) -> Space:
+        raise NotImplementedError(f"{type(self).__name__} must define action_space")
+
+    def init(self, stream: Array) -> State:
+        """A new episode or world, drawn from the stream (uint32 (2,)), kept in `State.rng`."""
+        raise NotImplementedError(f"{type(self).__name__} must define init(stream)")
+
+    def transition(self, state: State, action: Array) -> tuple[State, Outcome]:
+        """One step of the rules."""
+        raise NotImplementedError(f"{type(self).__name__} must define transition(state, action)")
+
+    def respawn(self, state: State, ended: Array) -> State:
+        """Multi-agent worlds: put back the agents that ended, bool (num_agents,)."""
+        raise NotImplementedError(f"{type(self).__name__} must define respawn(state, ended)")
+
+    def observe(self, state: State) -> Array:
+        """What the agents see, in the shape and dtype of `observation_space`."""
+        raise NotImplementedError(f"{type(self).__name__} must define observe(state)")
+
+    def score(self, state: State) -> Array:
+        """The raw score of the episode so far, float32."""
+        raise NotImplementedError(f"{type(self).__name__} must define score(state)")
+
+    def perf(self, state: State) -> Array:
+        """The score scaled to 0..1, float32; where not defined, the score itself."""
+        return self.score(state)
+
+    def action_mask(self, state: State) -> Array | None:
+        """Legal actions, bool (..., n) with at least one True; None where all are legal always."""
+        return None
+
+    def render(self, state: State) -> Array:
+        """A picture of the state, uint8 (height, width, 3)."""
+        raise NotImplementedError(f"{type(self).__name__} has no render(state)")
+
+    # for the parity harness: how to reach the late game, and what must have happened
+
+    def player(self, state: State, stream: Array) -> Array:
+        """A scripted or random player's action, drawn with the given stream (not the state's)."""
+        from jaxpuffer.batch import random_action  # batch builds on this module
+
+        return random_action(self, state, stream)
+
+    def events(self, state: State, action: Array, next_state: State) -> dict[str, Array]:
+        """Which notable events of the rules this transition brought, bool () each."""
+        return {}
+
+    # what the base class builds
+
+    @property
+    def num_agents(self) -> int:
+        return 1
+
+    @property
+    def agent_shape(self) -> tuple[int, ...]:
+        """The leading axes of per-agent arrays: () or (num_agents,)."""
+        return (self.num_agents,) if self.multi_agent else ()
+
+    def reset(self, key: Array) -> tuple[State, Array]:
+        """A new episode from a JAX key: (state, obs)."""
+        state = self.init(rng.seed(key))
+        return state, self.observe(state)
+
+    def step(self, state: State, action: Array) -> tuple[State, TimeStep]:
+        """One step without auto-reset: what one tries in a notebook, and may differentiate."""
+        state, outcome = self.transition(state, action)
+        outcome = settle(outcome)
+        return state, TimeStep(self.observe(state), outcome.reward, outcome.terminated, outcome.truncated)
+
+    def batch(self, num_envs: int) -> "Batch":
+        """`num_envs` of this environment stepped together."""
+        from jaxpuffer.batch import Batch  # batch builds on this module
+
+        return Batch(self, num_envs)
+
+
+def settle(outcome: Outcome) -> Outcome:
+    """The outcome in its final dtypes: when the world ends, whoever is not terminated is truncated."""
+    terminated, truncated = jnp.bool_(outcome.terminated), jnp.bool_(outcome.truncated)
+    if outcome.reset is not None:
+        truncated = ~terminated & (truncated | outcome.reset)
+    return Outcome(jnp.float32(outcome.reward), terminated, truncated, outcome.reset)

@@ -1,0 +1,175 @@
+"""Immutable dataclasses that are JAX pytrees, and those whose fields are checked parameters."""
+
+import dataclasses
+import difflib
+import operator
+from typing import Any, Self, dataclass_transform, get_type_hints
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_DTYPES: dict[type, Any] = {int: jnp.int32, float: jnp.float32, bool: jnp.bool_}
+
+
+def static(default: Any, minimum: float | None = None, maximum: float | None = None, help: str = "") -> Any:
+    """A parameter that sets shapes, loop bounds or code paths: changing it compiles anew."""
+    return _parameter(default, minimum, maximum, help, static=True)
+
+
+def param(default: Any, minimum: float | None = None, maximum: float | None = None, help: str = "") -> Any:
+    """A parameter that is a leaf of the pytree: it can be traced, and vmapped over."""
+    return _parameter(default, minimum, maximum, help, static=False)
+
+
+def _parameter(default: Any, minimum: float | None, maximum: float | None, help: str, static: bool) -> Any:
+    metadata = {"static": static, "minimum": minimum, "maximum": maximum, "help": help}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(static, param))
+class PyTreeNode:
+    """Base of frozen dataclasses that are pytrees; unflattening runs no code of theirs."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclasses.dataclass(frozen=True, eq=False)(cls)
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        leaves = [f.name for f in fields if not f.metadata.get("static", False)]
+        statics = [f.name for f in fields if f.metadata.get("static", False)]
+        keys = [jax.tree_util.GetAttrKey(name) for name in leaves]
+
+        def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+            values = node.__dict__
+            return tuple(values[n] for n in leaves), tuple(values[n] for n in statics)
+
+        def flatten_with_keys(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+            children, aux = flatten(node)
+            return tuple(zip(keys, children, strict=True)), aux
+
+        def unflatten(aux: tuple[Any, ...], children: tuple[Any, ...]) -> Any:
+            node = object.__new__(cls)
+            node.__dict__.update(zip(statics, aux, strict=True))
+            node.__dict__.update(zip(leaves, children, strict=True))
+            return node
+
+        jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+
+class Parameters(PyTreeNode):
+    """Base of pytrees whose fields are parameters, made with `static` and `param`.
+
+    When one is made or changed its fields are validated and cast to the annotated
+    type (int, float or bool; static fields may also be str): `4`, `4.0` and
+    `jnp.float32(4)` give the same trace. A `param` may be an array with leading
+    axes to `vmap` over. The values of traced arrays cannot be seen and are taken
+    on trust; their dtype is checked.
+
+    Raises:
+        ValueError: a value out of range, named with what is allowed.
+        TypeError: a value of a wrong type, or an unknown name.
+    """
+
+    def __post_init__(self) -> None:
+        for field, kind in parameter_fields(type(self)):
+            owner = f"{type(self).__name__}.{field.name}"
+            cast = _cast_static if field.metadata["static"] else _cast_leaf
+            object.__setattr__(self, field.name, cast(owner, kind, getattr(self, field.name), field.metadata))
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some parameters changed, validated like a new one."""
+        check_names(type(self), changes)
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def axes(self, *names: str) -> Self:
+        """An `in_axes` for `jax.vmap`: 0 for the named parameters, None for the others."""
+        check_names(type(self), names)
+        node = object.__new__(type(self))
+        for field, _ in parameter_fields(type(self)):
+            if field.metadata["static"] and field.name in names:
+                raise ValueError(f"{type(self).__name__}.{field.name} is static; only traced parameters have an axis")
+            value = getattr(self, field.name) if field.metadata["static"] else (0 if field.name in names else None)
+            node.__dict__[field.name] = value
+        return node
+
+
+def parameter_fields(cls: type[Parameters]) -> list[tuple[dataclasses.Field, type]]:
+    """Each parameter's dataclass field and its annotated type."""
+    hints = get_type_hints(cls)
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    for field in fields:
+        if "static" not in field.metadata:
+            raise TypeError(f"{cls.__name__}.{field.name} must be made with static(...) or param(...)")
+    return [(field, hints[field.name]) for field in fields]
+
+
+def check_names(cls: type[Parameters], names: Any, owner: str | None = None) -> None:
+    """Raise TypeError for the first of `names` that is no parameter of `cls`."""
+    known = [field.name for field, _ in parameter_fields(cls)]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"{owner or cls.__name__} has no parameter {name!r}{hint} (it has: {', '.join(known) or 'none'})")
+
+
+def _cast_leaf(owner: str, kind: type, value: Any, limits: Any) -> jax.Array:
+    if kind not in _DTYPES:
+        raise TypeError(f"{owner} is annotated {kind}; a traced parameter is int, float or bool")
+    dtype = _DTYPES[kind]
+    if isinstance(value, jax.core.Tracer):
+        if value.dtype == dtype:
+            return jax.lax.convert_element_type(value, dtype)  # drops a weak type
+        if kind is float and jnp.issubdtype(value.dtype, jnp.integer):
+            return value.astype(dtype)
+        raise TypeError(f"{owner} is a traced {value.dtype}; it must be {np.dtype(dtype)}")
+    array = np.asarray(value)
+    if not np.issubdtype(array.dtype, np.number) and array.dtype != np.bool_:
+        # jax's own float types (bfloat16) are numbers too, but not to NumPy
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"{owner} is {value!r}; it must be {kind.__name__}") from None
+    if (array.dtype == np.bool_) != (kind is bool):
+        raise TypeError(f"{owner} is {value!r}; it must be {kind.__name__}")
+    if kind is int and not (array == np.floor(array)).all():
+        raise TypeError(f"{owner} is {value!r}; it must be a whole number")
+    _check_range(owner, value, array, limits)
+    if kind is int and (np.abs(array) > np.iinfo(np.int32).max).any():
+        raise ValueError(f"{owner} is {value!r}; it must fit in 32 bits")
+    return jnp.asarray(array.astype(dtype))
+
+
+def _cast_static(owner: str, kind: type, value: Any, limits: Any) -> Any:
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(f"{owner} is static: it sets shapes or code paths and cannot be traced or vmapped over")
+    wrong = TypeError(f"{owner} is {value!r}; it must be {kind.__name__}")
+    if kind in (int, float, bool):
+        if isinstance(value, str) or np.ndim(value) != 0:
+            raise wrong
+        value = value.item() if hasattr(value, "item") else value
+        if isinstance(value, bool) != (kind is bool):
+            raise wrong
+        if kind is int and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        try:
+            value = operator.index(value) if kind is int else kind(value)
+        except (TypeError, ValueError):
+            raise wrong from None
+        _check_range(owner, value, np.asarray(value), limits)
+    elif not isinstance(value, kind):
+        raise wrong
+    return value
+
+
+def _check_range(owner: str, value: Any, array: np.ndarray, limits: Any) -> None:
+    low, high = limits["minimum"], limits["maximum"]
+    if not np.isfinite(array).all():
+        raise ValueError(f"{owner} is {value!r}; it must be finite")
+    if (low is not None and (array < low).any()) or (high is not None and (array > high).any()):
+        allowed = f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
+        raise ValueError(f"{owner} is {value!r}; it must be {allowed}")

@@ -1,0 +1,90 @@
+"""The random stream that lives in every state. Twin of envs_c/rng.h.
+
+xoroshiro64** (Blackman and Vigna, 2018): a stream is two uint32 words, not both
+zero, with a period of 2^64 - 1. It needs 32-bit integer operations only, so
+every processor draws the same numbers. Each function returns the advanced
+stream first, then what it drew::
+
+    stream, right = rng.below(stream, 2)
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+MAX_BELOW = 65536  # largest n of `below` and `shuffle`
+
+
+def seed(key: Array, shape: tuple[int, ...] = ()) -> Array:
+    """Streams drawn from a JAX key: uint32, `shape` + (2,).
+
+    A stream of two zero words would stay zero for ever, so it starts at (0, 1).
+    """
+    words = jax.random.bits(key, (*shape, 2), jnp.uint32)
+    dead = (words == 0).all(-1, keepdims=True)
+    return words | jnp.where(dead, jnp.array([0, 1], jnp.uint32), jnp.uint32(0))
+
+
+def bits(stream: Array) -> tuple[Array, Array]:
+    """The next 32 random bits, uint32 ()."""
+    s0, s1 = stream[0], stream[1]
+    drawn = _rotate_left(s0 * jnp.uint32(0x9E3779BB), 5) * jnp.uint32(5)
+    s1 = s1 ^ s0
+    s0 = _rotate_left(s0, 26) ^ s1 ^ (s1 << jnp.uint32(9))
+    return jnp.stack([s0, _rotate_left(s1, 13)]), drawn
+
+
+def uniform(stream: Array, low: ArrayLike = 0.0, high: ArrayLike = 1.0) -> tuple[Array, Array]:
+    """Uniform float32 () in [low, high); `high` itself can come out by rounding."""
+    stream, unit = _unit(stream)
+    low, high = jnp.float32(low), jnp.float32(high)
+    return stream, low + unit * (high - low)
+
+
+def below(stream: Array, n: ArrayLike) -> tuple[Array, Array]:
+    """Uniform int32 () in [0, n), 1 <= n <= 65536.
+
+    Multiply and shift: each value's probability is off by less than 2^-32, so by
+    at most n / 2^32 of itself.
+
+    Raises:
+        ValueError: `n` is a Python integer out of range.
+    """
+    if isinstance(n, int) and not 1 <= n <= MAX_BELOW:
+        raise ValueError(f"n is {n}; it must be from 1 to {MAX_BELOW}")
+    stream, drawn = bits(stream)
+    # the high word of a 32 by 17 bit product, in two halves
+    n = jnp.uint32(n)
+    high = (drawn >> jnp.uint32(16)) * n
+    low = ((drawn & jnp.uint32(0xFFFF)) * n) >> jnp.uint32(16)
+    return stream, jnp.int32((high + low) >> jnp.uint32(16))
+
+
+def bernoulli(stream: Array, probability: ArrayLike) -> tuple[Array, Array]:
+    """True with the given probability, bool (), in steps of 2^-24."""
+    stream, unit = _unit(stream)
+    return stream, unit < jnp.float32(probability)
+
+
+def shuffle(stream: Array, items: Array) -> tuple[Array, Array]:
+    """A uniformly random order of `items` along its first axis (Fisher and Yates)."""
+    if len(items) > MAX_BELOW:
+        raise ValueError(f"items has {len(items)} entries; at most {MAX_BELOW} can be shuffled")
+
+    def swap(k: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        stream, items = carry
+        i = len(items) - 1 - k
+        stream, j = below(stream, i + 1)
+        return stream, items.at[i].set(items[j]).at[j].set(items[i])
+
+    return lax.fori_loop(0, len(items) - 1, swap, (stream, items))
+
+
+def _unit(stream: Array) -> tuple[Array, Array]:
+    stream, drawn = bits(stream)
+    return stream, jnp.float32(drawn >> jnp.uint32(8)) * jnp.float32(2.0**-24)
+
+
+def _rotate_left(x: Array, count: int) -> Array:
+    return (x << jnp.uint32(count)) | (x >> jnp.uint32(32 - count))

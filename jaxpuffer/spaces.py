@@ -1,0 +1,105 @@
+"""What an action or an observation can be: Discrete, MultiDiscrete, Box."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """One of `n` choices, int32 ()."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"n is {self.n}; a Discrete space needs at least 1 choice")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.int32)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        """`shape` independent uniform choices."""
+        return jax.random.randint(key, shape, 0, self.n, jnp.int32)
+
+    def contains(self, value: Any) -> bool:
+        value = np.asarray(value)
+        return _fits(value, self) and bool(((value >= 0) & (value < self.n)).all())
+
+
+@dataclass(frozen=True)
+class MultiDiscrete:
+    """Several choices at once, int32 (len(nvec),): entry i is one of `nvec[i]`."""
+
+    nvec: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.nvec or min(self.nvec) < 1:
+            raise ValueError(f"nvec is {self.nvec}; a MultiDiscrete space needs entries of at least 1")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.nvec),)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.int32)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        """`shape` independent uniform choices."""
+        return jax.random.randint(key, (*shape, *self.shape), 0, jnp.array(self.nvec, jnp.int32), jnp.int32)
+
+    def contains(self, value: Any) -> bool:
+        value = np.asarray(value)
+        return _fits(value, self) and bool(((value >= 0) & (value < np.array(self.nvec))).all())
+
+
+@dataclass(frozen=True)
+class Box:
+    """An array of `shape` and `dtype` with entries from `low` to `high`, both included.
+
+    An integer box is read as tiles: networks show tile t as a one-hot vector.
+    """
+
+    low: float
+    high: float
+    shape: tuple[int, ...]
+    dtype: np.dtype = np.dtype(np.float32)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", np.dtype(self.dtype))
+        if not self.low < self.high:
+            raise ValueError(f"low is {self.low} and high is {self.high}; low must be below high")
+
+    @property
+    def is_tiles(self) -> bool:
+        return bool(np.issubdtype(self.dtype, np.integer))
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        """`shape` independent uniform arrays; unbounded sides are taken as -1 and 1."""
+        shape = (*shape, *self.shape)
+        if self.is_tiles:
+            return jax.random.randint(key, shape, int(self.low), int(self.high) + 1, self.dtype)
+        low = self.low if np.isfinite(self.low) else -1.0
+        high = self.high if np.isfinite(self.high) else 1.0
+        return jax.random.uniform(key, shape, self.dtype, low, high)
+
+    def contains(self, value: Any) -> bool:
+        value = np.asarray(value)
+        return _fits(value, self) and bool(((value >= self.low) & (value <= self.high)).all())
+
+
+Space = Discrete | MultiDiscrete | Box
+
+
+def _fits(value: np.ndarray, space: Space) -> bool:
+    return value.dtype == space.dtype and value.shape[value.ndim - len(space.shape) :] == space.shape
