@@ -1,0 +1,90 @@
+"""What a policy's head returns: distributions over actions, sampled from streams in the state."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxpuffer import rng
+from jaxpuffer.pytree import PyTreeNode
+
+MASKED_LOGIT = -1e9  # exp of it is zero
+
+
+class Categorical(PyTreeNode):
+    """One of n choices by logits, float32 (..., n)."""
+
+    logits: Array
+
+    @classmethod
+    def masked(cls, logits: Array, mask: Array | None) -> "Categorical":
+        """The distribution over the choices where `mask`, bool (..., n), is True."""
+        if mask is not None:
+            logits = jnp.where(mask, logits, MASKED_LOGIT)
+        return cls(logits)
+
+    def sample(self, streams: Array) -> tuple[Array, Array]:
+        """A choice each, int32 (rows,), from streams uint32 (rows, 2): (streams, choices)."""
+        streams, words = jax.vmap(rng.bits)(streams)
+        unit = jnp.float32(words >> jnp.uint32(8)) * jnp.float32(2.0**-24)
+        # invert the cumulated probabilities; never pick a choice without probability
+        weight = jnp.exp(self.logits - self.logits.max(-1, keepdims=True))
+        total = weight.cumsum(-1)
+        choice = jnp.int32(total <= (unit * total[:, -1])[:, None]).sum(-1)
+        n = self.logits.shape[-1]
+        last_possible = jnp.where(weight > 0, jnp.arange(n, dtype=jnp.int32)[None, :], 0).max(-1)
+        return streams, jnp.minimum(choice, last_possible)
+
+    def mode(self) -> Array:
+        """The likeliest choice, int32 (...)."""
+        return jnp.int32(jnp.argmax(self.logits, -1))
+
+    def log_prob(self, action: Array) -> Array:
+        """Log-probability of each choice, float32 (...)."""
+        chosen = jax.nn.one_hot(action, self.logits.shape[-1], dtype=jnp.bool_)
+        return jnp.where(chosen, jax.nn.log_softmax(self.logits), 0.0).sum(-1)
+
+    def entropy(self) -> Array:
+        """Entropy in nats, float32 (...)."""
+        log_p = jax.nn.log_softmax(self.logits)
+        return -(jnp.exp(log_p) * log_p).sum(-1)
+
+
+class Normal(PyTreeNode):
+    """Independent normals: mean float32 (..., n), log_std float32 (n,)."""
+
+    mean: Array
+    log_std: Array
+
+    def sample(self, streams: Array) -> tuple[Array, Array]:
+        """A vector each, float32 (rows, n), from streams uint32 (rows, 2): (streams, vectors)."""
+
+        def draw(streams: Array, _: None) -> tuple[Array, Array]:
+            return jax.vmap(rng.bits)(streams)
+
+        streams, words = jax.lax.scan(draw, streams, length=self.mean.shape[-1])
+        # the middle of each of 2^23 equal intervals, so that neither 0 nor 1 comes out
+        unit = (jnp.float32(words >> jnp.uint32(9)) + 0.5) * jnp.float32(2.0**-23)
+        noise = jax.scipy.special.ndtri(unit).T
+        return streams, self.mean + jnp.exp(self._log_std()) * noise
+
+    def mode(self) -> Array:
+        """The mean."""
+        return self.mean
+
+    def log_prob(self, action: Array) -> Array:
+        """Log-density of each vector, float32 (...)."""
+        z = (action - self.mean) * jnp.exp(-self._log_std())
+        return (-0.5 * (z * z) - self._log_std() - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def entropy(self) -> Array:
+        """Differential entropy in nats, float32 (...)."""
+        per_entry = 0.5 + 0.5 * math.log(2 * math.pi) + self._log_std()
+        return jnp.broadcast_to(per_entry, self.mean.shape).sum(-1)
+
+    def _log_std(self) -> Array:
+        return self.log_std.reshape((1,) * (self.mean.ndim - 1) + self.log_std.shape)
+
+
+Distribution = Categorical | Normal
