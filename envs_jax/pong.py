@@ -147,7 +147,6 @@ class Pong(Env[State]):
             play,
             (state.player_y, state.opponent_y, state.ball_x, state.ball_y, state.ball_vx, state.ball_vy,
              jnp.bool_(False), jnp.int32(0)),
-            unroll=True,
         )  # fmt: skip
 
         # after a point the ball is served anew
