@@ -231,3 +231,63 @@ class Pong(Env[State]):
         ):
             image = jnp.where(where[..., None], jnp.array(colour, jnp.uint8), image)
         return image
+
+    def player(self, state: State, stream: Array) -> Array:
+        # where the ball will arrive, how fast, and how far into the last step
+        frames = (BALL_MAX_X - state.ball_x) // self.ball_speed_x + 1
+        unfolded = state.ball_y + state.ball_vy * frames
+        folds, offset = jnp.floor_divide(unfolded, BALL_MAX_Y), unfolded % BALL_MAX_Y
+        mirrored = folds % 2 != 0
+        arrival_y = jnp.where(mirrored, BALL_MAX_Y - offset, offset)
+        arrival_vy = jnp.where(mirrored, -state.ball_vy, state.ball_vy)
+        last_frames = (frames - 1) % self.frame_skip + 1
+
+        # drag the ball along, so that it gets too fast for the opponent, or return it idly
+        stream, style = rng.below(stream, 8)
+        _, wild = rng.below(stream, 3)
+        luck = state.rng[0] % jnp.uint32(16)  # the same for a whole rally
+        idle = (luck == 0) & (state.player_points == self.max_score - 1)
+        drag = jnp.where(idle, 0, jnp.where(arrival_vy < 0, jnp.int32(-1), jnp.int32(1)))
+
+        # go where the paddle meets the ball with its middle while it moves
+        middle_y = arrival_y + (BALL_SIZE - PADDLE_HEIGHT) // 2
+        way = middle_y - drag * last_frames * self.paddle_speed - state.player_y
+        step = self.paddle_speed * self.frame_skip
+        walk = jnp.where(2 * jnp.abs(way) <= step, 0, jnp.where(way > 0, jnp.int32(1), jnp.int32(-1)))
+        arriving = (state.ball_vx > 0) & (frames <= self.frame_skip)
+        direction = jnp.where(arriving, drag, walk)
+        skilled = jnp.where(direction == 0, STAY, jnp.where(direction > 0, jnp.int32(UP), jnp.int32(DOWN)))
+
+        # who is behind plays wildly, so that matches are lost, too
+        behind = state.opponent_points > state.player_points
+        erratic = jnp.where(behind, (luck < 14) | (style == 0), (luck == 1) | (style == 0))
+        return jnp.where(erratic & ~idle, wild, skilled)
+
+    def events(self, state: State, action: Array, next_state: State) -> dict[str, Array]:
+        # with at most one return within a step, as at the default speeds
+        won = next_state.player_points > state.player_points
+        conceded = next_state.opponent_points > state.opponent_points
+        rally = ~won & ~conceded
+        turned = rally & (state.ball_vx != next_state.ball_vx)
+        own = turned & (state.ball_vx > 0)
+        rebounds = rally & ~own & (state.ball_vy != next_state.ball_vy)
+        direction = jnp.int32(action == UP) - jnp.int32(action == DOWN)
+        limit = direction * self.ball_max_speed_y
+        clipped = (next_state.ball_vy == limit) & (jnp.abs(state.ball_vy + direction * self.spin) > jnp.abs(limit))
+        return {
+            "player returned the ball": own,
+            "player returned it with spin": own & (state.ball_vy != next_state.ball_vy),
+            "vy clipped": own & clipped & (direction != 0),
+            "opponent returned the ball": turned & ~own,
+            "rebound from the top": rebounds & (state.ball_vy > 0),
+            "rebound from the bottom": rebounds & (state.ball_vy < 0),
+            "player's paddle stopped at the top": rally & (next_state.player_y == PADDLE_MAX_Y),
+            "player's paddle stopped at the bottom": rally & (next_state.player_y == PADDLE_MIN_Y),
+            "point won": won,
+            "point conceded": conceded,
+            "served upwards": ~rally & (next_state.ball_vy > 0),
+            "served downwards": ~rally & (next_state.ball_vy < 0),
+            "match won": next_state.player_points >= self.max_score,
+            "match lost": next_state.opponent_points >= self.max_score,
+            "time limit": next_state.steps >= self.max_steps,
+        }
