@@ -44,17 +44,19 @@ static inline void cartpole_init(const cartpole_params *p, cartpole_state *s) {
 }
 
 
-// the physics, whatever chose the force
-static inline void cartpole_push(const cartpole_params *p, cartpole_state *s, float force, outcome *out) {
-  // accelerations of cart and pole
+// the physics, pushed by a fraction of the largest force
+static inline void cartpole_push(const cartpole_params *p, cartpole_state *s, float fraction, outcome *out) {
+  // accelerations of cart and pole; what depends on parameters alone is one factor each
   float per_mass = 1.0f / (p->cart_mass + p->pole_mass);
-  float pole_moment = p->pole_mass * p->half_length;
+  float pole_share = p->pole_mass * per_mass;
+  float pole_arm = pole_share * p->half_length;
+  float force_per_mass = p->force * per_mass;
   float sine = num_sin(s->angle);
   float cosine = num_cos(s->angle);
-  float push = (force + pole_moment * (s->angular_velocity * s->angular_velocity) * sine) * per_mass;
-  float lever = p->half_length * (CARTPOLE_ROD_INERTIA - p->pole_mass * (cosine * cosine) * per_mass);
+  float push = fraction * force_per_mass + pole_arm * (s->angular_velocity * s->angular_velocity * sine);
+  float lever = p->half_length * (CARTPOLE_ROD_INERTIA - pole_share * (cosine * cosine));
   float angular_acceleration = (p->gravity * sine - cosine * push) / lever;
-  float acceleration = push - pole_moment * angular_acceleration * cosine * per_mass;
+  float acceleration = push - pole_arm * (angular_acceleration * cosine);
 
   // explicit Euler: positions move by the old velocities
   s->position = s->position + CARTPOLE_STEP_SECONDS * s->velocity;
@@ -75,7 +77,7 @@ static inline void cartpole_push(const cartpole_params *p, cartpole_state *s, fl
 
 static inline void cartpole_transition(const cartpole_params *p, cartpole_state *s, const int32_t *action,
                                        outcome *out) {
-  cartpole_push(p, s, *action == 1 ? p->force : -p->force, out);
+  cartpole_push(p, s, *action == 1 ? 1.0f : -1.0f, out);
 }
 
 

@@ -18,7 +18,7 @@ static inline void cartpole_continuous_init(const cartpole_params *p, cartpole_s
 static inline void cartpole_continuous_transition(const cartpole_params *p, cartpole_state *s, const float *action,
                                                   outcome *out) {
   float fraction = *action < -1.0f ? -1.0f : *action > 1.0f ? 1.0f : *action;
-  cartpole_push(p, s, fraction * p->force, out);
+  cartpole_push(p, s, fraction, out);
 }
 
 

@@ -57,17 +57,19 @@ class CartPole(Env[State]):
         stream, angular_velocity = rng.uniform(stream, -START, START)
         return State(stream, position, velocity, angle, angular_velocity, steps=jnp.int32(0))
 
-    def push(self, s: State, force: Array) -> tuple[State, Outcome]:
-        """The physics, whatever chose the force."""
-        # accelerations of cart and pole
+    def push(self, s: State, fraction: Array) -> tuple[State, Outcome]:
+        """The physics, pushed by a fraction of the largest force."""
+        # accelerations of cart and pole; what depends on parameters alone is one factor each
         per_mass = 1 / (self.cart_mass + self.pole_mass)
-        pole_moment = self.pole_mass * self.half_length
+        pole_share = self.pole_mass * per_mass
+        pole_arm = pole_share * self.half_length
+        force_per_mass = self.force * per_mass
         sine = numerics.sin(s.angle)
         cosine = numerics.cos(s.angle)
-        push = (force + pole_moment * (s.angular_velocity * s.angular_velocity) * sine) * per_mass
-        lever = self.half_length * (ROD_INERTIA - self.pole_mass * (cosine * cosine) * per_mass)
+        push = fraction * force_per_mass + pole_arm * (s.angular_velocity * s.angular_velocity * sine)
+        lever = self.half_length * (ROD_INERTIA - pole_share * (cosine * cosine))
         angular_acceleration = (self.gravity * sine - cosine * push) / lever
-        acceleration = push - pole_moment * angular_acceleration * cosine * per_mass
+        acceleration = push - pole_arm * (angular_acceleration * cosine)
 
         # explicit Euler: positions move by the old velocities
         s = s.replace(
@@ -90,7 +92,7 @@ class CartPole(Env[State]):
         )
 
     def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
-        return self.push(s, jnp.where(action == 1, self.force, -self.force))
+        return self.push(s, jnp.where(action == 1, jnp.float32(1.0), jnp.float32(-1.0)))
 
     def observe(self, s: State) -> Array:
         return jnp.stack([s.position, s.velocity, s.angle, s.angular_velocity])
@@ -152,8 +154,7 @@ class CartPoleContinuous(CartPole):
     action_space: ClassVar[Space] = Box(-1.0, 1.0, (1,))
 
     def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
-        fraction = jnp.clip(action[0], -1.0, 1.0)
-        return self.push(s, fraction * self.force)
+        return self.push(s, jnp.clip(action[0], -1.0, 1.0))
 
     def player(self, s: State, stream: Array) -> Array:
         return 4.0 * self._lean(s, stream)[None]
