@@ -1,0 +1,220 @@
+"""Find the way through a maze seen through a small window. Twin of envs_c/maze.h."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxpuffer import rng
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, static
+from jaxpuffer.spaces import Box, Discrete
+
+STAY, FORWARD, RIGHT, BACK, LEFT = range(5)
+NORTH, EAST, SOUTH, WEST = range(4)
+EMPTY, WALL, GOAL = range(3)
+
+MAX_SIZE = 47  # tiles along one side
+MAX_VISION = 8  # a row and its margins fit in two words: 47 + 2 * 8 <= 64 bits
+
+SOLID = np.uint32(0xFFFFFFFF)
+
+
+class State(PyTreeNode):
+    rng: Array  # uint32 (2,)
+    walls: Array  # uint32 (words, size), bit vision + c of row r is tile (r, c), 1 a wall; outside the maze 1
+    row: Array  # int32 (), the agent's tile, from the top
+    column: Array  # int32 (), from the left
+    heading: Array  # int32 (), 0 north, 1 east, 2 south, 3 west
+    steps: Array  # int32 (), since the episode began
+
+
+class Maze(Env[State]):
+    """Find the way through a maze seen through a small window.
+
+    Every episode has a new perfect maze: one path between any two tiles. The
+    agent starts in the north-west corner, the goal is in the south-east corner.
+
+    Observation: uint8 (side * side,), side = 2 * vision + 1: the tiles around the
+        agent, row by row, turned so that the agent looks up: entry 0 lies ahead
+        on the left, the middle one is the agent's own tile. 0 empty, 1 wall
+        (also outside the maze), 2 goal.
+    Action: Discrete(5): 0 stay; turn and walk one tile: 1 forward, 2 right,
+        3 back, 4 left. At a wall the agent turns, but stays where it is.
+    Reward: +1 at the goal.
+    Ends: terminated at the goal, truncated after `max_steps`.
+    Score and perf: 1 at the goal, else 0.
+    Differences from PufferLib: a maze is grown for each episode, not picked out
+        of 8,192; the window turns with the agent; the time limit truncates.
+    """
+
+    size: int = static(default=11, minimum=5, maximum=MAX_SIZE)  # tiles along one side, odd
+    vision: int = static(default=5, minimum=1, maximum=MAX_VISION)  # tiles seen in each direction
+    branching: float = param(default=0.1, minimum=0.0, maximum=1.0)  # probability to grow the maze from any cell
+    max_steps: int = param(default=0, minimum=0)  # steps before truncation; 0: 2 * size * size
+
+    cheap_init = False
+    action_space = Discrete(5)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size % 2 == 0:
+            raise ValueError(f"Maze.size is {self.size}; it must be odd, from 5 to {MAX_SIZE}")
+
+    @property
+    def observation_space(self) -> Box:
+        return Box(EMPTY, GOAL, (self.side * self.side,), np.dtype(np.uint8))
+
+    @property
+    def side(self) -> int:
+        """Tiles along one side of the window."""
+        return 2 * self.vision + 1
+
+    @property
+    def words(self) -> int:
+        """Words in a row of tiles with its margins."""
+        return 2 if self.size + 2 * self.vision > 32 else 1
+
+    def _tiles(self, walls: Array, shift: Array) -> Array:
+        """32 tiles of each row from `shift` on, where 0 is the left edge of the margin."""
+        if self.words == 1:
+            return walls[0] >> jnp.uint32(shift)
+        low = jnp.where(shift >= 32, walls[1], walls[0])
+        high = jnp.where(shift >= 32, jnp.uint32(0), walls[1])
+        shift = jnp.uint32(shift) & jnp.uint32(31)
+        return (low >> shift) | (high << jnp.uint32(1) << (jnp.uint32(31) - shift))
+
+    def _is_wall(self, walls: Array, row: Array, column: Array) -> Array:
+        here = jnp.where(jnp.arange(self.size)[None, :] == row, walls, jnp.uint32(0))
+        here = lax.reduce(here, np.uint32(0), lax.bitwise_or, (1,))  # one row is left
+        return (self._tiles(here, column + self.vision) & jnp.uint32(1)) == 1
+
+    def _carve(self, walls: Array, row: Array, column: Array) -> Array:
+        bit = column + self.vision
+        word = jnp.arange(self.words)[:, None] == bit >> 5
+        here = word & (jnp.arange(self.size)[None, :] == row)
+        return walls & ~jnp.where(here, jnp.uint32(1) << jnp.uint32(bit & 31), jnp.uint32(0))
+
+    def _at_goal(self, state: State) -> Array:
+        return (state.row == self.size - 2) & (state.column == self.size - 2)
+
+    def _grow(self, stream: Array, walls: Array) -> tuple[Array, Array]:
+        """Growing tree: each cell joins the list of active cells once and leaves it once."""
+        cells = (self.size // 2) ** 2  # the tiles at odd rows and columns
+        last = self.size - 2
+        active = jnp.full(cells, 1 << 8 | 1, jnp.uint16)  # row << 8 | column
+        walls = self._carve(walls, jnp.int32(1), jnp.int32(1))
+
+        def grow(_: Array, carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+            stream, walls, active, count = carry
+
+            # grow from the newest cell, now and then from any
+            stream, anywhere = rng.bernoulli(stream, self.branching)
+            stream, any_ = rng.below(stream, count)
+            i = jnp.where(anywhere, any_, count - 1)
+            cell = jnp.int32(active[i])
+            row, column = cell >> 8, cell & 255
+
+            # towards which neighbours? those that are still solid
+            north = (row > 1) & self._is_wall(walls, row - 2, column)
+            east = (column < last) & self._is_wall(walls, row, column + 2)
+            south = (row < last) & self._is_wall(walls, row + 2, column)
+            west = (column > 1) & self._is_wall(walls, row, column - 2)
+            north_east = jnp.int32(north) + jnp.int32(east)
+            north_east_south = north_east + jnp.int32(south)
+            ways = north_east_south + jnp.int32(west)
+            stream, way = rng.below(stream, ways)
+
+            # none: the cell is done with, the newest takes its place in the list
+            done = ways == 0
+            newest = active[count - 1]
+
+            # carve into one of them
+            go_north = north & (way == 0)
+            go_east = east & (way == jnp.int32(north))
+            go_south = south & (way == north_east)
+            go_west = west & (way == north_east_south)
+            down = jnp.int32(go_south) - jnp.int32(go_north)
+            right = jnp.int32(go_east) - jnp.int32(go_west)
+            walls = self._carve(walls, row + down, column + right)
+            walls = self._carve(walls, row + 2 * down, column + 2 * right)
+            carved = jnp.uint16((row + 2 * down) << 8 | (column + 2 * right))
+
+            place = jnp.where(done, i, count)
+            active = jnp.where(jnp.arange(cells) == place, jnp.where(done, newest, carved), active)
+            return stream, walls, active, count + jnp.where(done, -1, 1)
+
+        carry = stream, walls, active, jnp.int32(1)
+        stream, walls, _, _ = lax.fori_loop(0, 2 * cells - 1, grow, carry)
+        return stream, walls
+
+    def init(self, stream: Array) -> State:
+        # a maze in solid rock
+        walls = jnp.full((self.words, self.size), SOLID, jnp.uint32)
+        stream, walls = self._grow(stream, walls)
+
+        # the agent in its north-west corner
+        return State(
+            rng=stream,
+            walls=walls,
+            row=jnp.int32(1),
+            column=jnp.int32(1),
+            heading=jnp.int32(EAST),
+            steps=jnp.int32(0),
+        )
+
+    def transition(self, state: State, action: Array) -> tuple[State, Outcome]:
+        # turn, then walk unless a wall is in the way
+        heading = jnp.where(action == STAY, state.heading, (state.heading + action - FORWARD) & 3)
+        row = state.row + jnp.int32(heading == SOUTH) - jnp.int32(heading == NORTH)
+        column = state.column + jnp.int32(heading == EAST) - jnp.int32(heading == WEST)
+        walks = (action != STAY) & ~self._is_wall(state.walls, row, column)
+        state = state.replace(
+            row=jnp.where(walks, row, state.row),
+            column=jnp.where(walks, column, state.column),
+            heading=heading,
+            steps=state.steps + 1,
+        )
+
+        # is this the goal, or has time run out?
+        at_goal = self._at_goal(state)
+        limit = jnp.where(self.max_steps > 0, self.max_steps, 2 * self.size * self.size)
+
+        return state, Outcome(
+            reward=jnp.where(at_goal, 1.0, 0.0),
+            terminated=at_goal,
+            truncated=~at_goal & (state.steps >= limit),
+        )
+
+    def observe(self, state: State) -> Array:
+        vision, side = self.vision, self.side
+        turned = (state.heading == EAST) | (state.heading == WEST)
+
+        # the rows around the agent, seen from the north; upside down when it looks south or west
+        upside_down = (state.heading == SOUTH) | (state.heading == WEST)
+        offset = jnp.arange(side) - vision
+        row = state.row + jnp.where(upside_down, -offset, offset)
+        inside = (row >= 0) & (row < self.size)
+        walls = state.walls.at[:, row].get(mode="clip")
+        rows = jnp.where(inside, self._tiles(walls, state.column), SOLID)
+
+        # each column's bit in them; mirrored when it looks east or south
+        mirrored = (state.heading == EAST) | (state.heading == SOUTH)
+        bit = jnp.uint32(1) << jnp.arange(side, dtype=jnp.uint32)
+        bits = jnp.where(mirrored, bit[::-1], bit)
+
+        # walls; looking east or west, rows and columns change places
+        wall = jnp.where(turned, rows[None, :] & bits[:, None], rows[:, None] & bits[None, :]) != 0
+
+        # the goal, where it is in sight
+        south = self.size - 2 - state.row
+        east = self.size - 2 - state.column
+        i = vision + jnp.where(upside_down, -south, south)
+        j = vision + jnp.where(mirrored, -east, east)
+        in_row = jnp.arange(side) == jnp.where(turned, j, i)
+        in_column = jnp.arange(side) == jnp.where(turned, i, j)
+        goal = in_row[:, None] & in_column[None, :]
+
+        tiles = jnp.where(goal, jnp.uint8(GOAL), jnp.where(wall, jnp.uint8(WALL), jnp.uint8(EMPTY)))
+        return tiles.reshape(side * side)
+
+    def score(self, state: State) -> Array:
+        return jnp.float32(self._at_goal(state))
