@@ -12,9 +12,12 @@
 #include "env.h"
 
 #define MAZE_MAX_SIZE 47   // tiles along one side
-#define MAZE_MAX_VISION 8  // a row and its margins fit in two words: 47 + 2 * 8 <= 64 bits
+#define MAZE_MAX_VISION 8  // a row of tiles and its margins fit in two words: 47 + 2 * 8 <= 64 bits
+#define MAZE_MAX_HEIGHT (MAZE_MAX_SIZE + 2 * MAZE_MAX_VISION)
 #define MAZE_MAX_SIDE (2 * MAZE_MAX_VISION + 1)
 #define MAZE_MAX_CELLS ((MAZE_MAX_SIZE / 2) * (MAZE_MAX_SIZE / 2))  // the tiles at odd rows and columns
+
+#define MAZE_EIGHT_WALLS 0x0101010101010101u  // a byte per tile
 
 enum { MAZE_STAY, MAZE_FORWARD, MAZE_RIGHT, MAZE_BACK, MAZE_LEFT };
 enum { MAZE_NORTH, MAZE_EAST, MAZE_SOUTH, MAZE_WEST };
@@ -29,35 +32,40 @@ typedef struct {
 
 typedef struct {
   uint32_t rng[2];
-  uint32_t walls[2 * MAZE_MAX_SIZE];  // (words, size): bit vision + c of row r is tile (r, c), 1 a wall;
-                                      // the bits outside the maze are 1
-  int32_t row;                        // the agent's tile, from the top
-  int32_t column;                     // from the left
-  int32_t heading;                    // 0 north, 1 east, 2 south, 3 west
-  int32_t steps;                      // since the episode began
+  uint32_t walls[2 * MAZE_MAX_HEIGHT];  // (words * height): bit vision + c of row vision + r is
+                                        // tile (r, c): 1 a wall, also outside
+  int32_t row;                          // the agent's tile, from the top
+  int32_t column;                       // from the left
+  int32_t heading;                      // 0 north, 1 east, 2 south, 3 west
+  int32_t steps;                        // since the episode began
 } maze_state;
 
 
+// rows and columns with their margins, in which the window may reach beyond the maze
+static inline int32_t maze_height(const maze_params *p) { return p->size + 2 * p->vision; }
+
+
 // words in a row of tiles with its margins
-static inline int32_t maze_words(const maze_params *p) { return p->size + 2 * p->vision > 32 ? 2 : 1; }
-
-
-// 32 tiles of a row from `shift` on, where 0 is the left edge of the margin
-static inline uint32_t maze_tiles(const maze_params *p, const maze_state *s, int32_t row, int32_t shift) {
-  if (maze_words(p) == 1) return s->walls[row] >> shift;
-  uint64_t tiles = (uint64_t)s->walls[p->size + row] << 32 | s->walls[row];
-  return (uint32_t)(tiles >> shift);
-}
+static inline int32_t maze_words(const maze_params *p) { return maze_height(p) > 32 ? 2 : 1; }
 
 
 static inline int32_t maze_is_wall(const maze_params *p, const maze_state *s, int32_t row, int32_t column) {
-  return (int32_t)(maze_tiles(p, s, row, column + p->vision) & 1u);
+  int32_t bit = column + p->vision;
+  uint32_t word = s->walls[(bit >> 5) * maze_height(p) + row + p->vision];
+  return (int32_t)(word >> (bit & 31) & 1u);
 }
 
 
 static inline void maze_carve(const maze_params *p, maze_state *s, int32_t row, int32_t column) {
   int32_t bit = column + p->vision;
-  s->walls[(bit >> 5) * p->size + row] &= ~(1u << (bit & 31));
+  s->walls[(bit >> 5) * maze_height(p) + row + p->vision] &= ~(1u << (bit & 31));
+}
+
+
+// a row of tiles without its first `count` ones: the next 32
+static inline uint32_t maze_shift(const maze_params *p, const uint32_t *row, int32_t count) {
+  if (maze_words(p) == 1) return row[0] >> count;
+  return (uint32_t)(((uint64_t)row[maze_height(p)] << 32 | row[0]) >> count);
 }
 
 
@@ -109,7 +117,7 @@ static inline void maze_grow(const maze_params *p, maze_state *s) {
 
 static inline void maze_init(const maze_params *p, maze_state *s) {
   // a maze in solid rock
-  for (int32_t i = 0; i < maze_words(p) * p->size; i++) s->walls[i] = 0xFFFFFFFFu;
+  for (int32_t i = 0; i < maze_words(p) * maze_height(p); i++) s->walls[i] = 0xFFFFFFFFu;
   maze_grow(p, s);
 
   // the agent in its north-west corner
@@ -143,27 +151,50 @@ static inline void maze_transition(const maze_params *p, maze_state *s, const in
 }
 
 
+// the low eight bits as eight bytes of 0 or 1, turned round when `mirrored`
+static inline uint64_t maze_spread(uint32_t bits, int32_t mirrored) {
+  uint64_t one_bit_each = mirrored ? 0x0102040810204080u : 0x8040201008040201u;
+  uint64_t bytes = (bits & 255u) * MAZE_EIGHT_WALLS & one_bit_each;
+  return (bytes + 0x7F * MAZE_EIGHT_WALLS) >> 7 & MAZE_EIGHT_WALLS;
+}
+
+
 static inline void maze_observe(const maze_params *p, const maze_state *s, uint8_t *obs) {
   int32_t vision = p->vision, side = 2 * vision + 1;
   int32_t turned = s->heading == MAZE_EAST || s->heading == MAZE_WEST;
 
-  // the rows around the agent, seen from the north; upside down when it looks south or west
-  uint32_t rows[MAZE_MAX_SIDE];
+  // the rows around the agent from the window's left edge on, upside down when it looks south or west
+  uint32_t rows[3 * 8] = {0};
   int32_t upside_down = s->heading == MAZE_SOUTH || s->heading == MAZE_WEST;
   for (int32_t i = 0; i < side; i++) {
-    int32_t row = s->row + (upside_down ? vision - i : i - vision);
-    rows[i] = row >= 0 && row < p->size ? maze_tiles(p, s, row, s->column) : 0xFFFFFFFFu;
+    int32_t row = s->row + (upside_down ? side - 1 - i : i);
+    rows[i] = maze_shift(p, &s->walls[row], s->column);
   }
 
-  // each column's bit in them; mirrored when it looks east or south
-  uint32_t bits[MAZE_MAX_SIDE];
+  // walls, eight tiles at a time: what is written beyond a row's end the next row covers
   int32_t mirrored = s->heading == MAZE_EAST || s->heading == MAZE_SOUTH;
-  for (int32_t j = 0; j < side; j++) bits[j] = 1u << (mirrored ? side - 1 - j : j);
-
-  // walls; looking east or west, rows and columns change places
-  for (int32_t i = 0; i < side; i++)
+  uint8_t tiles[MAZE_MAX_SIDE * MAZE_MAX_SIDE + 7];
+  if (turned) {
+    // looking east or west, rows and columns change places: byte j of columns[b][k] holds
+    // bits 8k to 8k + 7 of row 8b + j
+    uint64_t columns[3][3] = {{0}};
     for (int32_t j = 0; j < side; j++)
-      obs[i * side + j] = (turned ? rows[j] & bits[i] : rows[i] & bits[j]) ? MAZE_WALL : MAZE_EMPTY;
+      for (int32_t k = 0; 8 * k < side; k++)
+        columns[j >> 3][k] |= (uint64_t)(rows[j] >> 8 * k & 255u) << 8 * (j & 7);
+    for (int32_t i = 0; i < side; i++)
+      for (int32_t j = 0; j < side; j += 8) {
+        int32_t bit = mirrored ? side - 1 - i : i;
+        uint64_t eight = columns[j >> 3][bit >> 3] >> (bit & 7) & MAZE_EIGHT_WALLS;
+        memcpy(&tiles[i * side + j], &eight, 8);
+      }
+  } else {
+    for (int32_t i = 0; i < side; i++)
+      for (int32_t j = 0; j < side; j += 8) {
+        uint64_t eight = maze_spread(mirrored ? rows[i] << (24 - side) >> (16 - j) : rows[i] >> j, mirrored);
+        memcpy(&tiles[i * side + j], &eight, 8);
+      }
+  }
+  memcpy(obs, tiles, (size_t)(side * side));
 
   // the goal, where it is in sight
   int32_t south = p->size - 2 - s->row, east = p->size - 2 - s->column;

@@ -13,14 +13,14 @@ NORTH, EAST, SOUTH, WEST = range(4)
 EMPTY, WALL, GOAL = range(3)
 
 MAX_SIZE = 47  # tiles along one side
-MAX_VISION = 8  # a row and its margins fit in two words: 47 + 2 * 8 <= 64 bits
+MAX_VISION = 8  # a row of tiles and its margins fit in two words: 47 + 2 * 8 <= 64 bits
 
 SOLID = np.uint32(0xFFFFFFFF)
 
 
 class State(PyTreeNode):
     rng: Array  # uint32 (2,)
-    walls: Array  # uint32 (words, size), bit vision + c of row r is tile (r, c), 1 a wall; outside the maze 1
+    walls: Array  # uint32 (words * height,), bit vision + c of row vision + r is tile (r, c): 1 a wall, also outside
     row: Array  # int32 (), the agent's tile, from the top
     column: Array  # int32 (), from the left
     heading: Array  # int32 (), 0 north, 1 east, 2 south, 3 west
@@ -69,29 +69,33 @@ class Maze(Env[State]):
         return 2 * self.vision + 1
 
     @property
+    def height(self) -> int:
+        """Rows and columns with their margins, in which the window may reach beyond the maze."""
+        return self.size + 2 * self.vision
+
+    @property
     def words(self) -> int:
         """Words in a row of tiles with its margins."""
-        return 2 if self.size + 2 * self.vision > 32 else 1
-
-    def _tiles(self, walls: Array, shift: Array) -> Array:
-        """32 tiles of each row from `shift` on, where 0 is the left edge of the margin."""
-        if self.words == 1:
-            return walls[0] >> jnp.uint32(shift)
-        low = jnp.where(shift >= 32, walls[1], walls[0])
-        high = jnp.where(shift >= 32, jnp.uint32(0), walls[1])
-        shift = jnp.uint32(shift) & jnp.uint32(31)
-        return (low >> shift) | (high << jnp.uint32(1) << (jnp.uint32(31) - shift))
+        return 2 if self.height > 32 else 1
 
     def _is_wall(self, walls: Array, row: Array, column: Array) -> Array:
-        here = jnp.where(jnp.arange(self.size)[None, :] == row, walls, jnp.uint32(0))
-        here = lax.reduce(here, np.uint32(0), lax.bitwise_or, (1,))  # one row is left
-        return (self._tiles(here, column + self.vision) & jnp.uint32(1)) == 1
+        bit = column + self.vision
+        word = walls[(bit >> 5) * self.height + row + self.vision]
+        return (word >> jnp.uint32(bit & 31)) & jnp.uint32(1) == 1
 
     def _carve(self, walls: Array, row: Array, column: Array) -> Array:
         bit = column + self.vision
-        word = jnp.arange(self.words)[:, None] == bit >> 5
-        here = word & (jnp.arange(self.size)[None, :] == row)
-        return walls & ~jnp.where(here, jnp.uint32(1) << jnp.uint32(bit & 31), jnp.uint32(0))
+        i = (bit >> 5) * self.height + row + self.vision
+        return walls.at[i].set(walls[i] & ~(jnp.uint32(1) << jnp.uint32(bit & 31)))
+
+    def _shift(self, rows: Array, count: Array) -> Array:
+        """Rows of tiles, uint32 (words, n), without their first `count` tiles: the next 32, uint32 (n,)."""
+        if self.words == 1:
+            return rows[0] >> jnp.uint32(count)
+        low = jnp.where(count < 32, rows[0], rows[1])
+        high = jnp.where(count < 32, rows[1], jnp.uint32(0))
+        count = jnp.uint32(count & 31)
+        return (low >> count) | (high << jnp.uint32(1) << (jnp.uint32(31) - count))
 
     def _at_goal(self, state: State) -> Array:
         return (state.row == self.size - 2) & (state.column == self.size - 2)
@@ -139,7 +143,7 @@ class Maze(Env[State]):
             carved = jnp.uint16((row + 2 * down) << 8 | (column + 2 * right))
 
             place = jnp.where(done, i, count)
-            active = jnp.where(jnp.arange(cells) == place, jnp.where(done, newest, carved), active)
+            active = active.at[place].set(jnp.where(done, newest, carved))
             return stream, walls, active, count + jnp.where(done, -1, 1)
 
         carry = stream, walls, active, jnp.int32(1)
@@ -148,7 +152,7 @@ class Maze(Env[State]):
 
     def init(self, stream: Array) -> State:
         # a maze in solid rock
-        walls = jnp.full((self.words, self.size), SOLID, jnp.uint32)
+        walls = jnp.full(self.words * self.height, SOLID, jnp.uint32)
         stream, walls = self._grow(stream, walls)
 
         # the agent in its north-west corner
@@ -188,21 +192,21 @@ class Maze(Env[State]):
         vision, side = self.vision, self.side
         turned = (state.heading == EAST) | (state.heading == WEST)
 
-        # the rows around the agent, seen from the north; upside down when it looks south or west
+        # the rows around the agent from the window's left edge on, upside down when it looks south or west
+        walls = state.walls.reshape(self.words, self.height)
+        rows = lax.dynamic_slice(walls, (jnp.int32(0), state.row), (self.words, side))
+        rows = self._shift(rows, state.column)
         upside_down = (state.heading == SOUTH) | (state.heading == WEST)
-        offset = jnp.arange(side) - vision
-        row = state.row + jnp.where(upside_down, -offset, offset)
-        inside = (row >= 0) & (row < self.size)
-        walls = state.walls.at[:, row].get(mode="clip")
-        rows = jnp.where(inside, self._tiles(walls, state.column), SOLID)
+        rows = jnp.where(upside_down, rows[::-1], rows)
 
-        # each column's bit in them; mirrored when it looks east or south
+        # each column's bit in them, mirrored when it looks east or south
         mirrored = (state.heading == EAST) | (state.heading == SOUTH)
-        bit = jnp.uint32(1) << jnp.arange(side, dtype=jnp.uint32)
-        bits = jnp.where(mirrored, bit[::-1], bit)
+        bits = jnp.uint32(1) << jnp.arange(side, dtype=jnp.uint32)
+        bits = jnp.where(mirrored, bits[::-1], bits)
 
         # walls; looking east or west, rows and columns change places
-        wall = jnp.where(turned, rows[None, :] & bits[:, None], rows[:, None] & bits[None, :]) != 0
+        rows, bits = jnp.where(turned, bits, rows), jnp.where(turned, rows, bits)
+        wall = (rows[:, None] & bits[None, :]) != 0
 
         # the goal, where it is in sight
         south = self.size - 2 - state.row
