@@ -41,6 +41,14 @@ typedef struct {
 } maze_state;
 
 
+// rows that a step leads down
+static inline int32_t maze_down(int32_t heading) { return (heading == MAZE_SOUTH) - (heading == MAZE_NORTH); }
+
+
+// columns that a step leads to the right
+static inline int32_t maze_right(int32_t heading) { return (heading == MAZE_EAST) - (heading == MAZE_WEST); }
+
+
 // rows and columns with their margins, in which the window may reach beyond the maze
 static inline int32_t maze_height(const maze_params *p) { return p->size + 2 * p->vision; }
 
@@ -71,6 +79,11 @@ static inline uint32_t maze_shift(const maze_params *p, const uint32_t *row, int
 
 static inline int32_t maze_at_goal(const maze_params *p, const maze_state *s) {
   return s->row == p->size - 2 && s->column == p->size - 2;
+}
+
+
+static inline int32_t maze_time_limit(const maze_params *p) {
+  return p->max_steps > 0 ? p->max_steps : 2 * p->size * p->size;
 }
 
 
@@ -132,8 +145,7 @@ static inline void maze_transition(const maze_params *p, maze_state *s, const in
   // turn, then walk unless a wall is in the way
   if (*action != MAZE_STAY) {
     s->heading = (s->heading + *action - MAZE_FORWARD) & 3;
-    int32_t row = s->row + (s->heading == MAZE_SOUTH) - (s->heading == MAZE_NORTH);
-    int32_t column = s->column + (s->heading == MAZE_EAST) - (s->heading == MAZE_WEST);
+    int32_t row = s->row + maze_down(s->heading), column = s->column + maze_right(s->heading);
     if (!maze_is_wall(p, s, row, column)) {
       s->row = row;
       s->column = column;
@@ -143,11 +155,10 @@ static inline void maze_transition(const maze_params *p, maze_state *s, const in
 
   // is this the goal, or has time run out?
   int32_t at_goal = maze_at_goal(p, s);
-  int32_t limit = p->max_steps > 0 ? p->max_steps : 2 * p->size * p->size;
 
   out->reward = at_goal ? 1.0f : 0.0f;
   out->terminated = at_goal;
-  out->truncated = !at_goal && s->steps >= limit;
+  out->truncated = !at_goal && s->steps >= maze_time_limit(p);
 }
 
 

@@ -18,13 +18,32 @@ MAX_VISION = 8  # a row of tiles and its margins fit in two words: 47 + 2 * 8 <=
 SOLID = np.uint32(0xFFFFFFFF)
 
 
+MAX_PIXELS = 330  # of a picture's side
+BAR = 8  # pixels, the height of the bar that shows the time left
+FLOOR_COLOUR = (24, 30, 42)
+WALL_COLOUR = (86, 98, 124)
+GOAL_COLOUR = (80, 200, 120)
+AGENT_COLOUR = (255, 184, 76)
+UNSEEN = 0.45  # brightness of what lies outside the window
+
+
 class State(PyTreeNode):
     rng: Array  # uint32 (2,)
-    walls: Array  # uint32 (words * height,), bit vision + c of row vision + r is tile (r, c): 1 a wall, also outside
+    walls: Array  # uint32 (words * height,), bit vision + c of row vision + r is tile (r, c), 1 a wall
     row: Array  # int32 (), the agent's tile, from the top
     column: Array  # int32 (), from the left
     heading: Array  # int32 (), 0 north, 1 east, 2 south, 3 west
     steps: Array  # int32 (), since the episode began
+
+
+def _down(heading: Array) -> Array:
+    """Rows that a step leads down."""
+    return jnp.int32(heading == SOUTH) - jnp.int32(heading == NORTH)
+
+
+def _right(heading: Array) -> Array:
+    """Columns that a step leads to the right."""
+    return jnp.int32(heading == EAST) - jnp.int32(heading == WEST)
 
 
 class Maze(Env[State]):
@@ -48,7 +67,9 @@ class Maze(Env[State]):
 
     size: int = static(default=11, minimum=5, maximum=MAX_SIZE)  # tiles along one side, odd
     vision: int = static(default=5, minimum=1, maximum=MAX_VISION)  # tiles seen in each direction
-    branching: float = param(default=0.1, minimum=0.0, maximum=1.0)  # probability to grow the maze from any cell
+    branching: float = param(
+        default=0.1, minimum=0.0, maximum=1.0
+    )  # probability to grow the maze from any cell
     max_steps: int = param(default=0, minimum=0)  # steps before truncation; 0: 2 * size * size
 
     cheap_init = False
@@ -99,6 +120,9 @@ class Maze(Env[State]):
 
     def _at_goal(self, state: State) -> Array:
         return (state.row == self.size - 2) & (state.column == self.size - 2)
+
+    def _time_limit(self) -> Array:
+        return jnp.where(self.max_steps > 0, self.max_steps, 2 * self.size * self.size)
 
     def _grow(self, stream: Array, walls: Array) -> tuple[Array, Array]:
         """Growing tree: each cell joins the list of active cells once and leaves it once."""
@@ -168,8 +192,7 @@ class Maze(Env[State]):
     def transition(self, state: State, action: Array) -> tuple[State, Outcome]:
         # turn, then walk unless a wall is in the way
         heading = jnp.where(action == STAY, state.heading, (state.heading + action - FORWARD) & 3)
-        row = state.row + jnp.int32(heading == SOUTH) - jnp.int32(heading == NORTH)
-        column = state.column + jnp.int32(heading == EAST) - jnp.int32(heading == WEST)
+        row, column = state.row + _down(heading), state.column + _right(heading)
         walks = (action != STAY) & ~self._is_wall(state.walls, row, column)
         state = state.replace(
             row=jnp.where(walks, row, state.row),
@@ -180,12 +203,11 @@ class Maze(Env[State]):
 
         # is this the goal, or has time run out?
         at_goal = self._at_goal(state)
-        limit = jnp.where(self.max_steps > 0, self.max_steps, 2 * self.size * self.size)
 
         return state, Outcome(
             reward=jnp.where(at_goal, 1.0, 0.0),
             terminated=at_goal,
-            truncated=~at_goal & (state.steps >= limit),
+            truncated=~at_goal & (state.steps >= self._time_limit()),
         )
 
     def observe(self, state: State) -> Array:
@@ -222,3 +244,75 @@ class Maze(Env[State]):
 
     def score(self, state: State) -> Array:
         return jnp.float32(self._at_goal(state))
+
+    def render(self, state: State) -> Array:
+        pixels = MAX_PIXELS // self.size  # of a tile's side
+        tile = jnp.arange(self.size)
+
+        # the maze, dimmed outside the window
+        row, column = tile[:, None], tile[None, :]
+        walls = self._is_wall(state.walls, row, column)
+        goal = (row == self.size - 2) & (column == self.size - 2)
+        picture = jnp.where(walls[..., None], jnp.float32(WALL_COLOUR), jnp.float32(FLOOR_COLOUR))
+        picture = jnp.where(goal[..., None], jnp.float32(GOAL_COLOUR), picture)
+        seen = (jnp.abs(row - state.row) <= self.vision) & (jnp.abs(column - state.column) <= self.vision)
+        picture = picture * jnp.where(seen | goal, 1.0, UNSEEN)[..., None]
+        picture = picture.repeat(pixels, 0).repeat(pixels, 1)
+
+        # the agent, a wedge that points where it looks: distances from its tile's centre in half tiles
+        x = (2 * jnp.arange(self.size * pixels) + 1).astype(jnp.float32) / pixels - 1
+        y = x[:, None] - 2 * state.row.astype(jnp.float32)
+        x = x[None, :] - 2 * state.column.astype(jnp.float32)
+        down, right = jnp.float32(_down(state.heading)), jnp.float32(_right(state.heading))
+        ahead, aside = y * down + x * right, jnp.abs(y * right - x * down)
+        agent = (ahead > -0.7) & (aside < 0.5 * (0.8 - ahead))
+        picture = jnp.where(agent[..., None], jnp.float32(AGENT_COLOUR), picture)
+
+        # the time left
+        left = 1 - state.steps.astype(jnp.float32) / self._time_limit().astype(jnp.float32)
+        width = self.size * pixels
+        lit = (jnp.arange(width) < left * width)[None, :] & (jnp.arange(BAR) >= BAR // 2)[:, None]
+        bar = jnp.where(lit[..., None], jnp.float32(AGENT_COLOUR), jnp.float32(FLOOR_COLOUR) * UNSEEN)
+        return jnp.concatenate([picture, bar]).astype(jnp.uint8)
+
+    def player(self, state: State, stream: Array) -> Array:
+        # keep a hand on the left wall, which leads through any perfect maze: the first way that is open
+        turns = jnp.array([LEFT, FORWARD, RIGHT, BACK], jnp.int32)
+        heading = (state.heading + turns - FORWARD) & 3
+        wall = self._is_wall(state.walls, state.row + _down(heading), state.column + _right(heading))
+        follow = turns[jnp.argmin(wall)]
+
+        # at times do anything; one episode in eight is all like that and runs out of time. The
+        # stream of the state tells them apart: it rests after `init`
+        stream, slip = rng.bernoulli(stream, 0.1)
+        stream, anything = rng.below(stream, 5)
+        ramble = (state.rng[0] & jnp.uint32(7)) == 0
+        return jnp.where(slip | ramble, anything, follow)
+
+    def events(self, state: State, action: Array, next_state: State) -> dict[str, Array]:
+        walked = (state.row != next_state.row) | (state.column != next_state.column)
+        heading = next_state.heading
+        at_goal = self._at_goal(next_state)
+        around = jnp.arange(4)
+        walls = self._is_wall(
+            next_state.walls, next_state.row + _down(around), next_state.column + _right(around)
+        )
+        num_walls = walls.sum(dtype=jnp.int32)
+        in_sight = (next_state.row >= self.size - 2 - self.vision) & (
+            next_state.column >= self.size - 2 - self.vision
+        )
+        events = {
+            "goal": at_goal,
+            "out_of_time": ~at_goal & (next_state.steps >= self._time_limit()),
+            "stay": action == STAY,
+            "bump": (action != STAY) & ~walked,
+            "dead_end": walked & (num_walls == 3),
+            "crossing": walked & (num_walls == 0),
+        }
+        headings = {"north": NORTH, "east": EAST, "south": SOUTH, "west": WEST}
+        turns = {"forward": FORWARD, "right": RIGHT, "back": BACK, "left": LEFT}
+        for name, way in headings.items():
+            events[f"goal_in_sight_{name}"] = in_sight & ~at_goal & (heading == way)
+            for turn, taken in turns.items():
+                events[f"{turn}_{name}"] = walked & (action == taken) & (heading == way)
+        return events
