@@ -1,0 +1,28 @@
+"""The environments in plain C, and `VecEnv`: batches of them over NumPy arrays."""
+
+try:
+    from envs_c import _core  # noqa: F401
+except ImportError as error:
+    if "_core" not in str(error):
+        raise  # it is there, and broken
+    _BUILT = False
+else:
+    _BUILT = True
+
+from envs_c.vec_env import VecEnv
+
+__all__ = ["VecEnv", "is_built", "require_built"]
+
+
+def is_built() -> bool:
+    """Whether the C environments were compiled when the package was installed."""
+    return _BUILT
+
+
+def require_built() -> None:
+    """Raise ImportError, with the remedy, unless the C environments are there."""
+    if not _BUILT:
+        raise ImportError(
+            "the C environments are not built: no C compiler was found when jaxpuffer was installed. "
+            "Install one (for example gcc) and install jaxpuffer again, or use backend='jax'."
+        )

@@ -1,0 +1,251 @@
+// batch.h: a batch of one environment. Twin of jaxpuffer/batch.py.
+//
+// Included once per environment by a file that describe_env.py writes when the
+// package is built; it turns NAME's functions into one `env_description`, which is
+// all that binding.cpp knows of an environment.
+//
+// A row of the batch is NAME_state followed by one `episode` per agent.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// what is to be done with each row, in this order
+enum {
+  BATCH_RESET = 1,        // seed the stream and begin an episode
+  BATCH_TRANSITION = 2,   // one step of the rules, and the log of what ended
+  BATCH_RESET_ENDED = 4,  // init where the world ended, else respawn
+  BATCH_OBSERVE = 8,
+  BATCH_ACTION_MASK = 16,
+  BATCH_SCORE = 32,
+  BATCH_STEP = BATCH_TRANSITION | BATCH_RESET_ENDED | BATCH_OBSERVE
+};
+
+enum { DTYPE_UINT32, DTYPE_INT32, DTYPE_FLOAT32, DTYPE_UINT8, DTYPE_INT8, DTYPE_INT16 };
+
+enum { LOG_RETURN, LOG_LENGTH, LOG_SCORE, LOG_PERF, LOG_N, LOG_FIELDS };
+
+// what the batch keeps of each agent's episode
+typedef struct {
+  float episode_return;
+  int32_t episode_length;
+} episode;
+
+// the arrays a call works on; those it does not need are NULL
+typedef struct {
+  const void *params;         // NAME_params (num_envs / envs_per_params)
+  int64_t envs_per_params;    // how many rows in turn share one
+  int64_t num_envs;
+  int32_t num_agents;
+  int64_t row_bytes;          // of `rows`
+  int64_t obs_bytes;          // of one row's observations
+  int64_t action_bytes;       // of one row's actions
+  int64_t mask_bytes;         // of one row's masks
+  uint8_t *rows;              // (num_envs, row_bytes)
+  const uint32_t *streams;    // (num_envs, 2)
+  const void *actions;        // (num_envs, num_agents, ...)
+  void *obs;                  // (num_envs, num_agents, ...)
+  void *final_obs;            // the same before the reset, written where a row ended
+  float *reward;              // (num_envs, num_agents)
+  uint8_t *terminated;        // (num_envs, num_agents), written by a transition, else read
+  uint8_t *truncated;         // likewise
+  float *log;                 // (num_envs, num_agents, LOG_FIELDS)
+  uint8_t *mask;              // (num_envs, num_agents, n)
+  float *score;               // (num_envs, num_agents, 2): score and perf
+} batch;
+
+typedef struct {
+  const char *name;
+  int32_t dtype;
+  int64_t count;   // entries, all axes together
+  int64_t offset;  // bytes
+} env_field;
+
+typedef struct {
+  const char *name;
+  int32_t multi_agent;
+  int32_t obs_dtype;
+  int32_t action_dtype;
+  int64_t state_bytes;
+  int64_t params_bytes;
+  const env_field *state_fields;
+  int64_t num_state_fields;
+  const env_field *param_fields;
+  int64_t num_param_fields;
+  void (*run)(int what, const batch *b, int64_t begin, int64_t end);  // on rows begin to end - 1
+} env_description;
+
+extern const env_description *const env_descriptions[];
+extern const int64_t num_env_descriptions;
+
+#ifdef __cplusplus
+}
+#endif
+
+#ifdef ENV  // NAME, with ENV_MULTI_AGENT, ENV_HAS_PERF and ENV_HAS_ACTION_MASK
+
+#define ENV_JOIN_(a, b) a##b
+#define ENV_JOIN(a, b) ENV_JOIN_(a, b)
+#define ENV_(function) ENV_JOIN(ENV, _##function)
+
+typedef ENV_(params) env_params;
+typedef ENV_(state) env_state;
+
+
+// score and perf of agent after agent
+static inline void batch_score(const env_params *p, const env_state *s, int32_t num_agents, float *score) {
+#if ENV_MULTI_AGENT
+  float value[ENV_MAX_AGENTS];
+  ENV_(score)(p, s, value);
+  for (int32_t a = 0; a < num_agents; a++) score[2 * a] = value[a];
+#if ENV_HAS_PERF
+  ENV_(perf)(p, s, value);
+#endif
+  for (int32_t a = 0; a < num_agents; a++) score[2 * a + 1] = value[a];
+#else
+  (void)num_agents;
+  score[0] = ENV_(score)(p, s);
+#if ENV_HAS_PERF
+  score[1] = ENV_(perf)(p, s);
+#else
+  score[1] = score[0];
+#endif
+#endif
+}
+
+
+// one step of the rules; returns how many agents ended
+static inline int32_t batch_transition(const env_params *p, env_state *s, episode *e, const batch *b, int64_t row) {
+  enum { MAX_AGENTS = ENV_MAX_AGENTS };
+  int32_t agents = ENV_MULTI_AGENT ? b->num_agents : 1;
+  int64_t first = row * agents;
+  outcome out[MAX_AGENTS];
+
+  // transition; when the world ends, whoever is not terminated is truncated
+  const void *action = (const char *)b->actions + row * b->action_bytes;
+#if ENV_MULTI_AGENT
+  int32_t reset = 0;
+  ENV_(transition)(p, s, action, out, &reset);
+  if (reset)
+    for (int32_t a = 0; a < agents; a++) out[a].truncated = !out[a].terminated;
+#else
+  ENV_(transition)(p, s, action, out);
+#endif
+
+  int32_t ended = 0;
+  for (int32_t a = 0; a < agents; a++) {
+    b->reward[first + a] = out[a].reward;
+    b->terminated[first + a] = out[a].terminated != 0;
+    b->truncated[first + a] = out[a].truncated != 0;
+    ended += out[a].terminated || out[a].truncated;
+    e[a].episode_return += out[a].reward;
+    e[a].episode_length++;
+  }
+
+  // the log of whoever ended
+  float *log = b->log + first * LOG_FIELDS;
+  memset(log, 0, (size_t)agents * LOG_FIELDS * sizeof(float));
+  if (ended) {
+    float score[2 * MAX_AGENTS];
+    batch_score(p, s, agents, score);
+    for (int32_t a = 0; a < agents; a++) {
+      if (!(out[a].terminated || out[a].truncated)) continue;
+      log[a * LOG_FIELDS + LOG_RETURN] = e[a].episode_return;
+      log[a * LOG_FIELDS + LOG_LENGTH] = (float)e[a].episode_length;
+      log[a * LOG_FIELDS + LOG_SCORE] = score[2 * a];
+      log[a * LOG_FIELDS + LOG_PERF] = score[2 * a + 1];
+      log[a * LOG_FIELDS + LOG_N] = 1.0f;
+      e[a].episode_return = 0.0f;
+      e[a].episode_length = 0;
+    }
+  }
+  return ended;
+}
+
+
+// init where all agents ended at once, else respawn those who did
+static inline void batch_reset_ended(const env_params *p, env_state *s, const batch *b, int64_t row) {
+  int32_t agents = ENV_MULTI_AGENT ? b->num_agents : 1;
+  int32_t count = 0;
+  uint8_t ended[ENV_MAX_AGENTS];
+  for (int32_t a = 0; a < agents; a++) {
+    ended[a] = b->terminated[row * agents + a] || b->truncated[row * agents + a];
+    count += ended[a];
+  }
+  if (count == agents) ENV_(init)(p, s);
+#if ENV_MULTI_AGENT
+  else if (count) ENV_(respawn)(p, s, ended);
+#endif
+}
+
+
+static inline void batch_rows(const int what, const batch *b, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; row++) {
+    const env_params *p = (const env_params *)b->params + row / b->envs_per_params;
+    uint8_t *bytes = b->rows + row * b->row_bytes;
+    env_state *s = (env_state *)bytes;
+    episode *e = (episode *)(bytes + sizeof(env_state));
+    int32_t ended = 1;
+
+    if (what & BATCH_RESET) {
+      memset(bytes, 0, (size_t)b->row_bytes);
+      memcpy(s->rng, b->streams + 2 * row, sizeof s->rng);
+      ENV_(init)(p, s);
+    }
+    if (what & BATCH_TRANSITION) {
+      ended = batch_transition(p, s, e, b, row);
+      if (ended && b->final_obs)
+        ENV_(observe)(p, s, (void *)((char *)b->final_obs + row * b->obs_bytes));
+    }
+    if ((what & BATCH_RESET_ENDED) && ended) batch_reset_ended(p, s, b, row);
+    if (what & BATCH_OBSERVE) ENV_(observe)(p, s, (void *)((char *)b->obs + row * b->obs_bytes));
+#if ENV_HAS_ACTION_MASK
+    if (what & BATCH_ACTION_MASK) ENV_(action_mask)(p, s, b->mask + row * b->mask_bytes);
+#endif
+    if (what & BATCH_SCORE) batch_score(p, s, b->num_agents, b->score + 2 * row * b->num_agents);
+  }
+}
+
+
+// a copy of the loop for each thing that is done often, so that the compiler drops the rest of it
+static void batch_run(int what, const batch *b, int64_t begin, int64_t end) {
+  switch (what) {
+    case BATCH_STEP: batch_rows(BATCH_STEP, b, begin, end); break;
+    case BATCH_TRANSITION: batch_rows(BATCH_TRANSITION, b, begin, end); break;
+    case BATCH_RESET_ENDED | BATCH_OBSERVE: batch_rows(BATCH_RESET_ENDED | BATCH_OBSERVE, b, begin, end); break;
+    default: batch_rows(what, b, begin, end);
+  }
+}
+
+
+#define ENV_DTYPE(value)                                                                                       \
+  _Generic((value), uint32_t: DTYPE_UINT32, int32_t: DTYPE_INT32, float: DTYPE_FLOAT32, uint8_t: DTYPE_UINT8, \
+           int8_t: DTYPE_INT8, int16_t: DTYPE_INT16)
+
+#define ENV_FIELD(type, field, entry)                                                                    \
+  {#field, ENV_DTYPE(((type *)0)->entry), sizeof(((type *)0)->field) / sizeof(((type *)0)->entry),      \
+   offsetof(type, field)}
+
+#define ENV_OBS_OF(type) void (*)(const env_params *, const env_state *, type *)
+#define ENV_OBS_DTYPE                                                                              \
+  _Generic(&ENV_(observe), ENV_OBS_OF(float): DTYPE_FLOAT32, ENV_OBS_OF(int32_t): DTYPE_INT32,    \
+           ENV_OBS_OF(int8_t): DTYPE_INT8, ENV_OBS_OF(uint8_t): DTYPE_UINT8)
+
+#if ENV_MULTI_AGENT
+#define ENV_ACTION_OF(type) void (*)(const env_params *, env_state *, const type *, outcome *, int32_t *)
+#else
+#define ENV_ACTION_OF(type) void (*)(const env_params *, env_state *, const type *, outcome *)
+#endif
+#define ENV_ACTION_DTYPE \
+  _Generic(&ENV_(transition), ENV_ACTION_OF(float): DTYPE_FLOAT32, ENV_ACTION_OF(int32_t): DTYPE_INT32)
+
+_Static_assert(offsetof(env_state, rng) == 0 && sizeof(((env_state *)0)->rng) == 8,
+               "a state starts with uint32_t rng[2]");
+_Static_assert(sizeof(env_params) == ENV_PARAMS_BYTES, "the parameters' fields leave padding, or one was missed");
+_Static_assert(sizeof(env_state) == ENV_STATE_BYTES, "the state's fields leave padding, or one was missed");
+
+#endif

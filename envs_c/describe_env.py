@@ -1,0 +1,90 @@
+"""Write the C file that turns an environment's header into a description of itself.
+
+Run by CMake: `python describe_env.py HEADER_FOLDER OUTPUT_FOLDER` writes one NAME.c per
+header that defines NAME_state, and descriptions.c that lists them. This script only
+reads names; types, counts and offsets are the compiler's, which also proves that no
+padding hides a field this script has missed.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+STRUCT = r"typedef struct \{([^}]*)\} NAME_KIND;"
+ALIAS = r"typedef (\w+)_KIND NAME_KIND;"
+
+
+def struct_fields(name: str, kind: str, folder: Path) -> list[tuple[str, str]]:
+    """Each field of NAME_KIND as (name, expression of one entry)."""
+    text = re.sub(r"//[^\n]*", "", (folder / f"{name}.h").read_text())
+    if alias := re.search(ALIAS.replace("NAME", name).replace("KIND", kind), text):
+        return struct_fields(alias[1], kind, folder)
+    struct = re.search(STRUCT.replace("NAME", name).replace("KIND", kind), text)
+    if struct is None:
+        raise SystemExit(f"{name}.h: no `typedef struct {{...}} {name}_{kind};` found")
+    fields = []
+    for declaration in filter(None, map(str.strip, struct[1].split(";"))):
+        for declarator in declaration.split(None, 1)[1].split(","):
+            field, *lengths = declarator.strip().replace("]", "").split("[")
+            fields.append((field, field + "[0]" * len(lengths)))
+    return fields
+
+
+def describe(name: str, folder: Path) -> str:
+    """The text of NAME.c."""
+    text = (folder / f"{name}.h").read_text()
+
+    def has(function: str) -> int:
+        return int(re.search(rf"\b{name}_{function}\(", text) is not None)
+
+    multi_agent = has("respawn")
+    tables, sizes = [], []
+    for kind in ("params", "state"):
+        fields = struct_fields(name, kind, folder)
+        rows = "".join(f"  ENV_FIELD(env_{kind}, {field}, {entry}),\n" for field, entry in fields)
+        tables.append(f"static const env_field {kind}_fields[] = {{\n{rows}}};\n")
+        total = " + ".join(f"sizeof(((env_{kind} *)0)->{field})" for field, _ in fields)
+        sizes.append(f"#define ENV_{kind.upper()}_BYTES ({total})\n")
+    return f"""// written by describe_env.py
+#include "{name}.h"
+#define ENV {name}
+#define ENV_MULTI_AGENT {multi_agent}
+#define ENV_MAX_AGENTS {f"{name.upper()}_MAX_AGENTS" if multi_agent else "1"}
+#define ENV_HAS_PERF {has("perf")}
+#define ENV_HAS_ACTION_MASK {has("action_mask")}
+{"".join(sizes)}#include "batch.h"
+
+{"".join(tables)}
+const env_description {name}_description = {{
+  .name = "{name}",
+  .multi_agent = ENV_MULTI_AGENT,
+  .obs_dtype = ENV_OBS_DTYPE,
+  .action_dtype = ENV_ACTION_DTYPE,
+  .state_bytes = sizeof(env_state),
+  .params_bytes = sizeof(env_params),
+  .state_fields = state_fields,
+  .num_state_fields = sizeof state_fields / sizeof state_fields[0],
+  .param_fields = params_fields,
+  .num_param_fields = sizeof params_fields / sizeof params_fields[0],
+  .run = batch_run,
+}};
+"""
+
+
+def main() -> None:
+    headers, output = Path(sys.argv[1]), Path(sys.argv[2])
+    output.mkdir(parents=True, exist_ok=True)
+    names = [h.stem for h in sorted(headers.glob("*.h")) if re.search(rf"\b{h.stem}_state;", h.read_text())]
+    for name in names:
+        (output / f"{name}.c").write_text(describe(name, headers))
+    (output / "descriptions.c").write_text(
+        '// written by describe_env.py\n#include "batch.h"\n'
+        + "".join(f"extern const env_description {name}_description;\n" for name in names)
+        + "const env_description *const env_descriptions[] = {"
+        + ", ".join(f"&{name}_description" for name in names)
+        + f"}};\nconst int64_t num_env_descriptions = {len(names)};\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,284 @@
+"""A batch of environments: vmap and exact auto-reset. Twin of envs_c/batch.h.
+
+One step of a batch, in this order, in both languages: `transition`; the final
+observation, where a row was truncated; the log of each ended row, with `score` and
+`perf` read before anything is put back; `init` where the world ended (all agents at
+once), else `respawn`; `observe`.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.custom_batching import custom_vmap
+
+from jaxpuffer import rng
+from jaxpuffer.env import Env, Log, TimeStep, settle
+from jaxpuffer.pytree import PyTreeNode
+from jaxpuffer.spaces import Box, Discrete, MultiDiscrete
+
+RESET_CHUNK = 128  # rows of a dear `init` run together
+
+
+class BatchState(PyTreeNode):
+    """The states of a batch; every leaf has a leading axis `num_envs`."""
+
+    env: Any  # the environments' State
+    episode_return: Array  # float32 (num_envs, *agent_shape)
+    episode_length: Array  # int32 (num_envs, *agent_shape), steps
+
+
+class Batch:
+    """`num_envs` JAX environments stepped together, resetting those that end in the same step.
+
+    Arrays of observations, actions, rewards, flags and logs have the leading axes
+    `(num_envs, *env.agent_shape)`.
+
+    Raises:
+        TypeError: the environment's functions disagree with each other or with its spaces.
+    """
+
+    def __init__(self, env: Env, num_envs: int) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
+        check_env(env)
+        self.env = env
+        self.num_envs = num_envs
+
+    def reset(self, key: Array) -> tuple[Any, Array]:
+        """New episodes: (state, obs)."""
+        return self.reset_streams(rng.seed(key, (self.num_envs,)))
+
+    def reset_streams(self, streams: Array) -> tuple[Any, Array]:
+        """New episodes from streams, uint32 (num_envs, 2)."""
+        rows = (self.num_envs, *self.env.agent_shape)
+        state = BatchState(
+            env=jax.vmap(self.env.init)(streams),
+            episode_return=jnp.zeros(rows, jnp.float32),
+            episode_length=jnp.zeros(rows, jnp.int32),
+        )
+        return state, self.observe(state)
+
+    def step(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
+        """One step with auto-reset: `obs` is the next episode's first where a row ended."""
+        state, step = self.transition(state, actions)
+        state, obs = self.reset_ended(state, step)
+        return state, step.replace(obs=obs)
+
+    def transition(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
+        """The first half of `step`: `obs` is still the old episode's, final where a row ended."""
+        env_state, outcome = jax.vmap(self.env.transition)(state.env, actions)
+        outcome = jax.vmap(settle)(outcome)
+        ended = outcome.terminated | outcome.truncated
+        episode_return = state.episode_return + outcome.reward
+        episode_length = state.episode_length + 1
+
+        def logged(value: Array) -> Array:
+            return jnp.where(ended, jnp.float32(value), jnp.float32(0))
+
+        log = Log(
+            logged(episode_return),
+            logged(episode_length),
+            logged(jax.vmap(self.env.score)(env_state)),
+            logged(jax.vmap(self.env.perf)(env_state)),
+            jnp.float32(ended),
+        )
+        state = BatchState(
+            env_state, jnp.where(ended, jnp.float32(0), episode_return), jnp.where(ended, 0, episode_length)
+        )
+        return state, TimeStep(self.observe(state), outcome.reward, outcome.terminated, outcome.truncated, log)
+
+    def reset_ended(self, state: Any, step: TimeStep) -> tuple[Any, Array]:
+        """The second half of `step`: put back what ended; (state, obs)."""
+        state = state.replace(env=_put_back(per_row=False)(self.env, state.env, step.ended))
+        return state, self.observe(state)
+
+    def observe(self, state: Any) -> Array:
+        """What the agents of every environment see."""
+        return jax.vmap(self.env.observe)(state.env)
+
+    def take(self, state: Any, rows: Array) -> Any:
+        """The states of some environments, int32 (n,), as a batch of n: `observe` takes it."""
+        return jax.tree.map(lambda x: x[rows], state)
+
+    def action_mask(self, state: Any) -> Array | None:
+        """Legal actions, bool (num_envs, *agent_shape, n), of the observation just returned."""
+        if not has_action_mask(self.env):
+            return None
+        return jax.vmap(self.env.action_mask)(state.env)
+
+    def score(self, state: Any) -> tuple[Array, Array]:
+        """Score and perf of the running episodes, float32 each."""
+        score, perf = jax.vmap(self.env.score)(state.env), jax.vmap(self.env.perf)(state.env)
+        return jnp.float32(score), jnp.float32(perf)
+
+    def unpack(self, state: Any) -> BatchState:
+        """The states as a pytree, whatever the backend keeps."""
+        return state
+
+
+def has_action_mask(env: Any) -> bool:
+    """Whether some actions can be illegal."""
+    return type(env).action_mask is not Env.action_mask
+
+
+def random_action(env: Env, state: Any, stream: Array) -> Array:
+    """A uniformly random legal action of each agent, in the action space's shape and dtype."""
+    space = env.action_space
+    shape = (*env.agent_shape, *space.shape)
+    count = 1
+    for length in shape:
+        count *= length
+    _, words = lax.scan(lambda s, _: rng.bits(s), stream, length=count)
+    unit = (jnp.float32(words >> jnp.uint32(8)) * jnp.float32(2.0**-24)).reshape(shape)
+    if isinstance(space, Box):
+        return space.low + unit * (space.high - space.low)
+    mask = env.action_mask(state)
+    if mask is not None:
+        assert isinstance(space, Discrete)
+        # the k-th legal action, k below their number
+        legal = jnp.int32(mask)
+        k = jnp.int32(unit * jnp.float32(legal.sum(-1)))
+        return jnp.int32(jnp.argmax(legal.cumsum(-1) > k[..., None], -1))
+    n = jnp.array(space.nvec if isinstance(space, MultiDiscrete) else space.n, jnp.float32)
+    return jnp.int32(unit * jnp.broadcast_to(n, shape))
+
+
+@functools.cache
+def _put_back(per_row: bool) -> Any:
+    """A function (env, states, ended) -> states that puts back what ended.
+
+    With `per_row`, the environment's leaves have a row axis too. vmap adds its axis to
+    the rows instead of a new one: `cond` stays a cond and chunks stay full when
+    many seeds train at once.
+    """
+
+    @custom_vmap
+    def put_back(env: Env, states: Any, ended: Array) -> Any:
+        def rows(function: Any, *args: Any) -> Any:
+            return jax.vmap(lambda env, *a: function(env, *a), in_axes=(0 if per_row else None, *[0] * len(args)))(
+                env, *args
+            )
+
+        def put(where: Array, new: Any, old: Any) -> Any:
+            return jax.tree.map(
+                lambda n, o: jnp.where(where.reshape(where.shape + (1,) * (o.ndim - 1)), n, o), new, old
+            )
+
+        world_ended = ended
+        if env.multi_agent:
+            world_ended = ended.all(1)
+            some_ended = ended.any(1) & ~world_ended
+            states = lax.cond(
+                some_ended.any(),
+                lambda: put(some_ended, rows(lambda e, s, x: e.respawn(s, x), states, ended), states),
+                lambda: states,
+            )
+        if env.cheap_init:
+            return lax.cond(
+                world_ended.any(),
+                lambda: put(world_ended, rows(lambda e, stream: e.init(stream), states.rng), states),
+                lambda: states,
+            )
+
+        # rank the ended rows once, then begin their episodes in chunks
+        num_rows = world_ended.shape[0]
+        chunk = min(RESET_CHUNK, num_rows)
+        rank = jnp.cumsum(jnp.int32(world_ended)) - 1
+        count = rank[-1] + 1
+        indices = jnp.arange(num_rows, dtype=jnp.int32)
+        # slot k holds the k-th ended row; the rest point past the end
+        order = jnp.full(num_rows + chunk, num_rows, jnp.int32)
+        order = order.at[jnp.where(world_ended, rank, num_rows + chunk)].set(indices, mode="drop")
+
+        def fill(carry: Any) -> Any:
+            start, states = carry
+            picked = lax.dynamic_slice(order, (start,), (chunk,))
+            here = jnp.minimum(picked, num_rows - 1)
+            new = jax.vmap(lambda e, stream: e.init(stream), in_axes=(0 if per_row else None, 0))(
+                jax.tree.map(lambda x: x[here], env) if per_row else env, states.rng[here]
+            )
+            return start + chunk, jax.tree.map(lambda n, o: o.at[picked].set(n, mode="drop"), new, states)
+
+        return lax.while_loop(lambda carry: carry[0] < count, fill, (jnp.int32(0), states))[1]
+
+    @put_back.def_vmap
+    def rule(axis_size: int, in_batched: Any, env: Env, states: Any, ended: Array) -> Any:
+        env_batched, states_batched, ended_batched = in_batched
+        num_rows = ended.shape[1 if ended_batched else 0]
+        rows_of_env = per_row or any(jax.tree.leaves(env_batched))
+
+        def spread(x: Array, batched: bool) -> Array:
+            return x if batched else jnp.broadcast_to(x, (axis_size, *x.shape))
+
+        def merge(x: Array, batched: bool) -> Array:
+            x = spread(x, batched)
+            return x.reshape(axis_size * num_rows, *x.shape[2:])
+
+        def merge_env(x: Array, batched: bool) -> Array:
+            if per_row:
+                return merge(x, batched)
+            return jnp.repeat(spread(x, batched), num_rows, axis=0)
+
+        if rows_of_env:
+            env = jax.tree.map(merge_env, env, env_batched)
+        merged = jax.tree.map(merge, states, states_batched)
+        out = _put_back(rows_of_env)(env, merged, merge(ended, ended_batched))
+        out = jax.tree.map(lambda x: x.reshape(axis_size, num_rows, *x.shape[1:]), out)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return put_back
+
+
+def check_env(env: Env) -> None:
+    """Check at trace time that an environment's functions agree with each other and with its spaces.
+
+    Raises:
+        TypeError: naming the class, the function, and what it returned and should have.
+    """
+    for leaf in jax.tree.leaves(env):
+        if jnp.shape(leaf) != ():
+            raise TypeError(
+                f"{type(env).__name__} has a parameter of shape {jnp.shape(leaf)}; "
+                "vmap over it, with in_axes=env.axes(name)"
+            )
+    _check_env(jax.tree.structure(env), tuple(jax.typeof(leaf).dtype for leaf in jax.tree.leaves(env)))
+
+
+@functools.cache
+def _check_env(structure: Any, dtypes: tuple[Any, ...]) -> None:
+    def abstract(env: Env) -> Any:
+        state = env.init(jnp.zeros(2, jnp.uint32))
+        action = jnp.zeros((*env.agent_shape, *env.action_space.shape), env.action_space.dtype)
+        next_state, outcome = env.transition(state, action)
+        put_back = env.respawn(state, jnp.ones(env.agent_shape, bool)) if env.multi_agent else state
+        return state, next_state, put_back, outcome, env.observe(state), env.score(state), env.perf(state)
+
+    leaves = [jax.ShapeDtypeStruct((), dtype) for dtype in dtypes]
+    env = jax.tree.unflatten(structure, leaves)
+    state, next_state, put_back, outcome, obs, score, perf = jax.eval_shape(abstract, env)
+    name = type(env).__name__
+
+    def expect(what: str, got: Any, shape: tuple[int, ...], dtype: Any = None) -> None:
+        if got.shape != shape or (dtype is not None and got.dtype != dtype):
+            raise TypeError(f"{name}.{what} is {got.dtype}{list(got.shape)}; it must be {dtype or ''}{list(shape)}")
+
+    paths = jax.tree_util.tree_flatten_with_path(state)[0]
+    if not paths or jax.tree_util.keystr(paths[0][0]) != ".rng":
+        raise TypeError(f"{name}.init must return a PyTreeNode whose first field is rng")
+    expect("init(stream).rng", paths[0][1], (2,), jnp.uint32)
+    for function, other in (("transition", next_state), ("respawn", put_back)):
+        if jax.tree.structure(other) != jax.tree.structure(state):
+            raise TypeError(f"{name}.{function} returns another kind of state than init")
+        for (path, a), b in zip(paths, jax.tree.leaves(other), strict=True):
+            field = jax.tree_util.keystr(path)
+            if a.weak_type or b.weak_type:
+                raise TypeError(f"{name}: state{field} is weakly typed; wrap it, as in jnp.float32(0)")
+            expect(f"{function}(...){field}", b, a.shape, a.dtype)
+    expect("observe(state)", obs, (*env.agent_shape, *env.observation_space.shape), env.observation_space.dtype)
+    for what in ("reward", "terminated", "truncated"):
+        expect(f"transition(...) Outcome.{what}", getattr(outcome, what), env.agent_shape)
+    expect("score(state)", score, env.agent_shape)
+    expect("perf(state)", perf, env.agent_shape)

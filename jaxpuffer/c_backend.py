@@ -1,0 +1,275 @@
+"""The C environments inside XLA: the interface of `batch.py`, with an array of struct bytes as the state."""
+
+import dataclasses
+import functools
+import math
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from envs_c import _core
+from jaxpuffer import rng
+from jaxpuffer.batch import Batch, BatchState, check_env, has_action_mask
+from jaxpuffer.env import Env, Log, TimeStep
+from jaxpuffer.pytree import PyTreeNode, parameter_fields
+from jaxpuffer.spaces import Discrete, Space
+
+_TARGET = "jaxpuffer_batch"
+_LOG_FIELDS = 5
+jax.ffi.register_ffi_target(_TARGET, _core.ffi_target(), platform="cpu")
+
+
+class CEnv(PyTreeNode):
+    """An environment stepped in C; `make(name, backend="c")` makes one.
+
+    It has the parameters and spaces of its JAX twin; a state is uint8 (row_bytes,).
+    `threads` is how many of XLA's threads step a batch, 0 for as many as it has.
+    """
+
+    env: Env  # the JAX twin
+    name: str = dataclasses.field(metadata={"static": True})
+    threads: int = dataclasses.field(default=0, metadata={"static": True})
+
+    @property
+    def observation_space(self) -> Space:
+        return self.env.observation_space
+
+    @property
+    def action_space(self) -> Space:
+        return self.env.action_space
+
+    @property
+    def multi_agent(self) -> bool:
+        return self.env.multi_agent
+
+    @property
+    def num_agents(self) -> int:
+        return self.env.num_agents
+
+    @property
+    def agent_shape(self) -> tuple[int, ...]:
+        return self.env.agent_shape
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some of the environment's parameters changed."""
+        return dataclasses.replace(self, env=self.env.replace(**changes))
+
+    def axes(self, *names: str) -> Self:
+        """An `in_axes` for `jax.vmap`: 0 for the named parameters, None for the others."""
+        return dataclasses.replace(self, env=self.env.axes(*names))
+
+    def batch(self, num_envs: int) -> "CBatch":
+        """`num_envs` of this environment stepped together."""
+        return CBatch(self, num_envs)
+
+    def reset(self, key: Array) -> tuple[Array, Array]:
+        """A new episode from a JAX key: (state, obs); the same episode as the JAX twin's."""
+        return _first(self.batch(1).reset_streams(rng.seed(key)[None]))
+
+    def step(self, state: Array, action: Array) -> tuple[Array, TimeStep]:
+        """One step without auto-reset."""
+        state, step = _first(self.batch(1).transition(state[None], jnp.asarray(action)[None]))
+        return state, step.replace(log=None)
+
+    def render(self, state: Array) -> Array:
+        """A picture of the state, uint8 (height, width, 3)."""
+        return self.env.render(_first(self.batch(1).unpack(state[None])).env)
+
+
+class CBatch(Batch):
+    """`num_envs` C environments stepped together; a state is uint8 (num_envs, row_bytes).
+
+    A row is the environment's struct followed by each agent's episode return and length.
+    Under `vmap` the new axis joins the rows. An action out of range stops the program
+    with an error that names it.
+
+    Raises:
+        RuntimeError: JAX's default backend is no CPU.
+        TypeError: the struct and the JAX twin's State differ.
+    """
+
+    def __init__(self, env: CEnv, num_envs: int) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
+        device = jax.config.jax_default_device  # type: ignore[attr-defined]
+        platform = getattr(device, "platform", device) or jax.default_backend()
+        if platform != "cpu":
+            raise RuntimeError(
+                f"backend='c' runs on a CPU, and JAX's default backend here is {platform!r}; "
+                "use backend='jax', or set JAX_PLATFORMS=cpu"
+            )
+        check_env(env.env)
+        self.c_env = env
+        self.env = env.env
+        self.num_envs = num_envs
+        self.description = _core.descriptions()[env.name]
+        _check_twin(env.name, jax.tree.structure(env.env), tuple(x.dtype for x in jax.tree.leaves(env.env)))
+        self.row_bytes = self.description["state_bytes"] + env.num_agents * _core.EPISODE_BYTES
+
+    def reset_streams(self, streams: Array) -> tuple[Any, Array]:
+        return self._call(_core.RESET | _core.OBSERVE, streams, results=(self._rows, self._obs))
+
+    def step(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
+        results = (self._rows, self._obs, *self._outcome)
+        state, obs, *outcome = self._call(_core.STEP, state, actions, results=results)
+        return state, self._time_step(obs, *outcome)
+
+    def transition(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
+        results = (self._rows, *self._outcome)
+        state, *outcome = self._call(_core.TRANSITION, state, actions, results=results)
+        return state, self._time_step(self.observe(state), *outcome)
+
+    def reset_ended(self, state: Any, step: TimeStep) -> tuple[Any, Array]:
+        what = _core.RESET_ENDED | _core.OBSERVE
+        return self._call(what, state, step.terminated, step.truncated, results=(self._rows, self._obs))
+
+    def observe(self, state: Any) -> Array:
+        (obs,) = self._call(_core.OBSERVE, state, results=(self._obs.update(shape=(len(state), *self._obs.shape[1:])),))
+        return obs
+
+    def action_mask(self, state: Any) -> Array | None:
+        if not has_action_mask(self.env):
+            return None
+        assert isinstance(self.env.action_space, Discrete)
+        shape = (*self._per_agent, self.env.action_space.n)
+        return self._call(_core.ACTION_MASK, state, results=(jax.ShapeDtypeStruct(shape, jnp.bool_),))[0]
+
+    def score(self, state: Any) -> tuple[Array, Array]:
+        shape = jax.ShapeDtypeStruct((*self._per_agent, 2), jnp.float32)
+        (both,) = self._call(_core.SCORE, state, results=(shape,))
+        return both[..., 0], both[..., 1]
+
+    def unpack(self, state: Any) -> BatchState:
+        """The rows' bytes as the JAX twin's state; of arrays with a capacity, the used part."""
+        shapes = jax.eval_shape(self.env.init, jax.ShapeDtypeStruct((2,), jnp.uint32))
+        fields = {}
+        for (name, dtype, _, offset), (path, leaf) in zip(
+            self.description["state"], jax.tree_util.tree_flatten_with_path(shapes)[0], strict=True
+        ):
+            assert jax.tree_util.keystr(path) == f".{name}"
+            fields[name] = _read(state, offset, leaf.shape, np.dtype(dtype)).astype(leaf.dtype)
+        size, agents = self.description["state_bytes"], self.env.num_agents
+        episodes = state[:, size:].reshape(len(state), agents, 2, 4)
+        shape = (len(state), *self.env.agent_shape)
+        return BatchState(
+            env=jax.tree.unflatten(jax.tree.structure(shapes), fields.values()),
+            episode_return=lax.bitcast_convert_type(episodes[:, :, 0], jnp.float32).reshape(shape),
+            episode_length=lax.bitcast_convert_type(episodes[:, :, 1], jnp.int32).reshape(shape),
+        )
+
+    def pack(self, state: BatchState) -> Array:
+        """The opposite of `unpack`; what lies beyond the used part of an array is zero."""
+        num_envs = len(state.episode_return)
+        parts, used = [], 0
+        for (_, dtype, count, offset), leaf in zip(
+            self.description["state"], jax.tree.leaves(state.env), strict=True
+        ):
+            assert offset == used
+            part = _bytes(leaf.astype(dtype), num_envs)
+            used += count * np.dtype(dtype).itemsize
+            parts.append(jnp.pad(part, ((0, 0), (0, used - offset - part.shape[1]))))
+        agents = self.env.num_agents
+        episodes = [
+            _bytes(x, num_envs).reshape(num_envs, agents, 4) for x in (state.episode_return, state.episode_length)
+        ]
+        return jnp.concatenate([*parts, jnp.concatenate(episodes, -1).reshape(num_envs, -1)], 1)
+
+    @property
+    def _per_agent(self) -> tuple[int, ...]:
+        return (self.num_envs, *self.env.agent_shape)
+
+    @property
+    def _rows(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((self.num_envs, self.row_bytes), jnp.uint8)
+
+    @property
+    def _obs(self) -> jax.ShapeDtypeStruct:
+        space = self.env.observation_space
+        return jax.ShapeDtypeStruct((*self._per_agent, *space.shape), space.dtype)
+
+    @property
+    def _outcome(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        flags = jax.ShapeDtypeStruct(self._per_agent, jnp.bool_)
+        log = jax.ShapeDtypeStruct((*self._per_agent, _LOG_FIELDS), jnp.float32)
+        return jax.ShapeDtypeStruct(self._per_agent, jnp.float32), flags, flags, log
+
+    def _time_step(self, obs: Array, reward: Array, terminated: Array, truncated: Array, log: Array) -> TimeStep:
+        return TimeStep(obs, reward, terminated, truncated, Log(*(log[..., i] for i in range(_LOG_FIELDS))))
+
+    def _call(self, what: int, *operands: Array, results: tuple[jax.ShapeDtypeStruct, ...]) -> list[Array]:
+        if what & _core.TRANSITION:
+            expected = (*self._per_agent, *self.env.action_space.shape)
+            actions = operands[1]
+            if actions.shape != expected or actions.dtype != self.env.action_space.dtype:
+                raise TypeError(
+                    f"actions are {actions.dtype}{list(actions.shape)}; "
+                    f"{self.c_env.name} needs {self.env.action_space.dtype}{list(expected)}"
+                )
+        in_place = what & (_core.TRANSITION | _core.RESET_ENDED)
+        call = jax.ffi.ffi_call(
+            _TARGET, results, vmap_method="broadcast_all", input_output_aliases={1: 0} if in_place else None
+        )
+        choices = self.env.action_space.n if isinstance(self.env.action_space, Discrete) else 0
+        return call(
+            _param_words(self.env),
+            *operands,
+            env=np.int64(self.description["index"]),
+            what=np.int64(what),
+            agents=np.int64(self.env.num_agents),
+            choices=np.int64(choices),
+            threads=np.int64(self.c_env.threads),
+        )
+
+
+def _first(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x[0], tree)
+
+
+def _param_words(env: Env) -> Array:
+    """The parameter struct, uint32 (words,)."""
+    words = []
+    for field, kind in parameter_fields(type(env)):
+        value = jnp.asarray(getattr(env, field.name), jnp.float32 if kind is float else jnp.int32)
+        words.append(lax.bitcast_convert_type(value, jnp.uint32))
+    return jnp.stack(words)
+
+
+def _read(rows: Array, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    part = rows[:, offset : offset + math.prod(shape) * dtype.itemsize]
+    part = part.reshape(len(rows), *shape, *([dtype.itemsize] if dtype.itemsize > 1 else []))
+    return lax.bitcast_convert_type(part, dtype)
+
+
+def _bytes(x: Array, num_envs: int) -> Array:
+    return lax.bitcast_convert_type(x, jnp.uint8).reshape(num_envs, -1)
+
+
+@functools.cache
+def _check_twin(name: str, structure: Any, dtypes: tuple[Any, ...]) -> None:
+    """The struct's and the JAX State's fields agree in name, order, type and room."""
+    env = jax.tree.unflatten(structure, [jnp.zeros((), dtype) for dtype in dtypes])
+    description = _core.descriptions()[name]
+
+    params = [(f.name, "float32" if kind is float else "int32") for f, kind in parameter_fields(type(env))]
+    if params != [(n, t) for n, t, _, _ in description["params"]]:
+        raise TypeError(f"{name}: the C parameters {description['params']} differ from the JAX twin's {params}")
+
+    shapes = jax.eval_shape(env.init, jax.ShapeDtypeStruct((2,), jnp.uint32))
+    leaves = jax.tree_util.tree_flatten_with_path(shapes)[0]
+    twin = [(jax.tree_util.keystr(path)[1:], leaf) for path, leaf in leaves]
+    if [n for n, _, _, _ in description["state"]] != [n for n, _ in twin]:
+        raise TypeError(
+            f"{name}: the C state has {[n for n, _, _, _ in description['state']]}, the JAX twin {[n for n, _ in twin]}"
+        )
+    for (field, dtype, count, _), (_, leaf) in zip(description["state"], twin, strict=True):
+        wide = "uint8" if leaf.dtype == jnp.bool_ else str(leaf.dtype)
+        if dtype != wide or count < math.prod(leaf.shape):
+            raise TypeError(
+                f"{name}: state field {field} is {dtype}[{count}] in C and {leaf.dtype}{list(leaf.shape)} in JAX"
+            )
+    for what, space in (("obs", env.observation_space), ("action", env.action_space)):
+        if description[f"{what}_dtype"] != str(space.dtype):
+            raise TypeError(f"{name}: {what} is {description[f'{what}_dtype']} in C and {space.dtype} in JAX")

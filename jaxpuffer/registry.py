@@ -1,0 +1,96 @@
+"""make(name, backend, **params) and list_envs()."""
+
+import difflib
+import importlib
+from typing import Any, Literal
+
+import jax
+
+from jaxpuffer.env import Env
+from jaxpuffer.pytree import check_names
+
+# one line per environment: its name, and its class in envs_jax; its C twin is envs_c/NAME.h
+ENVS = {
+    "breakout": "breakout.Breakout",
+    "cartpole": "cartpole.CartPole",
+    "cartpole_continuous": "cartpole.CartPoleContinuous",
+    "maze": "maze.Maze",
+    "pong": "pong.Pong",
+    "snake": "snake.Snake",
+}
+
+Backend = Literal["jax", "c"]
+
+
+def list_envs() -> list[str]:
+    """The names that `make` takes."""
+    return sorted(ENVS)
+
+
+def env_class(name: str) -> type[Env]:
+    """The JAX class of a registered environment.
+
+    Raises:
+        ValueError: no such environment; the message has the nearest name.
+    """
+    if name not in ENVS:
+        near = difflib.get_close_matches(name, ENVS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"there is no environment {name!r}{hint} (there are: {', '.join(list_envs())})")
+    module, cls = ENVS[name].split(".")
+    return getattr(importlib.import_module(f"envs_jax.{module}"), cls)
+
+
+def name_of(env: Any) -> str | None:
+    """The registered name of an environment of either backend, None for one that is not registered."""
+    cls = type(getattr(env, "env", env))
+    for name, path in ENVS.items():
+        if f"{cls.__module__}.{cls.__name__}" == f"envs_jax.{path}":
+            return name
+    return None
+
+
+def c_is_built() -> bool:
+    """Whether the C environments are installed."""
+    from envs_c import is_built
+
+    return is_built()
+
+
+def default_backend() -> Backend:
+    """The faster backend here: C on a CPU where it is built, JAX elsewhere."""
+    return "c" if jax.default_backend() == "cpu" and c_is_built() else "jax"
+
+
+def make(name: str, backend: Backend = "jax", threads: int = 0, **params: Any) -> Any:
+    """An environment with its default parameters, some of them changed.
+
+    Args:
+        name: one of `list_envs()`.
+        backend: "jax", or "c" for the C twin, which steps inside `jit` on a CPU.
+        threads: of XLA's, for the C backend; 0 for all.
+        params: the environment's parameters.
+
+    Returns:
+        An `Env`, or a `CEnv` with the same parameters, spaces and trajectories.
+
+    Raises:
+        ValueError: no such name or backend, or a parameter out of range.
+        TypeError: no such parameter, or one of a wrong type.
+        ImportError: `backend="c"`, and the C environments are not built.
+    """
+    cls = env_class(name)
+    check_names(cls, params, owner=name)
+    env = cls(**params)
+    if backend == "jax":
+        return env
+    if backend != "c":
+        raise ValueError(f"backend is {backend!r}; it must be 'jax' or 'c'")
+    if threads < 0:
+        raise ValueError(f"threads is {threads}; it must be 0 (all) or more")
+    from envs_c import require_built
+
+    require_built()
+    from jaxpuffer.c_backend import CEnv
+
+    return CEnv(env, name, threads)

@@ -1,0 +1,56 @@
+"""python -m parity [ENV ...]: are the C environments and their JAX ports equal?"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from parity import use_mode
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m parity", description=__doc__)
+    parser.add_argument("envs", nargs="*", metavar="ENV", help="environments; default all")
+    parser.add_argument("--steps", type=int, default=20_000, help="consecutive steps of each environment (%(default)s)")
+    parser.add_argument("--num-envs", type=int, help="environments side by side; default a million agent-steps' worth")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--level", choices=("functions", "resync", "rollout"), help="default rollout; native: resync")
+    parser.add_argument("--mode", choices=("strict", "native"), default="strict")
+    parser.add_argument("--json", metavar="FILE", help="write the reports there")
+    args = parser.parse_args()
+    if args.steps < 1 or (args.num_envs is not None and args.num_envs < 1):
+        parser.error("--steps and --num-envs must be at least 1")
+    if args.mode == "native" and args.level == "rollout":
+        parser.error("--level rollout needs --mode strict: without equal bits free-running rollouts part ways")
+    level = args.level or ("rollout" if args.mode == "strict" else "resync")
+    use_mode(args.mode)
+
+    from jaxpuffer import list_envs, make
+    from parity.harness import compare
+
+    unknown = set(args.envs) - set(list_envs())
+    if unknown:
+        parser.error(f"no such environment: {', '.join(sorted(unknown))} (there are: {', '.join(list_envs())})")
+    reports, good = [], True
+    for name in args.envs or list_envs():
+        num_envs = args.num_envs or max(4, -(-64 // make(name).num_agents))
+        report = compare(name, level, args.mode, args.steps, num_envs, args.seed)
+        print(report.line(), flush=True)
+        if not report.counts:
+            print(f"{'':20s} (too small to count: that takes 20,000 steps and 1,000 ended episodes)")
+        good &= report.equal and not report.missing_events
+        reports.append(report)
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump([record(r) for r in reports], file, indent=1, default=str)
+    sys.exit(not good)
+
+
+def record(report: Any) -> dict[str, Any]:
+    """A report as JSON takes it."""
+    return {**dataclasses.asdict(report), "agent_steps": report.agent_steps, "equal": report.equal}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,366 @@
+"""Run an environment's two ports side by side inside one jitted loop and compare all they produce.
+
+Levels (each from the same keys and the same players):
+
+- functions: `init`, `transition`, `init`/`respawn` on random end flags, `observe`,
+  `score`, `perf` and `action_mask`, each alone and from the same state;
+- resync: whole steps, the JAX state reloaded from C before each;
+- rollout: both run free, auto-reset included.
+"""
+
+import dataclasses
+import functools
+import time
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxpuffer import make, rng
+from jaxpuffer.c_backend import CEnv
+from jaxpuffer.env import Env
+from parity import Mode
+
+Level = Literal["functions", "resync", "rollout"]
+CHUNK = 1000  # steps of one jitted call
+
+# what native mode allows: FMA moves the last bits of floats, and so, rarely, a comparison
+NATIVE_INTEGER_SHARE = 1e-6
+NATIVE_FLOAT_ERROR = 1e-5
+
+
+@dataclasses.dataclass
+class Divergence:
+    """The first place where the two ports differ."""
+
+    step: int
+    env_index: int
+    field: str
+    c: Any
+    jax: Any
+    ulps: float
+    action: Any
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step}, environment {self.env_index}, {self.field}: C {self.c}, JAX {self.jax}"
+            f" ({self.ulps:.0f} ULP), action {self.action}"
+        )
+
+
+@dataclasses.dataclass
+class Report:
+    """What one run compared and found."""
+
+    env: str
+    level: Level
+    mode: Mode
+    seed: int
+    num_envs: int
+    num_agents: int
+    steps: int
+    fields: int
+    episodes: int
+    events: dict[str, int]
+    mismatches: dict[str, int]  # field -> environment-steps that differ
+    integer_share: float  # of environment-steps, whose integers differ
+    float_error: float  # largest |difference| over the field's scale, where the integers agree
+    max_ulps: float
+    nans: int
+    seconds: float
+    divergence: Divergence | None = None
+
+    @property
+    def agent_steps(self) -> int:
+        return self.steps * self.num_envs * self.num_agents
+
+    @property
+    def missing_events(self) -> list[str]:
+        return [event for event, count in self.events.items() if not count]
+
+    @property
+    def equal(self) -> bool:
+        """Whether the ports agree as the mode demands."""
+        if self.nans:
+            return False
+        if self.mode == "strict":
+            return not self.mismatches
+        return self.integer_share <= NATIVE_INTEGER_SHARE and self.float_error <= NATIVE_FLOAT_ERROR
+
+    @property
+    def counts(self) -> bool:
+        """Whether the run is large enough to count: at most 256 environments, 1,000 episodes, 20,000 steps."""
+        return self.num_envs <= 256 and self.episodes >= 1000 and self.steps >= 20000
+
+    def line(self) -> str:
+        if self.nans:
+            verdict = f"NaN in {self.nans} environment-steps"
+        elif not self.mismatches:
+            verdict = "exact"
+        elif self.mode == "native":
+            differing = ", ".join(f"{field} {count}" for field, count in self.mismatches.items())
+            verdict = (
+                f"integers differ in {self.integer_share:.1e} of environment-steps, floats by {self.float_error:.1e}"
+                f" of their scale ({'within' if self.equal else 'OUTSIDE'} bounds; differing: {differing})"
+            )
+        else:
+            verdict = f"DIVERGED at {self.divergence}"
+        events = f"{len(self.events) - len(self.missing_events)}/{len(self.events)} events"
+        if self.missing_events:
+            events += f" (MISSING: {', '.join(self.missing_events)})"
+        return (
+            f"{self.env:20s} {self.level:9s} {self.agent_steps:>10,} agent-steps, {self.fields} fields, "
+            f"{self.episodes:,} episodes, {events}, max {self.max_ulps:.0f} ULP, "
+            f"{self.agent_steps / self.seconds / 1e6:.2f} M steps/s: {verdict}"
+        )
+
+
+def compare(
+    name: str,
+    level: Level = "rollout",
+    mode: Mode = "strict",
+    steps: int = 20_000,
+    num_envs: int = 64,
+    seed: int = 0,
+    closed_over: bool = False,
+    **params: Any,
+) -> Report:
+    """Run both ports of an environment for `steps` steps of `num_envs` environments.
+
+    Stops at the first divergence in strict mode. The environments are operands of the
+    jitted program, or constants in it with `closed_over`; XLA rewrites the two differently.
+    """
+    env, c_env = make(name, **params), make(name, backend="c", **params)
+
+    def start(envs: Any, key: Array) -> Any:
+        return _Sides(*envs, num_envs, level).start(key)
+
+    def run(envs: Any, carry: Any, length: int) -> Any:
+        return _Sides(*envs, num_envs, level).run(carry, length)
+
+    def step(envs: Any, carry: Any) -> Any:
+        return _Sides(*envs, num_envs, level).step(carry)
+
+    def jit(function: Any, **kwargs: Any) -> Any:
+        if closed_over:
+            return jax.jit(functools.partial(function, (env, c_env)), **kwargs)
+        return functools.partial(jax.jit(function, **kwargs), (env, c_env))
+
+    carry = jit(start)(jax.random.key(seed))
+    totals: dict[str, Any] = {}
+    done, divergence = 0, None
+    started = time.perf_counter()
+    jitted = jit(run, static_argnames="length")
+    while done < steps and divergence is None:
+        length = min(CHUNK, steps - done)
+        before = carry
+        carry, found = jitted(carry, length=length)
+        found = jax.device_get(found)
+        totals = _accumulate(totals, found)
+        if mode == "strict":
+            wrong = [int(f["first"]) for f in found["fields"].values() if f["count"]]
+            if wrong:
+                divergence = _locate(jit(step), before, min(wrong), done)
+        done += length
+    seconds = time.perf_counter() - started
+
+    fields = totals["fields"]
+    scaled = [f["error"] / f["scale"] if f["scale"] > 0 else f["error"] for f in fields.values()]
+    return Report(
+        env=name,
+        level=level,
+        mode=mode,
+        seed=seed,
+        num_envs=num_envs,
+        num_agents=env.num_agents,
+        steps=done,
+        fields=len(fields),
+        episodes=int(totals["episodes"]),
+        events={event: int(count) for event, count in totals["events"].items()},
+        mismatches={field: int(f["count"]) for field, f in fields.items() if f["count"]},
+        integer_share=float(totals["integer_rows"]) / (done * num_envs),
+        float_error=float(max(scaled)),
+        max_ulps=float(max(f["ulps"] for f in fields.values())),
+        nans=int(totals["nans"]),
+        seconds=seconds,
+        divergence=divergence,
+    )
+
+
+class _Sides:
+    """Both batches and the loop that steps them together."""
+
+    def __init__(self, env: Env, c_env: CEnv, num_envs: int, level: Level) -> None:
+        self.env, self.level = env, level
+        self.jax, self.c = env.batch(num_envs), c_env.batch(num_envs)
+
+    def start(self, key: Array) -> Any:
+        reset_key, play_key = jax.random.split(key)
+        streams = rng.seed(play_key, (self.c.num_envs,))
+        c_state, _ = self.c.reset(reset_key)
+        jax_state, _ = self.jax.reset(reset_key)
+        return jax_state, c_state, streams
+
+    def step(self, carry: Any) -> tuple[Any, dict[str, tuple[Array, Array]], Any]:
+        """One step: (carry, pairs of what C and JAX produced, (actions, events, ended))."""
+        jax_state, c_state, streams = carry
+        if self.level != "rollout":
+            jax_state = self.c.unpack(c_state)
+        actions = jax.vmap(self.env.player)(jax_state.env, streams)
+        streams = jax.vmap(lambda s: rng.bits(s)[0])(streams)
+
+        middle, jax_step = self.jax.transition(jax_state, actions)
+        events = jax.vmap(self.env.events)(jax_state.env, actions, middle.env)
+        next_jax, jax_obs = self.jax.reset_ended(middle, jax_step)
+        next_c, c_step = self.c.step(c_state, actions)
+        pairs = {
+            "state": (self.c.unpack(next_c), next_jax),
+            "": (c_step, jax_step.replace(obs=jax_obs)),
+        }
+        if self.c.action_mask(next_c) is not None:
+            pairs["action_mask"] = (self.c.action_mask(next_c), self.jax.action_mask(next_jax))
+        if self.level == "functions":
+            pairs |= self.functions(jax_state, c_state, actions, streams)
+        carry = next_jax, next_c, streams
+        return carry, _flatten(pairs), (actions, events, c_step.log.n)
+
+    def functions(self, jax_state: Any, c_state: Any, actions: Array, streams: Array) -> dict[str, Any]:
+        """Each function alone, from the same state."""
+        c_middle, c_step = self.c.transition(c_state, actions)
+        jax_middle, jax_step = self.jax.transition(jax_state, actions)
+        # anyone may end anywhere: respawn and init must cope with any state
+        chance = jnp.where(streams[:, 0] % jnp.uint32(4) == 0, 1.0, 0.3)
+        draw = lax.bitcast_convert_type(streams, jnp.int32)[:, :1] >> jnp.arange(self.env.num_agents, dtype=jnp.int32)[
+            None, :
+        ] % jnp.int32(31)
+        ended = (jnp.float32(draw & 127) * jnp.float32(1 / 128)) < chance[:, None]
+        ended = ended.reshape(jax_step.terminated.shape)
+        flags = jax_step.replace(terminated=ended, truncated=jnp.zeros_like(ended))
+        c_reset, c_obs = self.c.reset_ended(c_middle, flags)
+        jax_reset, jax_obs = self.jax.reset_ended(self.c.unpack(c_middle), flags)
+        c_first, c_first_obs = self.c.reset_streams(streams)
+        jax_first, jax_first_obs = self.jax.reset_streams(streams)
+        packed = self.c.unpack(self.c.pack(self.c.unpack(c_state)))
+        return {
+            "transition.state": (self.c.unpack(c_middle), jax_middle),
+            "transition.step": (c_step, jax_step),
+            "reset_ended.state": (self.c.unpack(c_reset), jax_reset),
+            "reset_ended.obs": (c_obs, jax_obs),
+            "reset.state": (self.c.unpack(c_first), jax_first),
+            "reset.obs": (c_first_obs, jax_first_obs),
+            "observe": (self.c.observe(c_state), self.jax.observe(jax_state)),
+            "score": (self.c.score(c_state), self.jax.score(jax_state)),
+            "pack": (packed, jax_state),
+        }
+
+    def run(self, carry: Any, length: int) -> tuple[Any, dict[str, Any]]:
+        """`length` steps, reduced on the device to what `compare` reports."""
+
+        def one(inner: Any, index: Array) -> tuple[Any, None]:
+            carry, totals = inner
+            carry, pairs, (_, events, ended) = self.step(carry)
+            found = _difference(pairs, index, length)
+            found["events"] = {name: jnp.int32(happened).sum() for name, happened in events.items()}
+            found["episodes"] = jnp.int32(ended).sum()
+            return (carry, _accumulate(totals, found)), None
+
+        shapes = jax.eval_shape(lambda c: one((c, {}), jnp.int32(0))[0][1], carry)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        for field in zeros["fields"].values():
+            field["first"] = jnp.int32(length)
+        return lax.scan(one, (carry, zeros), jnp.arange(length, dtype=jnp.int32))[0]
+
+
+def _locate(step: Any, carry: Any, index: int, done: int) -> Divergence:
+    """Replay a chunk up to its first divergence and read the values off."""
+    for _ in range(index + 1):
+        carry, pairs, (actions, _, _) = step(carry)
+    for field, (c, other) in jax.device_get(pairs).items():
+        differs = _unequal(np, c, other)
+        if differs.any():
+            where = tuple(np.argwhere(differs)[0])
+            ulps = float(np.asarray(_ulps(jnp.asarray(c), jnp.asarray(other)))[where]) if c.dtype.kind == "f" else 0
+            place = field + (str(list(map(int, where[1:]))) if len(where) > 1 else "")
+            row = int(where[0])
+            return Divergence(done + index, row, place, c[where], other[where], ulps, np.asarray(actions)[row])
+    raise AssertionError("the replay did not diverge where the run did")
+
+
+def _flatten(pairs: dict[str, Any]) -> dict[str, tuple[Array, Array]]:
+    fields = {}
+    for prefix, (c, other) in pairs.items():
+        for (path, a), b in zip(jax.tree_util.tree_flatten_with_path(c)[0], jax.tree.leaves(other), strict=True):
+            fields[(prefix + jax.tree_util.keystr(path)).lstrip(".")] = (a, b)
+    return fields
+
+
+def _unequal(xp: Any, a: Any, b: Any) -> Any:
+    """Differing entries; -0 equals 0, and NaN equals NaN (it is counted apart)."""
+    if a.dtype.kind != "f":
+        return a != b
+    return ~((a == b) | (xp.isnan(a) & xp.isnan(b)))
+
+
+def _ulps(a: Array, b: Array) -> Array:
+    """The distance of two floats in units in the last place, as float32."""
+
+    def ordered(x: Array) -> Array:
+        bits = lax.bitcast_convert_type(x, jnp.int32)
+        return jnp.where(bits < 0, jnp.int32(-(2**31)) - bits, bits)
+
+    a, b = ordered(a), ordered(b)
+    # modulo 2^32 the difference of two int32 is right as uint32
+    return jnp.float32(lax.bitcast_convert_type(jnp.maximum(a, b) - jnp.minimum(a, b), jnp.uint32))
+
+
+def _difference(pairs: dict[str, tuple[Array, Array]], index: Array, length: int) -> dict[str, Any]:
+    def rows(x: Array) -> Array:
+        return x.reshape(len(x), -1).any(1)
+
+    first = next(iter(pairs.values()))[0]
+    integers_differ = jnp.zeros(len(first), bool)
+    nans = jnp.zeros(len(first), bool)
+    differing = {}
+    for name, (c, other) in pairs.items():
+        differing[name] = rows(_unequal(jnp, c, other))
+        if jnp.issubdtype(c.dtype, jnp.floating):
+            nans |= rows(jnp.isnan(c) | jnp.isnan(other))
+        else:
+            integers_differ |= differing[name]
+
+    fields = {}
+    for name, (c, other) in pairs.items():
+        count = jnp.int32(differing[name]).sum()
+        field = {
+            "count": count,
+            "first": jnp.where(count > 0, index, jnp.int32(length)),
+            "ulps": jnp.float32(0),
+            "error": jnp.float32(0),
+            "scale": jnp.float32(0),
+        }
+        if jnp.issubdtype(c.dtype, jnp.floating):
+            agree = ~integers_differ.reshape(-1, *[1] * (c.ndim - 1))
+            field["ulps"] = jnp.where(agree & (c != other), _ulps(c, other), 0.0).max()
+            field["error"] = jnp.where(agree, jnp.abs(c - other), 0.0).max()
+            field["scale"] = jnp.abs(c).max()
+        fields[name] = field
+    return {
+        "fields": fields,
+        "integer_rows": jnp.int32(integers_differ).sum(),
+        "nans": jnp.int32(nans).sum(),
+    }
+
+
+def _accumulate(totals: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Counts add up, first indices take the least, errors and scales the largest."""
+    if not totals:
+        return found
+    combine = {"first": jnp.minimum, "ulps": jnp.maximum, "error": jnp.maximum, "scale": jnp.maximum}
+
+    def one(path: Any, a: Any, b: Any) -> Any:
+        return combine.get(path[-1].key, lambda a, b: a + b)(a, b)
+
+    return jax.tree_util.tree_map_with_path(one, totals, found)
+
