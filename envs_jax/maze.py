@@ -271,7 +271,7 @@ class Maze(Env[State]):
         # the time left
         left = 1 - state.steps.astype(jnp.float32) / self._time_limit().astype(jnp.float32)
         width = self.size * pixels
-        lit = (jnp.arange(width) < left * width)[None, :] & (jnp.arange(BAR) >= BAR // 2)[:, None]
+        lit = (jnp.arange(width, dtype=jnp.float32) < left * width)[None, :] & (jnp.arange(BAR) >= BAR // 2)[:, None]
         bar = jnp.where(lit[..., None], jnp.float32(AGENT_COLOUR), jnp.float32(FLOOR_COLOUR) * UNSEEN)
         return jnp.concatenate([picture, bar]).astype(jnp.uint8)
 

@@ -272,7 +272,7 @@ def optimize(
         minibatch = jax.tree.map(lambda x: rows(x, 1), (rollout, advantage, target))
         carry = jax.tree.map(lambda x: rows(x, 0), start_carry)
         gradient, losses = jax.grad(loss, argnums=1, has_aux=True)(module, params, config, carry, *minibatch)
-        losses["grad_norm"] = optax.global_norm(gradient)
+        losses["grad_norm"] = optax.tree.norm(gradient)
         change, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, change), opt_state), losses
 

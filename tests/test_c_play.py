@@ -12,7 +12,7 @@ from jaxpuffer import list_envs, make
 from jaxpuffer.pytree import parameter_fields
 from jaxpuffer.spaces import Discrete
 
-pytestmark = pytest.mark.skipif(not envs_c.is_built(), reason="the C environments are not built")
+pytestmark = pytest.mark.needs_c
 
 STEPS, NUM_ENVS = 300, 6
 
