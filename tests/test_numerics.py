@@ -170,7 +170,16 @@ EDGES = {
         *[(NAN, 1, NAN), (1, NAN, NAN), (NAN, 0, NAN), (0, NAN, NAN), (NAN, NAN, NAN)],
     ],
     "unit": [
-        *[(0, 0, 0, 0), (-0.0, 0, 0, 0), (9e-16, 0, 0, 0), (-1e-30, 1e-30, 0, 0), (0, 1e-14, 0, 1), (-1e19, 0, -1, 0)],
+        *[
+            (0, 0, 0, 0),
+            (-0.0, 0, 0, 0),
+            (9.9e-16, 0, 0, 0),
+            (1e-15, 0, 1, 0),
+            (0, -1.01e-15, 0, -1),
+            (-1e-30, 1e-30, 0, 0),
+            (0, 1e-14, 0, 1),
+            (-1e19, 0, -1, 0),
+        ],
         *[(3, -4, 0.6, -0.8), (1e30, 1, 0, 0), (-3e38, 3e38, 0, 0), (NAN, 1, NAN, NAN), (0, NAN, NAN, NAN)],
     ],
 }
@@ -194,6 +203,11 @@ def test_same_bits_inside_larger_expressions(c, name):
     x = np.random.default_rng(1).uniform(0.5, 40, 400_000).astype(np.float32)
     x = x if name == "log" else x * np.resize(np.float32([1, -1]), x.size)
     x = x * np.float32(0.03) if name == "tanh" else x
+    if name in ("sin", "cos"):
+        # the scaled angle is half way between two quarter turns
+        halves = ((np.arange(1, 6_001) - 0.5) * (np.pi / 2 / scale)).astype(np.float32)
+        near = halves.view(np.int32)[:, None] + np.arange(-8, 9, dtype=np.int32)
+        x = np.concatenate([x, near.view(np.float32).ravel()])
     (plain,) = c(name, x)
 
     def expressions(x):
