@@ -135,6 +135,7 @@ class Result(PyTreeNode):
     state: TrainState
     metrics: dict[str, Array]  # one entry per update
     config: PPOConfig
+    env: Any
 
 
 def init(env: Any, key: Array, config: PPOConfig) -> TrainState:
@@ -333,7 +334,7 @@ def _train(env: Any, key: Array, config: PPOConfig) -> Result:
         return update(env, state, config)
 
     state, metrics = lax.scan(step, init(env, key, config), length=config.num_updates)
-    return Result(Policy(state.params, make_module(env, config)), state, metrics, config)
+    return Result(Policy(state.params, make_module(env, config)), state, metrics, config, env)
 
 
 def complete(env: Any, config: PPOConfig | None) -> PPOConfig:
