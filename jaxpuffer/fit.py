@@ -74,7 +74,7 @@ def fit(
         log: called after each chunk with the agent-steps so far, an exact int, and a
             dict of floats: means over the chunk of the metrics of `ppo.update`,
             `seconds` since the call of `fit`, `compile_seconds` of these,
-            `steps_per_second` of the chunk, and `evaluated_score` where one was made.
+            `steps_per_second` and `chunk_seconds` of training, and `evaluated_score` where one was made.
             Where no episode ended, score, perf, return and length are the last known.
         progress: show a line on a terminal, or a line now and then elsewhere (stderr).
         stop_at_score: stop when 256 fresh episodes (`evaluate`) average this score. They
@@ -98,11 +98,14 @@ def fit(
     updates = int(state.updates)
 
     def result() -> Result:
-        metrics = {name: np.concatenate([chunk[name] for chunk in history]) for name in (history or [{}])[0]}
+        metrics: dict[str, Any] = {
+            name: np.concatenate([chunk[name] for chunk in history]) for name in (history or [{}])[0]
+        }
         return Result(Policy(state.params, make_module(env, config)), state, metrics, config, env)
 
     # a chunk of no updates compiles the program, so that the time it takes is known apart
-    state, _ = jax.block_until_ready(_chunk(env, state, config, jnp.int32(0)))
+    if updates < config.num_updates:
+        state, _ = jax.block_until_ready(_chunk(env, state, config, jnp.int32(0)))
     compile_seconds = time.perf_counter() - began
     saved_at = time.perf_counter()
     evaluation_seconds = 0.0
@@ -126,6 +129,7 @@ def fit(
             means["episodes"] = float(chunk["episodes"].sum())
             means["steps_per_second"] = count * config.batch_size / (now - started)
             means["compile_seconds"] = compile_seconds
+            means["chunk_seconds"] = now - started
             count = max(1, int(count * CHUNK_SECONDS / (now - started)))
 
             # far enough?

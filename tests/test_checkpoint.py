@@ -63,7 +63,7 @@ def test_an_environment_in_no_registry(tmp_path):
     save(train(Corridor(length=4), KEY, tiny_config()), tmp_path)
     with pytest.raises(ValueError, match=r"Corridor, which is not registered; pass it as env="):
         load(tmp_path)
-    with pytest.raises(ValueError, match="env is envs_jax.cartpole.CartPole"):
+    with pytest.raises(ValueError, match=r"env is envs_jax\.cartpole\.CartPole"):
         load(tmp_path, env=jaxpuffer.make("cartpole"))
     assert int(load(tmp_path, env=Corridor(length=4)).env.length) == 4
 
