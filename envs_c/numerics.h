@@ -75,6 +75,13 @@ static inline float num_sqrt(float x) {
 }
 
 
+// jnp.floor, |x| < 2^31
+static inline float num_floor(float x) {
+  float whole = (float)(int32_t)x;
+  return whole > x ? whole - 1.0f : whole;
+}
+
+
 // jnp.clip
 static inline float num_clip(float x, float low, float high) {
   float above = x < low ? low : x;

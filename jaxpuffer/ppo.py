@@ -135,6 +135,7 @@ class Result(PyTreeNode):
     state: TrainState
     metrics: dict[str, Array]  # one entry per update
     config: PPOConfig
+    env: Any
 
 
 def init(env: Any, key: Array, config: PPOConfig) -> TrainState:
@@ -272,7 +273,7 @@ def optimize(
         minibatch = jax.tree.map(lambda x: rows(x, 1), (rollout, advantage, target))
         carry = jax.tree.map(lambda x: rows(x, 0), start_carry)
         gradient, losses = jax.grad(loss, argnums=1, has_aux=True)(module, params, config, carry, *minibatch)
-        losses["grad_norm"] = optax.global_norm(gradient)
+        losses["grad_norm"] = optax.tree.norm(gradient)
         change, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, change), opt_state), losses
 
@@ -333,7 +334,7 @@ def _train(env: Any, key: Array, config: PPOConfig) -> Result:
         return update(env, state, config)
 
     state, metrics = lax.scan(step, init(env, key, config), length=config.num_updates)
-    return Result(Policy(state.params, make_module(env, config)), state, metrics, config)
+    return Result(Policy(state.params, make_module(env, config)), state, metrics, config, env)
 
 
 def complete(env: Any, config: PPOConfig | None) -> PPOConfig:

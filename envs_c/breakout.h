@@ -1,0 +1,273 @@
+// breakout.h: clear a wall of bricks with a ball and a paddle. Twin of envs_jax/breakout.py.
+//
+// observation  float (118)  paddle x and y, ball x and y, ball velocity x and y, balls served,
+//                           points, balls left, paddle width; then 108 flags, row by row from
+//                           the top, 1 where the brick is gone
+// action       discrete     0 stay, 1 left, 2 right
+// reward       a brick's points: 7 in the two top rows, 4 in the middle ones, 1 in the bottom ones
+// ends         terminated when the balls are spent or both walls are cleared (864 points),
+//              truncated after max_steps
+#pragma once
+
+#include "env.h"
+
+enum { BREAKOUT_STAY, BREAKOUT_LEFT, BREAKOUT_RIGHT };
+enum { BREAKOUT_ROWS = 6, BREAKOUT_COLUMNS = 18, BREAKOUT_FAST_ROWS = 3, BREAKOUT_HITS_PER_SPEED_UP = 4 };
+enum { BREAKOUT_WALL_POINTS = 432, BREAKOUT_MAX_POINTS = 864 };
+
+// lengths in pixels, x to the right, y downwards
+#define BREAKOUT_FRAME_SECONDS 0.0166666667f  // 1/60
+#define BREAKOUT_WIDTH 576.0f
+#define BREAKOUT_HEIGHT 330.0f
+#define BREAKOUT_BALL 32.0f            // width and height of the ball
+#define BREAKOUT_BRICK_HEIGHT 12.0f
+#define BREAKOUT_BRICK_WIDTH 32.0f
+#define BREAKOUT_PER_BRICK_WIDTH 0.03125f
+#define BREAKOUT_WALL_TOP 50.0f
+#define BREAKOUT_PADDLE_Y 312.0f       // top of the paddle
+#define BREAKOUT_SERVE_Y 135.0f        // where the ball's top starts
+#define BREAKOUT_SERVE_SINE 0.82298386f    // of the serve's angle to the vertical, pi / 3.25
+#define BREAKOUT_SERVE_COSINE 0.56806475f
+#define BREAKOUT_BOUNCE_ARC 1.57079637f    // rad, from one edge of the paddle to the other
+#define BREAKOUT_BOUNCE_EDGE 0.785398163f  // rad, half of it
+
+// what the observation is scaled by
+#define BREAKOUT_PER_WIDTH 0.00173611111f   // 1 / 576
+#define BREAKOUT_PER_HEIGHT 0.00303030303f  // 1 / 330
+#define BREAKOUT_PER_SPEED 0.001953125f     // 1 / 512 px/s
+#define BREAKOUT_PER_POINT 0.00115740741f   // 1 / 864
+#define BREAKOUT_PER_PADDLE 0.0161290323f   // 1 / 62
+
+typedef struct {
+  int32_t frame_skip;     // frames that an action lasts
+  float ball_speed;       // px/s, of a served ball
+  float speed_step;       // px/s, gained every fourth paddle hit
+  float max_ball_speed;   // px/s
+  float paddle_speed;     // px/s
+  float paddle_width;     // px, halved when the ball reaches the ceiling
+  int32_t balls;          // in a game
+  int32_t max_steps;      // steps before truncation
+} breakout_params;
+
+typedef struct {
+  uint32_t rng[2];
+  float paddle_x;      // px, its left edge
+  float paddle_width;  // px
+  float ball_x;        // px, its left edge
+  float ball_y;        // px, its top edge
+  float ball_vx;       // px/s
+  float ball_vy;       // px/s
+  float ball_speed;    // px/s, taken on at the next paddle hit
+  uint32_t gone[BREAKOUT_ROWS];  // bit c of row r: that brick is gone; row 0 is the top
+  int32_t points;
+  int32_t balls;        // left, the one in play included
+  int32_t served;       // balls served so far
+  int32_t paddle_hits;  // since the serve
+  int32_t steps;        // since the episode began
+} breakout_state;
+
+
+// a new ball above the middle, falling to a random side
+static inline void breakout_serve(const breakout_params *p, breakout_state *s) {
+  int32_t right = rng_below(s->rng, 2);
+  s->paddle_x = 0.5f * (BREAKOUT_WIDTH - p->paddle_width);
+  s->paddle_width = p->paddle_width;
+  s->ball_x = 0.5f * (BREAKOUT_WIDTH - BREAKOUT_BALL);
+  s->ball_y = BREAKOUT_SERVE_Y;
+  s->ball_vx = (right ? BREAKOUT_SERVE_SINE : -BREAKOUT_SERVE_SINE) * p->ball_speed;
+  s->ball_vy = BREAKOUT_SERVE_COSINE * p->ball_speed;
+  s->ball_speed = p->ball_speed;
+  s->served++;
+  s->paddle_hits = 0;
+}
+
+
+static inline void breakout_init(const breakout_params *p, breakout_state *s) {
+  for (int32_t r = 0; r < BREAKOUT_ROWS; r++) s->gone[r] = 0;
+  s->points = 0;
+  s->balls = p->balls;
+  s->served = 0;
+  s->steps = 0;
+  breakout_serve(p, s);
+}
+
+
+// one frame: the paddle moves, then the ball, up to the first thing it hits; returns the points won
+static inline int32_t breakout_frame(const breakout_params *p, breakout_state *s, int32_t action) {
+  // move the paddle
+  float reach = p->paddle_speed * BREAKOUT_FRAME_SECONDS;
+  float paddle_x = s->paddle_x;
+  if (action == BREAKOUT_LEFT) paddle_x = paddle_x - reach;
+  if (action == BREAKOUT_RIGHT) paddle_x = paddle_x + reach;
+  float paddle_max = BREAKOUT_WIDTH - s->paddle_width;
+  s->paddle_x = num_clip(paddle_x, 0.0f, paddle_max);
+
+  float x = s->ball_x, y = s->ball_y;
+  float dx = s->ball_vx * BREAKOUT_FRAME_SECONDS, dy = s->ball_vy * BREAKOUT_FRAME_SECONDS;
+
+  // the side it may run into: a wall, or the next column's bricks; when, as a share of the frame,
+  // and where the ball stops
+  float edge = dx > 0.0f ? x + BREAKOUT_BALL : x;
+  float boundary = edge * BREAKOUT_PER_BRICK_WIDTH;
+  float line = dx > 0.0f ? -num_floor(-boundary) : num_floor(boundary);
+  line = num_clip(line, 0.0f, (float)BREAKOUT_COLUMNS);  // rounding may have left the ball a hair outside
+  int32_t at_wall = dx > 0.0f ? line >= (float)BREAKOUT_COLUMNS : line <= 0.0f;
+  int32_t side_column = (int32_t)(dx > 0.0f ? line : line - 1.0f);
+  side_column = at_wall ? 0 : side_column;
+  float side_x = line * BREAKOUT_BRICK_WIDTH - (dx > 0.0f ? BREAKOUT_BALL : 0.0f);
+  float side_time = 2.0f;
+  if (dx != 0.0f) side_time = (side_x - x) / dx;
+
+  // of that column's bricks, the one that the ball overlaps most
+  float side_y = y + dy * side_time;
+  int32_t side_row = 0;
+  float side_overlap = 0.0f;
+  for (int32_t r = 0; r < BREAKOUT_ROWS; r++) {
+    float top = BREAKOUT_WALL_TOP + BREAKOUT_BRICK_HEIGHT * (float)r;
+    float bottom = top + BREAKOUT_BRICK_HEIGHT;
+    float low = side_y + BREAKOUT_BALL < bottom ? side_y + BREAKOUT_BALL : bottom;
+    float high = side_y > top ? side_y : top;
+    int32_t present = !((s->gone[r] >> side_column) & 1u);
+    if (present && low - high > side_overlap) {
+      side_overlap = low - high;
+      side_row = r;
+    }
+  }
+  int32_t side_hit = side_time <= 1.0f && (at_wall || side_overlap > 0.0f);
+
+  // what it may run into above or below: the row whose edge it crosses, the ceiling, the paddle
+  float face_y = dy < 0.0f ? 0.0f : BREAKOUT_PADDLE_Y - BREAKOUT_BALL;
+  int32_t face_row = -1;
+  for (int32_t r = 0; r < BREAKOUT_ROWS; r++) {
+    float top = BREAKOUT_WALL_TOP + BREAKOUT_BRICK_HEIGHT * (float)r;
+    float stop = dy < 0.0f ? top + BREAKOUT_BRICK_HEIGHT : top - BREAKOUT_BALL;
+    int32_t crossed = dy < 0.0f ? y >= stop && y + dy <= stop : y <= stop && y + dy >= stop;
+    if (crossed) {
+      face_row = r;
+      face_y = stop;
+    }
+  }
+  float face_time = (face_y - y) / dy;
+  float face_x = x + dx * face_time;
+
+  // the ball touches two columns of that row: does it hit the one it overlaps more, or the other?
+  float left = num_floor(face_x * BREAKOUT_PER_BRICK_WIDTH);
+  left = num_clip(left, 0.0f, (float)(BREAKOUT_COLUMNS - 1));
+  int32_t left_column = (int32_t)left;
+  float right_overlap = face_x - left * BREAKOUT_BRICK_WIDTH;
+  float left_overlap = BREAKOUT_BRICK_WIDTH - right_overlap;
+  uint32_t row_gone = 0;
+  for (int32_t r = 0; r < BREAKOUT_ROWS; r++)
+    if (r == face_row) row_gone = s->gone[r];
+  row_gone = row_gone | (1u << BREAKOUT_COLUMNS);  // nothing stands beyond the last column
+  int32_t left_present = !((row_gone >> left_column) & 1u);
+  int32_t right_present = !((row_gone >> (left_column + 1)) & 1u) && right_overlap > 0.0f;
+  int32_t take_right = right_present && (!left_present || right_overlap > left_overlap);
+  int32_t face_column = take_right ? left_column + 1 : left_column;
+  float face_overlap = take_right ? right_overlap : left_overlap;
+
+  // where it meets no row, the ceiling or the paddle
+  int32_t no_row = face_row < 0;
+  int32_t on_paddle = face_x + BREAKOUT_BALL > s->paddle_x && face_x < s->paddle_x + s->paddle_width;
+  int32_t in_frame = face_time >= 0.0f && face_time <= 1.0f;
+  int32_t ceiling_hit = no_row && dy < 0.0f && in_frame;
+  int32_t paddle_hit = no_row && dy > 0.0f && in_frame && on_paddle;
+  int32_t row_hit = !no_row && (left_present || right_present);
+  int32_t face_hit = row_hit || ceiling_hit || paddle_hit;
+
+  // the earlier one counts; at the same time, the one with more overlap
+  int32_t side_first =
+      side_hit && (!face_hit || side_time < face_time || (side_time == face_time && side_overlap > face_overlap));
+  int32_t face_first = face_hit && !side_first;
+  ceiling_hit = ceiling_hit && face_first;
+  paddle_hit = paddle_hit && face_first;
+
+  // move and bounce
+  s->ball_x = side_first ? side_x : face_first ? face_x : x + dx;
+  s->ball_y = side_first ? side_y : face_first ? face_y : y + dy;
+  if (side_first) s->ball_vx = -s->ball_vx;
+  if (face_first) s->ball_vy = -s->ball_vy;
+
+  // a brick breaks
+  int32_t points = 0;
+  int32_t brick_hit = (side_first && !at_wall) || (face_first && row_hit);
+  int32_t row = side_first ? side_row : face_row;
+  int32_t column = side_first ? side_column : face_column;
+  if (brick_hit) {
+    points = row < 2 ? 7 : row < 4 ? 4 : 1;
+    s->gone[row] |= 1u << column;
+    if (row < BREAKOUT_FAST_ROWS) s->ball_speed = p->max_ball_speed;
+  }
+  s->points += points;
+
+  // the ceiling shrinks the paddle
+  if (ceiling_hit) s->paddle_width = 0.5f * p->paddle_width;
+
+  // the paddle sends the ball back by where it was hit, refills a cleared wall, and now and then speeds up
+  if (paddle_hit) {
+    s->paddle_hits++;
+    if (s->paddle_hits % BREAKOUT_HITS_PER_SPEED_UP == 0) {
+      float faster = s->ball_speed + p->speed_step;
+      s->ball_speed = faster > p->max_ball_speed ? p->max_ball_speed : faster;
+    }
+    float place = num_clip((s->ball_x + 0.5f * BREAKOUT_BALL - s->paddle_x) / s->paddle_width, 0.0f, 1.0f);
+    float angle = place * BREAKOUT_BOUNCE_ARC - BREAKOUT_BOUNCE_EDGE;
+    s->ball_vx = num_sin(angle) * s->ball_speed;
+    s->ball_vy = -(num_cos(angle) * s->ball_speed);
+    if (s->points == BREAKOUT_WALL_POINTS)
+      for (int32_t r = 0; r < BREAKOUT_ROWS; r++) s->gone[r] = 0;
+  }
+
+  // a ball below the field is lost
+  if (s->ball_y > BREAKOUT_HEIGHT) {
+    s->balls--;
+    breakout_serve(p, s);
+  }
+  return points;
+}
+
+
+static inline void breakout_transition(const breakout_params *p, breakout_state *s, const int32_t *action,
+                                       outcome *out) {
+  int32_t points = 0;
+  for (int32_t frame = 0; frame < p->frame_skip; frame++) {
+    int32_t over = s->balls <= 0 || s->points >= BREAKOUT_MAX_POINTS;
+    if (!over) points += breakout_frame(p, s, *action);
+  }
+  s->steps++;
+
+  out->reward = (float)points;
+  out->terminated = s->balls <= 0 || s->points >= BREAKOUT_MAX_POINTS;
+  out->truncated = !out->terminated && s->steps >= p->max_steps;
+}
+
+
+static inline void breakout_observe(const breakout_params *p, const breakout_state *s, float *obs) {
+  float per_ball = 1.0f / (float)p->balls;
+  obs[0] = s->paddle_x * BREAKOUT_PER_WIDTH;
+  obs[1] = BREAKOUT_PADDLE_Y * BREAKOUT_PER_HEIGHT;
+  obs[2] = s->ball_x * BREAKOUT_PER_WIDTH;
+  obs[3] = s->ball_y * BREAKOUT_PER_HEIGHT;
+  obs[4] = s->ball_vx * BREAKOUT_PER_SPEED;
+  obs[5] = s->ball_vy * BREAKOUT_PER_SPEED;
+  obs[6] = (float)s->served * per_ball;
+  obs[7] = (float)s->points * BREAKOUT_PER_POINT;
+  obs[8] = (float)s->balls * per_ball;
+  obs[9] = s->paddle_width * BREAKOUT_PER_PADDLE;
+  float *flags = obs + 10;
+  for (int32_t r = 0; r < BREAKOUT_ROWS; r++)
+    for (int32_t c = 0; c < BREAKOUT_COLUMNS; c++)
+      flags[r * BREAKOUT_COLUMNS + c] = (float)(int32_t)((s->gone[r] >> c) & 1u);
+}
+
+
+static inline float breakout_score(const breakout_params *p, const breakout_state *s) {
+  (void)p;
+  return (float)s->points;
+}
+
+
+static inline float breakout_perf(const breakout_params *p, const breakout_state *s) {
+  (void)p;
+  return (float)s->points * BREAKOUT_PER_POINT;
+}

@@ -1,0 +1,168 @@
+// pong.h: return the ball past a scripted opponent. Twin of envs_jax/pong.py.
+//
+// The player's paddle stands at the right end of the field, the opponent's at the left.
+// Lengths are in pixels and whole; y points up, the ball's and the paddles' positions
+// are their lower left corners. A step plays frame_skip frames, but stops at a point.
+//
+// observation  float (8)  player's paddle y, opponent's paddle y, ball x, ball y, each from
+//                         -1 to 1 over its range; ball vx / ball_speed_x; ball vy /
+//                         ball_max_speed_y; player's and opponent's points / max_score
+// action       discrete   0 stay, 1 up, 2 down
+// reward       +1 for a point won, -1 for a point conceded, else +0.1 for returning the ball
+// ends         terminated when either has max_score points, truncated after max_steps
+#pragma once
+
+#include "env.h"
+
+enum { PONG_STAY, PONG_UP, PONG_DOWN };
+
+#define PONG_FIELD_WIDTH 500    // px
+#define PONG_FIELD_HEIGHT 640   // px
+#define PONG_PADDLE_HEIGHT 70   // px
+#define PONG_BALL_SIZE 32       // px, the side of a square
+#define PONG_BALL_MAX_X (PONG_FIELD_WIDTH - PONG_BALL_SIZE)
+#define PONG_BALL_MAX_Y (PONG_FIELD_HEIGHT - PONG_BALL_SIZE)
+#define PONG_PADDLE_MIN_Y (-PONG_PADDLE_HEIGHT / 2)  // a paddle's middle stays in the field
+#define PONG_PADDLE_MAX_Y (PONG_FIELD_HEIGHT - PONG_PADDLE_HEIGHT / 2)
+#define PONG_PADDLE_START_Y ((PONG_FIELD_HEIGHT - PONG_PADDLE_HEIGHT) / 2)
+#define PONG_SERVE_X (PONG_FIELD_WIDTH / 5)  // on the opponent's side
+#define PONG_SERVE_Y (PONG_BALL_MAX_Y / 2)
+#define PONG_RETURN_REWARD 0.1f
+
+typedef struct {
+  int32_t frame_skip;        // frames per step
+  int32_t max_score;         // points that win the match
+  int32_t max_steps;         // steps before truncation
+  int32_t paddle_speed;      // px per frame, the player's
+  int32_t opponent_speed;    // px per frame, at most
+  int32_t ball_speed_x;      // px per frame
+  int32_t ball_max_speed_y;  // px per frame
+  int32_t serve_speed_y;     // px per frame, up or down
+  int32_t spin;              // px per frame that a moving paddle adds to vy
+} pong_params;
+
+typedef struct {
+  uint32_t rng[2];
+  int32_t player_y;         // lower end of the right paddle, px
+  int32_t opponent_y;       // lower end of the left paddle, px
+  int32_t ball_x;           // left edge, px
+  int32_t ball_y;           // lower edge, px
+  int32_t ball_vx;          // px per frame, towards the player if positive
+  int32_t ball_vy;          // px per frame, upwards if positive
+  int32_t player_points;    // in this match
+  int32_t opponent_points;  // in this match
+  int32_t steps;            // since the match began
+} pong_state;
+
+
+static inline int32_t pong_clip(int32_t value, int32_t low, int32_t high) {
+  return value < low ? low : value > high ? high : value;
+}
+
+
+// both paddles to the middle; the opponent serves, upwards or downwards by chance
+static inline void pong_serve(const pong_params *p, pong_state *s) {
+  int32_t speed_y = pong_clip(p->serve_speed_y, 0, p->ball_max_speed_y);
+  s->player_y = PONG_PADDLE_START_Y;
+  s->opponent_y = PONG_PADDLE_START_Y;
+  s->ball_x = PONG_SERVE_X;
+  s->ball_y = PONG_SERVE_Y;
+  s->ball_vx = p->ball_speed_x;
+  s->ball_vy = rng_below(s->rng, 2) ? speed_y : -speed_y;
+}
+
+
+static inline void pong_init(const pong_params *p, pong_state *s) {
+  s->player_points = 0;
+  s->opponent_points = 0;
+  s->steps = 0;
+  pong_serve(p, s);
+}
+
+
+static inline void pong_transition(const pong_params *p, pong_state *s, const int32_t *action, outcome *out) {
+  int32_t direction = (*action == PONG_UP) - (*action == PONG_DOWN);
+  int32_t player_step = direction * p->paddle_speed;
+  int32_t opponent_speed = p->opponent_speed;
+  int32_t player_y = s->player_y, opponent_y = s->opponent_y;
+  int32_t x = s->ball_x, y = s->ball_y, vx = s->ball_vx, vy = s->ball_vy;
+  int32_t returned = 0;  // by the player
+  int32_t point = 0;     // +1 to the player, -1 to the opponent
+
+  for (int32_t frame = 0; frame < p->frame_skip && point == 0; frame++) {
+    // the paddles move, the opponent's middle towards the ball's lower edge
+    int32_t lag = y - (opponent_y + PONG_PADDLE_HEIGHT / 2);
+    opponent_y += pong_clip(lag, -opponent_speed, opponent_speed);
+    opponent_y = pong_clip(opponent_y, PONG_PADDLE_MIN_Y, PONG_PADDLE_MAX_Y);
+    player_y = pong_clip(player_y + player_step, PONG_PADDLE_MIN_Y, PONG_PADDLE_MAX_Y);
+
+    // the ball moves, and rebounds from the walls above and below
+    x += vx;
+    y += vy;
+    if (y < 0 || y > PONG_BALL_MAX_Y) vy = -vy;
+    y = pong_clip(y, 0, PONG_BALL_MAX_Y);
+
+    // at either end a paddle returns it, or a point is won
+    int at_player = x > PONG_BALL_MAX_X;
+    if (x < 0 || at_player) {
+      int32_t paddle_y = at_player ? player_y : opponent_y;
+      if (y + PONG_BALL_SIZE > paddle_y && y < paddle_y + PONG_PADDLE_HEIGHT) {
+        vx = -vx;
+        x = pong_clip(x, 0, PONG_BALL_MAX_X);
+        // the player's paddle drags the ball along
+        if (at_player) {
+          vy = pong_clip(vy + p->spin * direction, -p->ball_max_speed_y, p->ball_max_speed_y);
+          returned = 1;
+        }
+      } else {
+        point = at_player ? -1 : 1;
+      }
+    }
+  }
+
+  s->player_y = player_y;
+  s->opponent_y = opponent_y;
+  s->ball_x = x;
+  s->ball_y = y;
+  s->ball_vx = vx;
+  s->ball_vy = vy;
+  s->player_points += point > 0;
+  s->opponent_points += point < 0;
+  s->steps++;
+
+  // after a point the ball is served anew
+  if (point != 0) pong_serve(p, s);
+
+  out->reward = point != 0 ? (float)point : returned ? PONG_RETURN_REWARD : 0.0f;
+  out->terminated = s->player_points >= p->max_score || s->opponent_points >= p->max_score;
+  out->truncated = !out->terminated && s->steps >= p->max_steps;
+}
+
+
+static inline void pong_observe(const pong_params *p, const pong_state *s, float *obs) {
+  // whole numbers of half pixels from the middle: one rounding each
+  float per_paddle_y = 1.0f / (float)PONG_FIELD_HEIGHT;
+  float per_point = 1.0f / (float)p->max_score;
+  obs[0] = (float)(2 * s->player_y + PONG_PADDLE_HEIGHT - PONG_FIELD_HEIGHT) * per_paddle_y;
+  obs[1] = (float)(2 * s->opponent_y + PONG_PADDLE_HEIGHT - PONG_FIELD_HEIGHT) * per_paddle_y;
+  obs[2] = (float)(2 * s->ball_x - PONG_BALL_MAX_X) * (1.0f / (float)PONG_BALL_MAX_X);
+  obs[3] = (float)(2 * s->ball_y - PONG_BALL_MAX_Y) * (1.0f / (float)PONG_BALL_MAX_Y);
+  obs[4] = (float)s->ball_vx * (1.0f / (float)p->ball_speed_x);
+  obs[5] = (float)s->ball_vy * (1.0f / (float)p->ball_max_speed_y);
+  obs[6] = (float)s->player_points * per_point;
+  obs[7] = (float)s->opponent_points * per_point;
+}
+
+
+// the points by which the player leads
+static inline float pong_score(const pong_params *p, const pong_state *s) {
+  (void)p;
+  return (float)(s->player_points - s->opponent_points);
+}
+
+
+// 0 for a match lost to nothing, 1 for one won to nothing
+static inline float pong_perf(const pong_params *p, const pong_state *s) {
+  float lead = (float)(s->player_points - s->opponent_points + p->max_score);
+  return lead * (1.0f / (float)(2 * p->max_score));
+}

@@ -1,0 +1,336 @@
+"""Clear a wall of bricks with a ball and a paddle. Twin of envs_c/breakout.h."""
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxpuffer import numerics, rng
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, static
+from jaxpuffer.spaces import Box, Discrete
+
+STAY, LEFT, RIGHT = range(3)
+ROWS, COLUMNS, FAST_ROWS, HITS_PER_SPEED_UP = 6, 18, 3, 4
+WALL_POINTS, MAX_POINTS = 432, 864
+
+# lengths in pixels, x to the right, y downwards
+FRAME_SECONDS = 0.0166666667  # 1/60
+WIDTH = 576.0
+HEIGHT = 330.0
+BALL = 32.0  # width and height of the ball
+BRICK_HEIGHT = 12.0
+BRICK_WIDTH = 32.0
+PER_BRICK_WIDTH = 0.03125
+WALL_TOP = 50.0
+PADDLE_Y = 312.0  # top of the paddle
+SERVE_Y = 135.0  # where the ball's top starts
+SERVE_SINE = 0.82298386  # of the serve's angle to the vertical, pi / 3.25
+SERVE_COSINE = 0.56806475
+BOUNCE_ARC = 1.57079637  # rad, from one edge of the paddle to the other
+BOUNCE_EDGE = 0.785398163  # rad, half of it
+
+# what the observation is scaled by
+PER_WIDTH = 0.00173611111  # 1 / 576
+PER_HEIGHT = 0.00303030303  # 1 / 330
+PER_SPEED = 0.001953125  # 1 / 512 px/s
+PER_POINT = 0.00115740741  # 1 / 864
+PER_PADDLE = 0.0161290323  # 1 / 62
+
+
+class State(PyTreeNode):
+    rng: Array  # uint32 (2,)
+    paddle_x: Array  # float32 (), px, its left edge
+    paddle_width: Array  # float32 (), px
+    ball_x: Array  # float32 (), px, its left edge
+    ball_y: Array  # float32 (), px, its top edge
+    ball_vx: Array  # float32 (), px/s
+    ball_vy: Array  # float32 (), px/s
+    ball_speed: Array  # float32 (), px/s, taken on at the next paddle hit
+    gone: Array  # uint32 (6,), bit c of row r: that brick is gone; row 0 is the top
+    points: Array  # int32 ()
+    balls: Array  # int32 (), left, the one in play included
+    served: Array  # int32 (), balls served so far
+    paddle_hits: Array  # int32 (), since the serve
+    steps: Array  # int32 (), since the episode began
+
+
+class Breakout(Env[State]):
+    """Clear a wall of bricks with a ball and a paddle.
+
+    The field is 576 by 330 px; the ball is a square of 32 px, the paddle 62 px wide and
+    half of that once the ball has reached the ceiling, the wall 6 rows of 18 bricks.
+    A frame lasts 1/60 s: the paddle moves, then the ball, up to the first thing it hits.
+
+    Observation: float32 (118,): 0 and 1 paddle x / 576 and y / 330; 2 and 3 ball x / 576
+        and y / 330; 4 and 5 ball velocity / 512 px/s; 6 balls served / balls; 7 points / 864;
+        8 balls left / balls; 9 paddle width / 62; 10 to 117 the bricks, row by row from the
+        top, 1 where one is gone.
+    Action: Discrete(3): stay, left, right.
+    Reward: a brick's points: 7 in the two top rows, 4 in the middle ones, 1 in the bottom ones.
+    Ends: terminated when the balls are spent or both walls are cleared (864 points),
+        truncated after `max_steps`.
+    Score: points; perf is their share of 864.
+    Differences from PufferLib: a lost ball is served again at once; the end of the time
+        limit is a truncation; the ball stops at what it hits for the rest of the frame.
+    """
+
+    frame_skip: int = static(default=4, minimum=1, maximum=16)  # frames that an action lasts
+    ball_speed: float = param(default=256.0, minimum=1, maximum=700)  # px/s, of a served ball
+    speed_step: float = param(default=64.0, minimum=0, maximum=700)  # px/s, gained every fourth paddle hit
+    max_ball_speed: float = param(default=448.0, minimum=1, maximum=700)  # px/s
+    paddle_speed: float = param(default=620.0, minimum=0, maximum=10000)  # px/s
+    paddle_width: float = param(default=62.0, minimum=8, maximum=576)  # px, halved when the ball reaches the ceiling
+    balls: int = param(default=5, minimum=1, maximum=1000)  # in a game
+    max_steps: int = param(default=8000, minimum=1)  # steps before truncation
+
+    observation_space = Box(-2.0, 10.0, (118,))
+    action_space = Discrete(3)
+
+    def serve(self, s: State) -> State:
+        """A new ball above the middle, falling to a random side."""
+        stream, right = rng.below(s.rng, 2)
+        return s.replace(
+            rng=stream,
+            paddle_x=0.5 * (WIDTH - self.paddle_width),
+            paddle_width=self.paddle_width,
+            ball_x=jnp.float32(0.5 * (WIDTH - BALL)),
+            ball_y=jnp.float32(SERVE_Y),
+            ball_vx=jnp.where(right == 1, jnp.float32(SERVE_SINE), jnp.float32(-SERVE_SINE)) * self.ball_speed,
+            ball_vy=SERVE_COSINE * self.ball_speed,
+            ball_speed=self.ball_speed,
+            served=s.served + 1,
+            paddle_hits=jnp.int32(0),
+        )
+
+    def init(self, stream: Array) -> State:
+        nothing = jnp.float32(0)
+        return self.serve(
+            State(
+                rng=stream,
+                paddle_x=nothing,
+                paddle_width=nothing,
+                ball_x=nothing,
+                ball_y=nothing,
+                ball_vx=nothing,
+                ball_vy=nothing,
+                ball_speed=nothing,
+                gone=jnp.zeros(ROWS, jnp.uint32),
+                points=jnp.int32(0),
+                balls=self.balls,
+                served=jnp.int32(0),
+                paddle_hits=jnp.int32(0),
+                steps=jnp.int32(0),
+            )
+        )
+
+    def frame(self, s: State, action: Array) -> State:
+        """One frame: the paddle moves, then the ball, up to the first thing it hits."""
+        # move the paddle
+        reach = self.paddle_speed * FRAME_SECONDS
+        paddle_x = jnp.where(action == LEFT, s.paddle_x - reach, s.paddle_x)
+        paddle_x = jnp.where(action == RIGHT, s.paddle_x + reach, paddle_x)
+        paddle_x = jnp.clip(paddle_x, 0.0, WIDTH - s.paddle_width)
+
+        x, y = s.ball_x, s.ball_y
+        dx, dy = s.ball_vx * FRAME_SECONDS, s.ball_vy * FRAME_SECONDS
+        rightwards, upwards = dx > 0, dy < 0
+
+        # the side it may run into: a wall, or the next column's bricks; when, as a share of the frame,
+        # and where the ball stops
+        edge = jnp.where(rightwards, x + BALL, x)
+        boundary = edge * PER_BRICK_WIDTH
+        line = jnp.where(rightwards, -jnp.floor(-boundary), jnp.floor(boundary))
+        line = jnp.clip(line, 0.0, COLUMNS)  # rounding may have left the ball a hair outside
+        at_wall = jnp.where(rightwards, line >= COLUMNS, line <= 0)
+        side_column = jnp.uint32(jnp.where(at_wall, 0.0, jnp.where(rightwards, line, line - 1.0)))
+        side_x = line * BRICK_WIDTH - jnp.where(rightwards, jnp.float32(BALL), jnp.float32(0))
+        still = dx == 0
+        side_time = jnp.where(still, 2.0, (side_x - x) / jnp.where(still, 1.0, dx))
+
+        # of that column's bricks, the one that the ball overlaps most
+        side_y = y + dy * side_time
+        side_row, side_overlap = jnp.int32(0), jnp.float32(0)
+        for r in range(ROWS):
+            top = WALL_TOP + BRICK_HEIGHT * r
+            overlap = jnp.minimum(side_y + BALL, top + BRICK_HEIGHT) - jnp.maximum(side_y, top)
+            present = (s.gone[r] >> side_column) & jnp.uint32(1) == 0
+            more = present & (overlap > side_overlap)
+            side_overlap = jnp.where(more, overlap, side_overlap)
+            side_row = jnp.where(more, r, side_row)
+        side_hit = (side_time <= 1) & (at_wall | (side_overlap > 0))
+
+        # what it may run into above or below: the row whose edge it crosses, the ceiling, the paddle
+        face_y = jnp.where(upwards, jnp.float32(0), jnp.float32(PADDLE_Y - BALL))
+        face_row, row_gone = jnp.int32(-1), jnp.uint32(0)
+        for r in range(ROWS):
+            top = WALL_TOP + BRICK_HEIGHT * r
+            stop = jnp.where(upwards, jnp.float32(top + BRICK_HEIGHT), jnp.float32(top - BALL))
+            crossed = jnp.where(upwards, (y >= stop) & (y + dy <= stop), (y <= stop) & (y + dy >= stop))
+            face_row = jnp.where(crossed, r, face_row)
+            face_y = jnp.where(crossed, stop, face_y)
+            row_gone = jnp.where(crossed, s.gone[r], row_gone)
+        face_time = (face_y - y) / dy
+        face_x = x + dx * face_time
+
+        # the ball touches two columns of that row: does it hit the one it overlaps more, or the other?
+        left = jnp.clip(jnp.floor(face_x * PER_BRICK_WIDTH), 0.0, COLUMNS - 1.0)
+        left_column = jnp.uint32(left)
+        right_overlap = face_x - left * BRICK_WIDTH
+        left_overlap = BRICK_WIDTH - right_overlap
+        row_gone = row_gone | jnp.uint32(1 << COLUMNS)  # nothing stands beyond the last column
+        left_present = (row_gone >> left_column) & jnp.uint32(1) == 0
+        right_present = ((row_gone >> (left_column + jnp.uint32(1))) & jnp.uint32(1) == 0) & (right_overlap > 0)
+        take_right = right_present & (~left_present | (right_overlap > left_overlap))
+        face_column = jnp.where(take_right, left_column + jnp.uint32(1), left_column)
+        face_overlap = jnp.where(take_right, right_overlap, left_overlap)
+
+        # where it meets no row, the ceiling or the paddle
+        no_row = face_row < 0
+        on_paddle = (face_x + BALL > paddle_x) & (face_x < paddle_x + s.paddle_width)
+        in_frame = (face_time >= 0) & (face_time <= 1)
+        ceiling_hit = no_row & upwards & in_frame
+        paddle_hit = no_row & (dy > 0) & in_frame & on_paddle
+        row_hit = ~no_row & (left_present | right_present)
+        face_hit = row_hit | ceiling_hit | paddle_hit
+
+        # the earlier one counts; at the same time, the one with more overlap
+        sooner = (side_time < face_time) | ((side_time == face_time) & (side_overlap > face_overlap))
+        side_first = side_hit & (~face_hit | sooner)
+        face_first = face_hit & ~side_first
+        ceiling_hit = ceiling_hit & face_first
+        paddle_hit = paddle_hit & face_first
+
+        # move and bounce
+        ball_x = jnp.where(side_first, side_x, jnp.where(face_first, face_x, x + dx))
+        ball_y = jnp.where(side_first, side_y, jnp.where(face_first, face_y, y + dy))
+        ball_vx = jnp.where(side_first, -s.ball_vx, s.ball_vx)
+        ball_vy = jnp.where(face_first, -s.ball_vy, s.ball_vy)
+
+        # a brick breaks
+        brick_hit = (side_first & ~at_wall) | (face_first & row_hit)
+        row = jnp.where(side_first, side_row, face_row)
+        column = jnp.where(side_first, side_column, face_column)
+        worth = jnp.where(row < 2, 7, jnp.where(row < 4, 4, 1))
+        points = s.points + jnp.where(brick_hit, worth, 0)
+        brick = jnp.where(brick_hit, jnp.uint32(1) << column, jnp.uint32(0))
+        gone = s.gone | jnp.where(jnp.arange(ROWS, dtype=jnp.int32) == row[None], brick[None], jnp.uint32(0))
+        ball_speed = jnp.where(brick_hit & (row < FAST_ROWS), self.max_ball_speed, s.ball_speed)
+
+        # the ceiling shrinks the paddle
+        paddle_width = jnp.where(ceiling_hit, 0.5 * self.paddle_width, s.paddle_width)
+
+        # the paddle sends the ball back by where it was hit, refills a cleared wall, and now and then speeds up
+        paddle_hits = s.paddle_hits + jnp.int32(paddle_hit)
+        faster = paddle_hit & (lax.rem(paddle_hits, jnp.int32(HITS_PER_SPEED_UP)) == 0)
+        ball_speed = jnp.where(faster, jnp.minimum(ball_speed + self.speed_step, self.max_ball_speed), ball_speed)
+        place = jnp.clip((ball_x + 0.5 * BALL - paddle_x) / paddle_width, 0.0, 1.0)
+        angle = place * BOUNCE_ARC - BOUNCE_EDGE
+        ball_vx = jnp.where(paddle_hit, numerics.sin(angle) * ball_speed, ball_vx)
+        ball_vy = jnp.where(paddle_hit, -(numerics.cos(angle) * ball_speed), ball_vy)
+        gone = jnp.where(paddle_hit & (points == WALL_POINTS), jnp.uint32(0), gone)
+
+        s = s.replace(
+            paddle_x=paddle_x,
+            paddle_width=paddle_width,
+            ball_x=ball_x,
+            ball_y=ball_y,
+            ball_vx=ball_vx,
+            ball_vy=ball_vy,
+            ball_speed=ball_speed,
+            gone=gone,
+            points=points,
+            paddle_hits=paddle_hits,
+        )
+
+        # a ball below the field is lost
+        lost = s.ball_y > HEIGHT
+        return _choose(lost, self.serve(s.replace(balls=s.balls - 1)), s)
+
+    def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
+        before = s.points
+
+        def one(_: int, s: State) -> State:
+            over = (s.balls <= 0) | (s.points >= MAX_POINTS)
+            return _choose(over, s, self.frame(s, action))
+
+        s = lax.fori_loop(0, self.frame_skip, one, s)
+        s = s.replace(steps=s.steps + 1)
+
+        terminated = (s.balls <= 0) | (s.points >= MAX_POINTS)
+        return s, Outcome(
+            reward=jnp.float32(s.points - before),
+            terminated=terminated,
+            truncated=~terminated & (s.steps >= self.max_steps),
+        )
+
+    def observe(self, s: State) -> Array:
+        per_ball = 1 / jnp.float32(self.balls)
+        scalars = [
+            s.paddle_x * PER_WIDTH,
+            jnp.float32(PADDLE_Y) * PER_HEIGHT,
+            s.ball_x * PER_WIDTH,
+            s.ball_y * PER_HEIGHT,
+            s.ball_vx * PER_SPEED,
+            s.ball_vy * PER_SPEED,
+            jnp.float32(s.served) * per_ball,
+            jnp.float32(s.points) * PER_POINT,
+            jnp.float32(s.balls) * per_ball,
+            s.paddle_width * PER_PADDLE,
+        ]
+        flags = (s.gone[:, None] >> jnp.arange(COLUMNS, dtype=jnp.uint32)[None, :]) & jnp.uint32(1)
+        return jnp.concatenate([jnp.stack(scalars), jnp.float32(flags).reshape(-1)])
+
+    def score(self, s: State) -> Array:
+        return jnp.float32(s.points)
+
+    def perf(self, s: State) -> Array:
+        return jnp.float32(s.points) * PER_POINT
+
+    def render(self, s: State) -> Array:
+        scale = 2  # px of the field per px of the picture
+        y, x = jnp.mgrid[0 : int(HEIGHT) // scale, 0 : int(WIDTH) // scale].astype(jnp.float32) * scale
+        picture = jnp.full((*x.shape, 3), jnp.array([6, 24, 24], jnp.uint8))
+        row, column = jnp.floor((y - WALL_TOP) / BRICK_HEIGHT), jnp.floor(x / BRICK_WIDTH)
+        colours = ((230, 70, 70), (230, 120, 60), (230, 190, 60), (90, 190, 90), (60, 140, 220), (130, 90, 210))
+        inside = (x % BRICK_WIDTH >= scale) & ((y - WALL_TOP) % BRICK_HEIGHT >= scale)
+        for r, colour in enumerate(colours):
+            present = (s.gone[r] >> jnp.uint32(column)) & jnp.uint32(1) == 0
+            picture = _paint(picture, (row == r) & present & inside, colour)
+        on_paddle = (y >= PADDLE_Y) & (y < PADDLE_Y + 8) & (x >= s.paddle_x) & (x < s.paddle_x + s.paddle_width)
+        picture = _paint(picture, on_paddle, (0, 187, 187))
+        off_x, off_y = x - s.ball_x - BALL / 2, y - s.ball_y - BALL / 2
+        picture = _paint(picture, off_x * off_x + off_y * off_y < BALL * BALL / 4, (241, 241, 241))
+        # balls left, bottom right
+        lives = (y >= HEIGHT - 6) & (x % 12 < 8) & (x >= WIDTH - 12 * jnp.float32(s.balls))
+        return _paint(picture, lives, (120, 120, 120))
+
+    def player(self, s: State, stream: Array) -> Array:
+        # keeps the ball on a wandering part of the paddle; each serve chooses how often it plays at random
+        clumsy = s.rng[0] % jnp.uint32(8) < 4
+        stream, wild = rng.bernoulli(stream, jnp.where(clumsy, jnp.float32(0.5), jnp.float32(0.02)))
+        _, random = rng.below(stream, 3)
+        part = jnp.float32(s.paddle_hits * 7 % 11) * 0.09 + 0.05
+        target = s.ball_x + BALL / 2 - part * s.paddle_width
+        aimed = jnp.where(target < s.paddle_x - 20, LEFT, jnp.where(target > s.paddle_x + 20, RIGHT, STAY))
+        return jnp.where(wild, random, aimed)
+
+    def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
+        broken = next_state.gone & ~s.gone
+        rows = {f"row {r} hit": broken[r] != 0 for r in range(ROWS)}
+        same_ball = next_state.served == s.served
+        return rows | {
+            "wall refilled": (next_state.gone == 0).all() & (s.gone != 0).any(),
+            "paddle shrunk": same_ball & (next_state.paddle_width < s.paddle_width),
+            "top speed": same_ball & (s.ball_speed < self.max_ball_speed) & (next_state.ball_speed == self.max_ball_speed),
+            "sped up by hits": same_ball & (next_state.ball_speed == s.ball_speed + self.speed_step),
+            "ball lost": next_state.balls < s.balls,
+            "last ball lost": next_state.balls == 0,
+            "all cleared": next_state.points >= MAX_POINTS,
+        }
+
+
+def _choose(where: Array, a: State, b: State) -> State:
+    values = {name: jnp.where(where, getattr(a, name), getattr(b, name)) for name in State.__dataclass_fields__}
+    return State(**values)
+
+
+def _paint(picture: Array, where: Array, colour: tuple[int, int, int]) -> Array:
+    return jnp.where(where[:, :, None], jnp.array(colour, jnp.uint8), picture)

@@ -1,0 +1,293 @@
+"""Return the ball past a scripted opponent. Twin of envs_c/pong.h."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxpuffer import rng
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, static
+from jaxpuffer.spaces import Box, Discrete
+
+STAY, UP, DOWN = range(3)
+
+FIELD_WIDTH, FIELD_HEIGHT = 500, 640  # px
+PADDLE_WIDTH, PADDLE_HEIGHT = 20, 70  # px; the width shows in the picture only
+BALL_SIZE = 32  # px, the side of a square
+BALL_MAX_X, BALL_MAX_Y = FIELD_WIDTH - BALL_SIZE, FIELD_HEIGHT - BALL_SIZE
+PADDLE_MIN_Y = -PADDLE_HEIGHT // 2  # a paddle's middle stays in the field
+PADDLE_MAX_Y = FIELD_HEIGHT - PADDLE_HEIGHT // 2
+PADDLE_START_Y = (FIELD_HEIGHT - PADDLE_HEIGHT) // 2
+SERVE_X = FIELD_WIDTH // 5  # on the opponent's side
+SERVE_Y = BALL_MAX_Y // 2
+RETURN_REWARD = 0.1
+
+# the picture: one of its pixels is two of the field's
+RENDER_SCALE = 2
+RENDER_MARGIN_X, RENDER_MARGIN_Y = 20, 5  # px of the picture around the field
+RENDER_HEIGHT = FIELD_HEIGHT // RENDER_SCALE + 2 * RENDER_MARGIN_Y
+RENDER_WIDTH = FIELD_WIDTH // RENDER_SCALE + 2 * RENDER_MARGIN_X
+BACKGROUND, FIELD, NET = (13, 15, 22), (24, 28, 40), (52, 60, 82)
+PLAYER, OPPONENT, BALL = (86, 204, 242), (242, 134, 82), (240, 242, 246)
+FONT = np.array([list(map(int, rows)) for rows in (
+    "111101101101111 010110010010111 111001111100111 111001111001111 101101111001001 "
+    "111100111001111 111100111101111 111001010010010 111101111101111 111101111001111"
+).split()], bool).reshape(10, 5, 3)  # fmt: skip
+FONT_SCALE = 8  # px of the picture
+
+
+class State(PyTreeNode):
+    rng: Array  # uint32 (2,)
+    player_y: Array  # int32 (), lower end of the right paddle, px
+    opponent_y: Array  # int32 (), lower end of the left paddle, px
+    ball_x: Array  # int32 (), left edge, px
+    ball_y: Array  # int32 (), lower edge, px
+    ball_vx: Array  # int32 (), px per frame, towards the player if positive
+    ball_vy: Array  # int32 (), px per frame, upwards if positive
+    player_points: Array  # int32 (), in this match
+    opponent_points: Array  # int32 (), in this match
+    steps: Array  # int32 (), since the match began
+
+
+class Pong(Env[State]):
+    """Return the ball past a scripted opponent until one side has 21 points.
+
+    The player's paddle stands at the right end of the field, the opponent's at the
+    left. Lengths are in pixels and whole; y points up, the ball's and the paddles'
+    positions are their lower left corners. A step plays `frame_skip` frames, but
+    stops at a point.
+
+    Observation: float32 (8,): [0] player's paddle y, [1] opponent's paddle y,
+        [2] ball x, [3] ball y, each from -1 to 1 over its range; [4] ball vx /
+        ball_speed_x; [5] ball vy / ball_max_speed_y; [6] player's points, [7]
+        opponent's points, both / max_score.
+    Action: Discrete(3): stay, up, down.
+    Reward: +1 for a point won, -1 for a point conceded, else +0.1 for returning
+        the ball.
+    Ends: terminated when either has `max_score` points, truncated after `max_steps`.
+    Score and perf: the points by which the player leads; the same from 0 (a match
+        lost to nothing) to 1 (one won to nothing).
+    Differences from PufferLib: points are observed as fractions (there they are
+        always 0); the player's paddle is observed first, and positions and speeds
+        from -1 to 1; a serve is up or down at equal chances; every wall puts the
+        ball back inside; a time limit.
+    """
+
+    frame_skip: int = static(default=8, minimum=1, maximum=32)  # frames per step
+    max_score: int = param(default=21, minimum=1, maximum=10_000)  # points that win the match
+    max_steps: int = param(default=3_000, minimum=1, maximum=1_000_000_000)  # steps before truncation
+    paddle_speed: int = param(default=8, minimum=0, maximum=FIELD_HEIGHT)  # px per frame, the player's
+    opponent_speed: int = param(default=8, minimum=0, maximum=FIELD_HEIGHT)  # px per frame, at most
+    ball_speed_x: int = param(default=10, minimum=1, maximum=FIELD_WIDTH)  # px per frame
+    ball_max_speed_y: int = param(default=13, minimum=1, maximum=FIELD_HEIGHT)  # px per frame
+    serve_speed_y: int = param(default=1, minimum=0, maximum=FIELD_HEIGHT)  # px per frame, up or down
+    spin: int = param(default=3, minimum=0, maximum=FIELD_HEIGHT)  # px per frame that a moving paddle adds to vy
+
+    observation_space = Box(-1.0, 1.0, (8,))
+    action_space = Discrete(3)
+
+    def _serve(self, state: State) -> State:
+        """Both paddles to the middle; the opponent serves, upwards or downwards by chance."""
+        speed_y = jnp.minimum(self.serve_speed_y, self.ball_max_speed_y)
+        stream, up = rng.below(state.rng, 2)
+        return state.replace(
+            rng=stream,
+            player_y=jnp.int32(PADDLE_START_Y),
+            opponent_y=jnp.int32(PADDLE_START_Y),
+            ball_x=jnp.int32(SERVE_X),
+            ball_y=jnp.int32(SERVE_Y),
+            ball_vx=self.ball_speed_x,
+            ball_vy=jnp.where(up == 1, speed_y, -speed_y),
+        )
+
+    def init(self, stream: Array) -> State:
+        zero = jnp.int32(0)
+        return self._serve(State(stream, zero, zero, zero, zero, zero, zero, zero, zero, zero))
+
+    def transition(self, state: State, action: Array) -> tuple[State, Outcome]:
+        direction = jnp.int32(action == UP) - jnp.int32(action == DOWN)
+        player_step = direction * self.paddle_speed
+        added_vy = direction * self.spin
+
+        def play(_: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
+            player_y, opponent_y, x, y, vx, vy, returned, point = carry
+
+            # the paddles move, the opponent's middle towards the ball's lower edge
+            lag = y - (opponent_y + PADDLE_HEIGHT // 2)
+            opponent_y = opponent_y + jnp.clip(lag, -self.opponent_speed, self.opponent_speed)
+            opponent_y = jnp.clip(opponent_y, PADDLE_MIN_Y, PADDLE_MAX_Y)
+            player_y = jnp.clip(player_y + player_step, PADDLE_MIN_Y, PADDLE_MAX_Y)
+
+            # the ball moves, and rebounds from the walls above and below
+            x, y = x + vx, y + vy
+            vy = jnp.where((y < 0) | (y > BALL_MAX_Y), -vy, vy)
+            y = jnp.clip(y, 0, BALL_MAX_Y)
+
+            # at either end a paddle returns it, or a point is won
+            at_player = x > BALL_MAX_X
+            at_end = (x < 0) | at_player
+            paddle_y = jnp.where(at_player, player_y, opponent_y)
+            on_paddle = (y + BALL_SIZE > paddle_y) & (y < paddle_y + PADDLE_HEIGHT)
+            hit = at_end & on_paddle
+            vx = jnp.where(hit, -vx, vx)
+            x = jnp.clip(x, 0, BALL_MAX_X)
+            # the player's paddle drags the ball along
+            hit_by_player = hit & at_player
+            dragged_vy = jnp.clip(vy + added_vy, -self.ball_max_speed_y, self.ball_max_speed_y)
+            vy = jnp.where(hit_by_player, dragged_vy, vy)
+            returned = returned | hit_by_player
+            # only the first point counts; the frames after it are undone by the serve
+            missed = at_end & ~on_paddle & (point == 0)
+            point = jnp.where(missed, jnp.where(at_player, jnp.int32(-1), jnp.int32(1)), point)
+
+            return player_y, opponent_y, x, y, vx, vy, returned, point
+
+        player_y, opponent_y, x, y, vx, vy, returned, point = lax.fori_loop(
+            0,
+            self.frame_skip,
+            play,
+            (state.player_y, state.opponent_y, state.ball_x, state.ball_y, state.ball_vx, state.ball_vy,
+             jnp.bool_(False), jnp.int32(0)),
+        )  # fmt: skip
+
+        # after a point the ball is served anew
+        scored = point != 0
+        served = self._serve(state)
+        state = State(
+            rng=jnp.where(scored, served.rng, state.rng),
+            player_y=jnp.where(scored, served.player_y, player_y),
+            opponent_y=jnp.where(scored, served.opponent_y, opponent_y),
+            ball_x=jnp.where(scored, served.ball_x, x),
+            ball_y=jnp.where(scored, served.ball_y, y),
+            ball_vx=jnp.where(scored, served.ball_vx, vx),
+            ball_vy=jnp.where(scored, served.ball_vy, vy),
+            player_points=state.player_points + jnp.int32(point > 0),
+            opponent_points=state.opponent_points + jnp.int32(point < 0),
+            steps=state.steps + 1,
+        )
+
+        terminated = (state.player_points >= self.max_score) | (state.opponent_points >= self.max_score)
+        return state, Outcome(
+            reward=jnp.where(scored, jnp.float32(point), jnp.where(returned, RETURN_REWARD, 0.0)),
+            terminated=terminated,
+            truncated=~terminated & (state.steps >= self.max_steps),
+        )
+
+    def observe(self, state: State) -> Array:
+        # whole numbers of half pixels from the middle: one rounding each
+        per_paddle_y = 1 / jnp.float32(FIELD_HEIGHT)
+        per_point = 1 / jnp.float32(self.max_score)
+        return jnp.stack([
+            jnp.float32(2 * state.player_y + (PADDLE_HEIGHT - FIELD_HEIGHT)) * per_paddle_y,
+            jnp.float32(2 * state.opponent_y + (PADDLE_HEIGHT - FIELD_HEIGHT)) * per_paddle_y,
+            jnp.float32(2 * state.ball_x - BALL_MAX_X) * (1 / jnp.float32(BALL_MAX_X)),
+            jnp.float32(2 * state.ball_y - BALL_MAX_Y) * (1 / jnp.float32(BALL_MAX_Y)),
+            jnp.float32(state.ball_vx) * (1 / jnp.float32(self.ball_speed_x)),
+            jnp.float32(state.ball_vy) * (1 / jnp.float32(self.ball_max_speed_y)),
+            jnp.float32(state.player_points) * per_point,
+            jnp.float32(state.opponent_points) * per_point,
+        ])  # fmt: skip
+
+    def score(self, state: State) -> Array:
+        """The points by which the player leads."""
+        return jnp.float32(state.player_points - state.opponent_points)
+
+    def perf(self, state: State) -> Array:
+        """0 for a match lost to nothing, 1 for one won to nothing."""
+        lead = jnp.float32(state.player_points - state.opponent_points + self.max_score)
+        return lead * (1 / jnp.float32(2 * self.max_score))
+
+    def render(self, state: State) -> Array:
+        """Player blue on the right, opponent orange on the left, points at the top."""
+        # each pixel of the picture in the field's coordinates
+        row = jnp.arange(RENDER_HEIGHT, dtype=jnp.int32)[:, None]
+        column = jnp.arange(RENDER_WIDTH, dtype=jnp.int32)[None, :]
+        x = (column - RENDER_MARGIN_X) * RENDER_SCALE
+        y = FIELD_HEIGHT - (row - RENDER_MARGIN_Y + 1) * RENDER_SCALE
+
+        def box(left: Array | int, low: Array | int, width: int, height: int) -> Array:
+            return (x >= left) & (x < left + width) & (y >= low) & (y < low + height)
+
+        def digits(points: Array, left: int) -> Array:
+            """Two digits, their upper left corner `left` pixels into the picture."""
+            shown = jnp.minimum(points, 99)
+            font_row = (row - 4 * RENDER_MARGIN_Y) // FONT_SCALE
+            font_column = (column - left) // FONT_SCALE
+            digit = jnp.where(font_column < 4, shown // 10, shown % 10)
+            within = (font_row >= 0) & (font_row < 5) & (font_column >= 0) & (font_column < 7) & (font_column != 3)
+            lit = jnp.asarray(FONT)[digit, jnp.clip(font_row, 0, 4), jnp.clip(font_column % 4, 0, 2)]
+            return within & lit
+
+        net = box(FIELD_WIDTH // 2 - 2, 0, 4, FIELD_HEIGHT) & (y // 20 % 2 == 0)
+        width = 7 * FONT_SCALE
+        image = jnp.broadcast_to(jnp.array(BACKGROUND, jnp.uint8), (RENDER_HEIGHT, RENDER_WIDTH, 3))
+        for where, colour in (
+            (box(0, 0, FIELD_WIDTH, FIELD_HEIGHT), FIELD),
+            (net, NET),
+            (digits(state.opponent_points, RENDER_WIDTH // 4 - width // 2), NET),
+            (digits(state.player_points, 3 * RENDER_WIDTH // 4 - width // 2), NET),
+            (box(-PADDLE_WIDTH, state.opponent_y, PADDLE_WIDTH, PADDLE_HEIGHT), OPPONENT),
+            (box(FIELD_WIDTH, state.player_y, PADDLE_WIDTH, PADDLE_HEIGHT), PLAYER),
+            (box(state.ball_x, state.ball_y, BALL_SIZE, BALL_SIZE), BALL),
+        ):
+            image = jnp.where(where[..., None], jnp.array(colour, jnp.uint8), image)
+        return image
+
+    def player(self, state: State, stream: Array) -> Array:
+        # where the ball will arrive, how fast, and how far into the last step
+        frames = (BALL_MAX_X - state.ball_x) // self.ball_speed_x + 1
+        unfolded = state.ball_y + state.ball_vy * frames
+        folds, offset = jnp.floor_divide(unfolded, BALL_MAX_Y), unfolded % BALL_MAX_Y
+        mirrored = folds % 2 != 0
+        arrival_y = jnp.where(mirrored, BALL_MAX_Y - offset, offset)
+        arrival_vy = jnp.where(mirrored, -state.ball_vy, state.ball_vy)
+        last_frames = (frames - 1) % self.frame_skip + 1
+
+        # drag the ball along, so that it gets too fast for the opponent, or return it idly
+        stream, style = rng.below(stream, 8)
+        _, wild = rng.below(stream, 3)
+        luck = state.rng[0] % jnp.uint32(16)  # the same for a whole rally
+        idle = (luck == 0) & (state.player_points == self.max_score - 1)
+        drag = jnp.where(idle, 0, jnp.where(arrival_vy < 0, jnp.int32(-1), jnp.int32(1)))
+
+        # go where the paddle meets the ball with its middle while it moves
+        middle_y = arrival_y + (BALL_SIZE - PADDLE_HEIGHT) // 2
+        way = middle_y - drag * last_frames * self.paddle_speed - state.player_y
+        step = self.paddle_speed * self.frame_skip
+        walk = jnp.where(2 * jnp.abs(way) <= step, 0, jnp.where(way > 0, jnp.int32(1), jnp.int32(-1)))
+        arriving = (state.ball_vx > 0) & (frames <= self.frame_skip)
+        direction = jnp.where(arriving, drag, walk)
+        skilled = jnp.where(direction == 0, STAY, jnp.where(direction > 0, jnp.int32(UP), jnp.int32(DOWN)))
+
+        # who is behind plays wildly, so that matches are lost, too
+        behind = state.opponent_points > state.player_points
+        erratic = jnp.where(behind, (luck < 14) | (style == 0), (luck == 1) | (style == 0))
+        return jnp.where(erratic & ~idle, wild, skilled)
+
+    def events(self, state: State, action: Array, next_state: State) -> dict[str, Array]:
+        # with at most one return within a step, as at the default speeds
+        won = next_state.player_points > state.player_points
+        conceded = next_state.opponent_points > state.opponent_points
+        rally = ~won & ~conceded
+        turned = rally & (state.ball_vx != next_state.ball_vx)
+        own = turned & (state.ball_vx > 0)
+        rebounds = rally & ~own & (state.ball_vy != next_state.ball_vy)
+        direction = jnp.int32(action == UP) - jnp.int32(action == DOWN)
+        limit = direction * self.ball_max_speed_y
+        clipped = (next_state.ball_vy == limit) & (jnp.abs(state.ball_vy + direction * self.spin) > jnp.abs(limit))
+        return {
+            "player returned the ball": own,
+            "player returned it with spin": own & (state.ball_vy != next_state.ball_vy),
+            "vy clipped": own & clipped & (direction != 0),
+            "opponent returned the ball": turned & ~own,
+            "rebound from the top": rebounds & (state.ball_vy > 0),
+            "rebound from the bottom": rebounds & (state.ball_vy < 0),
+            "player's paddle stopped at the top": rally & (next_state.player_y == PADDLE_MAX_Y),
+            "player's paddle stopped at the bottom": rally & (next_state.player_y == PADDLE_MIN_Y),
+            "point won": won,
+            "point conceded": conceded,
+            "served upwards": ~rally & (next_state.ball_vy > 0),
+            "served downwards": ~rally & (next_state.ball_vy < 0),
+            "match won": next_state.player_points >= self.max_score,
+            "match lost": next_state.opponent_points >= self.max_score,
+            "time limit": next_state.steps >= self.max_steps,
+        }

@@ -1,0 +1,157 @@
+"""What a policy scores: first episodes of fresh environments, played to their ends.
+
+A key must not have been trained with. The convention is `evaluation_key(key)`, where
+`key` is the run's: `fit` and the command line evaluate with it, so that a run is one
+seed and yet no episode of its evaluation is one of its training.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxpuffer import rng
+from jaxpuffer.ppo import Policy
+from jaxpuffer.pytree import PyTreeNode
+
+_EVALUATION = 0x6576616C  # "eval"; far from the small numbers that jax.random.split folds in
+
+
+class Evaluation(PyTreeNode):
+    """Episodes of an evaluation, NumPy arrays with one entry per episode."""
+
+    score: np.ndarray | Array  # float32 (episodes,)
+    perf: np.ndarray | Array  # float32 (episodes,), the score scaled to 0..1
+    episode_return: np.ndarray | Array  # float32 (episodes,)
+    episode_length: np.ndarray | Array  # int32 (episodes,), steps
+    finished: np.ndarray | Array  # bool (episodes,), False where the cap came first
+
+    @property
+    def unfinished(self) -> int:
+        """How many episodes still ran at the cap and count with what they had so far."""
+        return int((~self.finished).sum())
+
+    def summary(self) -> dict[str, Any]:
+        """Per measure the mean, its standard error (NaN for one episode) and the count; and `unfinished`."""
+        measures = ("score", "perf", "episode_return", "episode_length")
+        return {name: _statistics(getattr(self, name)) for name in measures} | {"unfinished": self.unfinished}
+
+    def __str__(self) -> str:
+        def line(name: str, mean: float, standard_error: float, count: int) -> str:
+            return f"{name:<15} {mean:12.4f} ± {standard_error:.4f} (standard error, {count} episodes)"
+
+        summary = self.summary()
+        unfinished = summary.pop("unfinished")
+        note = f"\n{unfinished} unfinished: counted with what they had at the cap" if unfinished else ""
+        return "\n".join(line(name, **values) for name, values in summary.items()) + note
+
+
+def evaluation_key(key: Array, count: int = 0) -> Array:
+    """The key of a run's `count`-th evaluation, disjoint from all that training draws from `key`."""
+    return jax.random.fold_in(jax.random.fold_in(key, _EVALUATION), count)
+
+
+def evaluate(env: Any, policy: Policy, key: Array, episodes: int = 256, max_steps: int = 20_000) -> Evaluation:
+    """Play the first episode of each of `episodes` fresh environments, with sampled actions.
+
+    Worlds of several agents: the first episode of every agent of as many worlds as
+    hold at least `episodes` agents. Stops when all have ended, or after `max_steps`
+    steps; an episode that still runs then counts with its score so far. Compiles
+    once per kind of environment, policy and number of episodes.
+
+    Args:
+        env: an environment of either backend.
+        policy: `result.policy` of a single run.
+        key: a key not trained with: `evaluation_key(key)` of the run's.
+        episodes: how many, at least.
+        max_steps: the cap.
+
+    Raises:
+        ValueError: `episodes` or `max_steps` is below 1.
+        TypeError: the policy was made for other spaces, or holds several runs stacked by `vmap`.
+    """
+    for name, value in (("episodes", episodes), ("max_steps", max_steps)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    check_policy(env, policy)
+    played = _play(env, policy, key, jnp.int32(max_steps), worlds=-(-episodes // env.num_agents))
+    return jax.tree.map(np.asarray, played)
+
+
+def check_policy(env: Any, policy: Policy) -> None:
+    """Raise TypeError unless the policy is a single one and fits the environment's spaces."""
+    module = policy.module
+    for what in ("observation_space", "action_space"):
+        theirs, ours = getattr(module, what, None), getattr(env, what)
+        if theirs is not None and theirs != ours:
+            raise TypeError(f"the policy was made for the {what} {theirs}; the environment's is {ours}")
+
+    def params(carry: Any, obs: Array, reset: Array) -> Any:
+        return module.init(jax.random.key(0), carry, obs, reset, None)["params"]
+
+    space = env.observation_space
+    obs = jax.ShapeDtypeStruct((1, 1, *space.shape), space.dtype)
+    expected = jax.eval_shape(params, module.initialize_carry(1), obs, jax.ShapeDtypeStruct((1, 1), jnp.bool_))
+    for want, got in zip(jax.tree.leaves(expected), jax.tree.leaves(policy.params), strict=True):
+        if want.shape != got.shape:
+            hint = "; for one of several runs: jax.tree.map(lambda x: x[i], policy)" if got.ndim > want.ndim else ""
+            raise TypeError(f"the policy's parameters have shape {got.shape} where one policy has {want.shape}{hint}")
+
+
+def act(env: Any, batch: Any, policy: Policy, state: Any, obs: Array, reset: Array, carry: Any, streams: Array) -> Any:
+    """Sampled actions of a whole batch: (carry, streams, actions (num_envs, *agent_shape, ...))."""
+    mask = batch.action_mask(state)
+    mask = None if mask is None else mask.reshape(len(streams), -1)
+    carry, distribution, _ = policy(carry, obs.reshape(-1, *env.observation_space.shape), reset, mask)
+    streams, action = distribution.sample(streams)
+    return carry, streams, action.reshape(batch.num_envs, *env.agent_shape, *env.action_space.shape)
+
+
+@functools.partial(jax.jit, static_argnames="worlds")
+def _play(env: Any, policy: Policy, key: Array, max_steps: Array, worlds: int) -> Evaluation:
+    batch = env.batch(worlds)
+    rows = worlds * env.num_agents
+    key_envs, key_streams = jax.random.split(key)
+
+    def step(carried: Any) -> Any:
+        steps, state, obs, reset, carry, streams, played = carried
+        carry, streams, action = act(env, batch, policy, state, obs, reset, carry, streams)
+        state, step = batch.transition(state, action)
+
+        # what ended was the first episode, or is not counted
+        running = ~played.finished
+        ended = step.ended.reshape(-1)
+        first = ended & running
+        played = Evaluation(
+            score=jnp.where(first, step.log.score.reshape(-1), played.score),
+            perf=jnp.where(first, step.log.perf.reshape(-1), played.perf),
+            episode_return=jnp.where(running, played.episode_return + step.reward.reshape(-1), played.episode_return),
+            episode_length=played.episode_length + jnp.int32(running),
+            finished=played.finished | ended,
+        )
+        state, obs = batch.reset_ended(state, step)
+        return steps + 1, state, obs, ended, carry, streams, played
+
+    state, obs = batch.reset(key_envs)
+    zeros = jnp.zeros(rows, jnp.float32)
+    played = Evaluation(zeros, zeros, zeros, jnp.zeros(rows, jnp.int32), jnp.zeros(rows, bool))
+    carry = policy.module.initialize_carry(rows)
+    start = (jnp.int32(0), state, obs, jnp.ones(rows, bool), carry, rng.seed(key_streams, (rows,)), played)
+    _, state, _, _, _, _, played = lax.while_loop(
+        lambda carried: ~carried[-1].finished.all() & (carried[0] < max_steps), step, start
+    )
+    score, perf = batch.score(state)
+    return played.replace(
+        score=jnp.where(played.finished, played.score, score.reshape(-1)),
+        perf=jnp.where(played.finished, played.perf, perf.reshape(-1)),
+    )
+
+
+def _statistics(values: Any) -> dict[str, Any]:
+    count = len(values)
+    wide = np.asarray(values, np.float64)
+    error = wide.std(ddof=1) / count**0.5 if count > 1 else float("nan")
+    return {"mean": float(wide.mean()), "standard_error": float(error), "count": count}

@@ -1,0 +1,31 @@
+"""Before JAX starts: strict mode, so that C and XLA agree to the last bit, and strict promotion."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # parity and benchmarks run from the checkout
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from parity import use_mode  # noqa: E402
+
+use_mode("strict")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+import envs_c  # noqa: E402
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs_c: needs the C environments")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not envs_c.is_built():
+        for item in items:
+            if item.get_closest_marker("needs_c"):
+                item.add_marker(pytest.mark.skip(reason="the C environments are not built"))

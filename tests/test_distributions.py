@@ -1,0 +1,68 @@
+"""Log-probabilities and entropies against SciPy; samples against both."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+
+from jaxpuffer import rng
+from jaxpuffer.distributions import Categorical, Normal
+
+ROWS = 200_000
+
+
+def streams() -> jax.Array:
+    return rng.seed(jax.random.key(0), (ROWS,))
+
+
+def test_categorical_agrees_with_scipy() -> None:
+    logits = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    p = np.exp(logits.astype(np.float64))
+    p /= p.sum(-1, keepdims=True)
+    distribution = Categorical(jnp.asarray(logits))
+    np.testing.assert_allclose(distribution.entropy(), [scipy.stats.entropy(row) for row in p], rtol=1e-5)
+    for action in range(5):
+        got = distribution.log_prob(jnp.full(7, action, jnp.int32))
+        expected = [scipy.stats.multinomial.logpmf(np.eye(5)[action], 1, row) for row in p]
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(distribution.mode(), logits.argmax(-1))
+
+
+def test_categorical_samples_its_probabilities() -> None:
+    logits = jnp.log(jnp.float32([0.1, 0.2, 0.3, 0.4]))
+    distribution = Categorical(jnp.broadcast_to(logits, (ROWS, 4)))
+    after, actions = jax.jit(Categorical.sample)(distribution, streams())
+    assert actions.dtype == jnp.int32 and not np.array_equal(after, streams())
+    counts = np.bincount(actions, minlength=4)
+    assert scipy.stats.chisquare(counts, ROWS * np.array([0.1, 0.2, 0.3, 0.4])).pvalue > 1e-3
+
+
+def test_masked_choices_have_no_probability() -> None:
+    mask = jnp.array([True, False, True, False])
+    logits = jnp.float32([0.0, 50.0, 0.0, 50.0])
+    distribution = Categorical.masked(
+        jnp.broadcast_to(logits, (ROWS, 4)), jnp.broadcast_to(mask, (ROWS, 4))
+    )
+    _, actions = jax.jit(Categorical.sample)(distribution, streams())
+    counts = np.bincount(actions, minlength=4)
+    assert counts[1] == counts[3] == 0
+    assert scipy.stats.chisquare(counts[[0, 2]]).pvalue > 1e-3
+    np.testing.assert_allclose(distribution.entropy()[0], np.log(2), rtol=1e-6)
+
+
+def test_normal_agrees_with_scipy() -> None:
+    generator = np.random.default_rng(0)
+    mean, action = generator.normal(size=(2, 6, 3)).astype(np.float32)
+    log_std = np.float32([-1.0, 0.0, 0.5])
+    distribution = Normal(jnp.asarray(mean), jnp.asarray(log_std))
+    reference = scipy.stats.norm(mean.astype(np.float64), np.exp(log_std.astype(np.float64)))
+    np.testing.assert_allclose(distribution.log_prob(jnp.asarray(action)), reference.logpdf(action).sum(-1), rtol=1e-4)
+    np.testing.assert_allclose(distribution.entropy(), reference.entropy().sum(-1), rtol=1e-5)
+
+
+def test_normal_samples_are_normal() -> None:
+    distribution = Normal(jnp.full((ROWS, 2), 3.0), jnp.log(jnp.float32([0.5, 2.0])))
+    _, actions = jax.jit(Normal.sample)(distribution, streams())
+    for column, std in enumerate((0.5, 2.0)):
+        assert scipy.stats.kstest(np.asarray(actions[:, column]), "norm", (3.0, std)).pvalue > 1e-3
+    assert abs(np.corrcoef(np.asarray(actions).T)[0, 1]) < 0.01

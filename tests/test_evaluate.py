@@ -1,0 +1,111 @@
+"""Evaluations whose outcome can be worked out by hand, and the same on both backends."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy_envs import Corridor, Counters, tiny_config
+
+import jaxpuffer
+from jaxpuffer import evaluate as evaluate_function
+from jaxpuffer.distributions import Categorical
+from jaxpuffer.evaluate import _play, evaluation_key
+from jaxpuffer.ppo import Policy, complete, init, make_module
+
+KEY = jax.random.key(3)
+
+
+def policy_of(env, **changes):
+    config = complete(env, tiny_config(**changes))
+    return Policy(init(env, KEY, config).params, make_module(env, config))
+
+
+class Right:
+    """Always goes right; counts in its carry the steps since the last reset flag."""
+
+    def __init__(self, likes: float = 100.0):
+        self.likes = likes
+
+    def initialize_carry(self, rows):
+        return jnp.zeros(rows, jnp.int32)
+
+    def apply(self, params, carry, obs, reset, mask):
+        carry = jnp.where(reset[0], 0, carry) + 1
+        logits = jnp.broadcast_to(jnp.array([0.0, self.likes], jnp.float32), (*obs.shape[:2], 2))
+        return carry, Categorical.masked(logits, mask), jnp.zeros(obs.shape[:2], jnp.float32)
+
+    def init(self, key, *args):
+        return {"params": {}}
+
+
+def test_scores_worked_out_by_hand():
+    evaluation = evaluate_function(Corridor(length=6), Policy({}, Right()), KEY, episodes=7)
+    np.testing.assert_array_equal(evaluation.score, np.full(7, 5.0))
+    np.testing.assert_array_equal(evaluation.episode_return, np.full(7, 1.0))
+    np.testing.assert_array_equal(evaluation.episode_length, np.full(7, 5))
+    assert evaluation.unfinished == 0
+    summary = evaluation.summary()
+    assert summary["score"] == {"mean": 5.0, "standard_error": 0.0, "count": 7}
+    assert summary["unfinished"] == 0
+
+
+def test_at_the_cap_a_running_episode_counts_with_its_score_so_far():
+    evaluation = evaluate_function(Corridor(length=6), Policy({}, Right()), KEY, episodes=4, max_steps=3)
+    np.testing.assert_array_equal(evaluation.score, np.full(4, 3.0))
+    np.testing.assert_array_equal(evaluation.episode_length, np.full(4, 3))
+    assert evaluation.unfinished == 4
+    assert "4 unfinished" in str(evaluation)
+
+
+def test_masked_actions_are_never_taken():
+    # left is liked, and at the wall illegal: only the time limit ends these episodes
+    evaluation = evaluate_function(Corridor(max_steps=20), Policy({}, Right(likes=-100.0)), KEY, episodes=4)
+    assert (evaluation.score >= 0).all()
+    np.testing.assert_array_equal(evaluation.episode_length, np.full(4, 20))
+
+
+def test_the_first_episode_of_every_agent():
+    evaluation = evaluate_function(Counters(agents=3), Policy({}, Right()), KEY, episodes=4)
+    np.testing.assert_array_equal(evaluation.score, [1, 2, 3, 1, 2, 3])
+    np.testing.assert_array_equal(evaluation.episode_return, [1, 2, 3, 1, 2, 3])
+    np.testing.assert_array_equal(evaluation.episode_length, [1, 2, 3, 1, 2, 3])
+
+
+@pytest.mark.needs_c
+def test_both_backends_play_the_same_episodes():
+    jax_env = jaxpuffer.make("cartpole")
+    policy = policy_of(jax_env)
+    a, b = (
+        evaluate_function(env, policy, KEY, episodes=16, max_steps=20)
+        for env in (jax_env, jaxpuffer.make("cartpole", backend="c"))
+    )
+    assert 0 < a.unfinished < 16
+    np.testing.assert_array_equal(a.episode_length, b.episode_length)
+    np.testing.assert_allclose(a.score, b.score)
+
+
+def test_traced_once_for_equal_shapes():
+    env = jaxpuffer.make("cartpole")
+    policy = policy_of(env, hidden=17)
+    evaluate_function(env, policy, KEY, episodes=8, max_steps=10)
+    before = _play._cache_size()
+    evaluate_function(env.replace(gravity=5.0), policy, jax.random.key(1), episodes=8, max_steps=11)
+    assert _play._cache_size() == before
+
+
+def test_evaluation_keys_differ_from_what_training_draws():
+    drawn = [tuple(jax.random.key_data(k).tolist()) for k in (KEY, *jax.random.split(KEY, 64))]
+    drawn += [tuple(jax.random.key_data(evaluation_key(KEY, n)).tolist()) for n in range(64)]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_clear_errors():
+    env = Corridor()
+    policy = policy_of(env)
+    with pytest.raises(ValueError, match="episodes is 0"):
+        evaluate_function(env, policy, KEY, episodes=0)
+    with pytest.raises(TypeError, match="observation_space"):
+        evaluate_function(jaxpuffer.make("cartpole"), policy, KEY)
+    stacked = jax.tree.map(lambda x: jnp.stack([x, x]), policy)
+    with pytest.raises(TypeError, match="one of several runs"):
+        evaluate_function(env, stacked, KEY)
