@@ -48,8 +48,11 @@ START_SECONDS = 900  # for the data and the judgement of the port itself
 FUNCTIONS = ("score", "perf", "action_mask", "observe", "respawn", "init", "transition")
 NOT_COMPUTED = ("render", "player", "events", "__post_init__")
 
-# parameters under which a port takes other branches of its Python code
-VARIANTS: dict[str, list[dict[str, Any]]] = {"maze": [{"size": 25, "max_steps": 300}]}
+# parameters under which a port takes other branches of its Python code, or meets bounds that it else steps over
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "maze": [{"size": 25, "max_steps": 300}],
+    "pong": [{"ball_speed_x": 4}],
+}
 
 RANDOM_ROWS = 1500
 ROWS_PER_EVENT = 64
@@ -145,8 +148,9 @@ class Source:
                 found[node.name].append(node)
             elif isinstance(node, ast.ClassDef):
                 bodies[node.name] = node.body
-            for name in _assigned(node):
-                found[name].append(node)
+            for part in _parts(node):
+                for name in _assigned(part):
+                    found[name].append(part)
         own: dict[str, ast.stmt] = {}
         others = [n for n in bodies if not issubclass(getattr(sys.modules[self.cls.__module__], n), Env)]
         for name in [*others, *reversed(classes)]:
@@ -196,19 +200,27 @@ def _assigned(node: ast.stmt) -> list[str]:
     return [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
 
 
-def _computing(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
-    """The nodes below that compute: (parent, field, index in the field, node)."""
+def _parts(node: ast.stmt) -> list[ast.stmt]:
+    """`a, b = 1, 2` as two assignments."""
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple) and isinstance(node.targets[0], ast.Tuple):
+        pairs = zip(node.targets[0].elts, node.value.elts, strict=True)
+        return [ast.Assign(targets=[target], value=value) for target, value in pairs]
+    return [node]
+
+
+def _computing(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes below that compute."""
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns"):
             continue
-        for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+        for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not isinstance(child, (ast.Raise, ast.Assert)):
-                yield node, field, index, child
+                yield child
                 yield from _computing(child)
 
 
 def _names(node: ast.AST) -> set[str]:
-    nodes = [n for *_, n in _computing(node)]
+    nodes = list(_computing(node))
     return {n.id for n in nodes if isinstance(n, ast.Name)} | {n.attr for n in nodes if isinstance(n, ast.Attribute)}
 
 
@@ -232,7 +244,7 @@ def _alterations(
         old = getattr(owner, key)
         return lambda: setattr(owner, key, new), lambda: setattr(owner, key, old)
 
-    for parent, field, index, node in _computing(definition):
+    for node in _computing(definition):
         if isinstance(node, ast.Constant) and _is_number(node):
             value: Any = node.value
             new = value + 1 if isinstance(value, int) else value * 1.1 if value else 0.1
@@ -249,9 +261,8 @@ def _alterations(
                     change = f"{SYMBOLS[type(op)]} to {SYMBOLS[new]}"
                     yield _end_line(before), before.end_col_offset or 0, change, *setting(node.ops, i, new())
         elif isinstance(node, ast.UnaryOp) and type(node.op) in SYMBOLS:
-            owner, key = (parent, field) if index is None else (getattr(parent, field), index)
-            change = f"drop {SYMBOLS[type(node.op)]}"
-            yield node.lineno, node.col_offset, change, *setting(owner, key, node.operand)
+            # a plus instead does nothing
+            yield node.lineno, node.col_offset, f"drop {SYMBOLS[type(node.op)]}", *setting(node, "op", ast.UAdd())
 
 
 def _end_line(node: ast.expr) -> int:
@@ -365,7 +376,12 @@ def _tied(
         entries[draw.integers(len(entries))] = value
     length = before.replace(episode_return=before.episode_return[picked], episode_length=before.episode_length[picked])
     tied = length.replace(env=jax.tree.unflatten(structure, new))
-    return np.asarray(jax.jit(c_env.batch(len(picked)).pack)(tied)), actions[picked]
+    c = c_env.batch(len(picked))
+    tied_rows, actions = np.asarray(jax.jit(c.pack)(tied)), actions[picked]
+    # a state that cannot be may lead to NaN
+    after = jax.device_get(jax.jit(lambda r, a: c.unpack(c.transition(r, a)[0]).env)(tied_rows, actions))
+    good = ~np.any([np.isnan(x).reshape(len(x), -1).any(1) for x in jax.tree.leaves(after)], axis=0)
+    return tied_rows[good], actions[good]
 
 
 def _answers(c_env: Any, rows: np.ndarray, actions: np.ndarray, key: Any) -> dict[str, Any]:
