@@ -128,14 +128,11 @@ def _cast_leaf(owner: str, kind: type, value: Any, limits: Any) -> jax.Array:
             return value.astype(dtype)
         raise TypeError(f"{owner} is a traced {value.dtype}; it must be {np.dtype(dtype)}")
     array = np.asarray(value)
-    if not np.issubdtype(array.dtype, np.number) and array.dtype != np.bool_:
-        # jax's own float types (bfloat16) are numbers too, but not to NumPy
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError):
-            raise TypeError(f"{owner} is {value!r}; it must be {kind.__name__}") from None
-    if (array.dtype == np.bool_) != (kind is bool):
+    number = jnp.issubdtype(array.dtype, np.integer) or jnp.issubdtype(array.dtype, np.floating)
+    if not (array.dtype == np.bool_ if kind is bool else number):
         raise TypeError(f"{owner} is {value!r}; it must be {kind.__name__}")
+    if jnp.issubdtype(array.dtype, np.floating):
+        array = array.astype(np.float64)  # the narrow types, bfloat16 among them, cannot hold every bound
     if kind is int and not (array == np.floor(array)).all():
         raise TypeError(f"{owner} is {value!r}; it must be a whole number")
     _check_range(owner, value, array, limits)
