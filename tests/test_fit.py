@@ -1,7 +1,10 @@
 """fit trains what train trains, and can be watched, stopped, killed and resumed."""
 
+import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,6 +14,7 @@ from toy_envs import Corridor, tiny_config
 import jaxpuffer
 from jaxpuffer import fit, load, train
 
+ROOT = str(Path(__file__).parent.parent)
 KEY = jax.random.key(5)
 ENV = jaxpuffer.make("cartpole")
 
@@ -118,3 +122,17 @@ def test_refuses_another_run(tmp_path):
     ):
         with pytest.raises(ValueError, match=match):
             fit(env, key, config, directory=tmp_path, resume=True)
+
+
+def test_the_same_as_train_with_fused_multiply_add():
+    # the tests run in strict mode, which forgives a program that is fused differently; this is how people run
+    program = """
+import jax, numpy as np
+from jaxpuffer import PPOConfig, fit, make, train
+config = PPOConfig(total_steps=16384, num_envs=128, horizon=32, minibatch_size=1024)
+args = make("cartpole"), jax.random.key(0), config
+for a, b in zip(*(jax.tree.leaves(f(*args).state) for f in (train, fit)), strict=True):
+    np.testing.assert_array_equal(a, b)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    subprocess.run([sys.executable, "-c", program], env=environment | {"PYTHONPATH": ROOT}, check=True)
