@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
@@ -249,32 +250,38 @@ def check_env(env: Env) -> None:
 
 @functools.cache
 def _check_env(structure: Any, dtypes: tuple[Any, ...]) -> None:
-    def abstract(env: Env) -> Any:
-        state = env.init(jnp.zeros(2, jnp.uint32))
-        action = jnp.zeros((*env.agent_shape, *env.action_space.shape), env.action_space.dtype)
-        next_state, outcome = env.transition(state, action)
-        put_back = env.respawn(state, jnp.ones(env.agent_shape, bool)) if env.multi_agent else state
-        return state, next_state, put_back, outcome, env.observe(state), env.score(state), env.perf(state)
-
     leaves = [jax.ShapeDtypeStruct((), dtype) for dtype in dtypes]
     env = jax.tree.unflatten(structure, leaves)
-    state, next_state, put_back, outcome, obs, score, perf = jax.eval_shape(abstract, env)
     name = type(env).__name__
 
     def expect(what: str, got: Any, shape: tuple[int, ...], dtype: Any = None) -> None:
         if got.shape != shape or (dtype is not None and got.dtype != dtype):
-            raise TypeError(f"{name}.{what} is {got.dtype}{list(got.shape)}; it must be {dtype or ''}{list(shape)}")
+            wanted = "" if dtype is None else np.dtype(dtype)
+            raise TypeError(f"{name}.{what} is {got.dtype}{list(got.shape)}; it must be {wanted}{list(shape)}")
 
+    # the state first: the other functions are written for a right one
+    state = jax.eval_shape(lambda env: env.init(jnp.zeros(2, jnp.uint32)), env)
     paths = jax.tree_util.tree_flatten_with_path(state)[0]
     if not paths or jax.tree_util.keystr(paths[0][0]) != ".rng":
         raise TypeError(f"{name}.init must return a PyTreeNode whose first field is rng")
     expect("init(stream).rng", paths[0][1], (2,), jnp.uint32)
+    for path, leaf in paths:
+        if leaf.weak_type:
+            raise TypeError(f"{name}: state{jax.tree_util.keystr(path)} is weakly typed; wrap it, as in jnp.float32(0)")
+
+    def abstract(env: Env, state: Any) -> Any:
+        action = jnp.zeros((*env.agent_shape, *env.action_space.shape), env.action_space.dtype)
+        next_state, outcome = env.transition(state, action)
+        put_back = env.respawn(state, jnp.ones(env.agent_shape, bool)) if env.multi_agent else state
+        return next_state, put_back, outcome, env.observe(state), env.score(state), env.perf(state)
+
+    next_state, put_back, outcome, obs, score, perf = jax.eval_shape(abstract, env, state)
     for function, other in (("transition", next_state), ("respawn", put_back)):
         if jax.tree.structure(other) != jax.tree.structure(state):
             raise TypeError(f"{name}.{function} returns another kind of state than init")
         for (path, a), b in zip(paths, jax.tree.leaves(other), strict=True):
             field = jax.tree_util.keystr(path)
-            if a.weak_type or b.weak_type:
+            if b.weak_type:
                 raise TypeError(f"{name}: state{field} is weakly typed; wrap it, as in jnp.float32(0)")
             expect(f"{function}(...){field}", b, a.shape, a.dtype)
     expect("observe(state)", obs, (*env.agent_shape, *env.observation_space.shape), env.observation_space.dtype)

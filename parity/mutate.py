@@ -50,7 +50,7 @@ NOT_COMPUTED = ("render", "player", "events", "__post_init__")
 
 # parameters under which a port takes other branches of its Python code, or meets bounds that it else steps over
 VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "maze": [{"size": 25, "max_steps": 300}],
+    "maze": [{"size": 5, "max_steps": 1}, {"size": 23}, {"size": 47, "vision": 8}],
     "pong": [{"ball_speed_x": 4}],
 }
 

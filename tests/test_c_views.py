@@ -1,0 +1,257 @@
+"""The C environments as NumPy buffers and inside XLA: the same episodes as the JAX twins', and errors that help."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs_c
+from jaxpuffer import list_envs, make, rng
+from jaxpuffer.batch import random_action
+
+pytestmark = pytest.mark.needs_c
+
+
+# ------------------------------------------------------------------------------------------
+# NumPy
+# ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("actions", "error", "message"),
+    [
+        (np.zeros(4, np.int64), TypeError, "actions is int64; it must be int32"),
+        (np.zeros(4, np.float32), TypeError, "actions is float32; it must be int32"),
+        (np.zeros(3, np.int32), ValueError, r"actions has shape \(3,\); it must be \(4,\)"),
+        (np.zeros((4, 1), np.int32), ValueError, r"actions has shape \(4, 1\); it must be \(4,\)"),
+        (np.zeros(8, np.int32)[::2], ValueError, "actions is not contiguous; pass numpy.ascontiguousarray of it"),
+        (np.array([0, 1, 2, 0], np.int32), ValueError, "cartpole: action 2 at entry 2 of the batch; it must be from 0 to 1"),
+        (np.array([-1, 1, 2, 0], np.int32), ValueError, "cartpole: action -1 at entry 0 of the batch; it must be from 0 to 1"),
+        ([0, 1, 0, 1], TypeError, "actions is int64; it must be int32"),
+    ],
+)  # fmt: skip
+def test_actions_that_are_refused_change_nothing(actions: np.ndarray, error: type[Exception], message: str) -> None:
+    env = envs_c.VecEnv("cartpole", 4)
+    env.reset(seed=0)
+    before = env.state.copy()
+    with pytest.raises(error, match=message):
+        env.step(actions)
+    np.testing.assert_array_equal(env.state, before)
+
+
+def test_float_actions_must_be_finite() -> None:
+    env = envs_c.VecEnv("cartpole_continuous", 2)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="cartpole_continuous: action nan at entry 1 of the batch; it must be finite"):
+        env.step(np.array([[0.0], [np.nan]], np.float32))
+    env.step(np.array([[-3.0], [1e30]], np.float32))  # clipped
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"num_envs": 0}, ValueError, "num_envs is 0; it must be an int of at least 1"),
+        ({"num_envs": 2.0}, ValueError, "num_envs is 2.0; it must be an int of at least 1"),
+        ({"threads": 0}, ValueError, "threads is 0; it must be an int of at least 1"),
+        ({"gravitas": 1}, TypeError, "cartpole has no parameter 'gravitas'; did you mean 'gravity'"),
+        ({"cart_mass": 0}, ValueError, "CartPole.cart_mass is 0; it must be from 0.01 to 1000"),
+        ({"max_steps": 0.5}, TypeError, "CartPole.max_steps is 0.5; it must be a whole number"),
+    ],
+)
+def test_arguments_that_are_refused(arguments: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        envs_c.VecEnv("cartpole", **arguments)
+
+
+def test_names_and_order_that_are_refused() -> None:
+    with pytest.raises(ValueError, match="there is no environment 'cartpol'; did you mean 'cartpole"):
+        envs_c.VecEnv("cartpol")
+    with pytest.raises(RuntimeError, match=r"call reset\(\) before step\(\)"):
+        envs_c.VecEnv("cartpole").step(np.zeros(1, np.int32))
+
+
+def test_buffers_are_updated_in_place() -> None:
+    env = envs_c.VecEnv("cartpole", 3)
+    obs, info = env.reset(seed=1)
+    first = obs.copy()
+    actions = np.ones(3, np.int32)
+    results = env.step(actions)
+    assert results[0] is obs and not np.array_equal(obs, first)
+    again = env.step(actions)
+    assert all(a is b for a, b in zip(results, again, strict=True)) and again[4] is info
+    # the states lie where the batch keeps them, and obs is read from them
+    env.state["position"][1] = 1.5
+    env.state["velocity"][1] = 0.5
+    env.step(actions)
+    assert obs[1, 0] == np.float32(1.5) + np.float32(0.02) * np.float32(0.5) == env.state["position"][1]
+
+
+def test_seeds() -> None:
+    one, same, other = (envs_c.VecEnv("cartpole", 4) for _ in range(3))
+    np.testing.assert_array_equal(one.reset(seed=7)[0], same.reset(seed=7)[0])
+    assert not np.array_equal(one.state["rng"], other.reset(seed=8)[0])
+    assert not (one.state["position"] == other.state["position"]).any()
+    first = one.reset()[0].copy()  # goes on from the seed
+    np.testing.assert_array_equal(first, same.reset()[0])
+    assert not np.array_equal(first, one.reset(seed=7)[0])
+    assert len(np.unique(one.state["rng"], axis=0)) == 4
+
+
+@pytest.mark.parametrize("name", ["cartpole", "snake"])
+def test_threads_change_no_bit(name: str) -> None:
+    """Enough rows that both threads work."""
+    one, two = (envs_c.VecEnv(name, 1024 if name == "cartpole" else 64, threads=n) for n in (1, 2))
+    one.reset(seed=0)
+    two.reset(seed=0)
+    generator = np.random.default_rng(0)
+    shape = (one.num_envs, *one.env.agent_shape)
+    for _ in range(40):
+        actions = generator.integers(0, one.single_action_space.n, shape).astype(np.int32)
+        for a, b in zip(one.step(actions)[:4], two.step(actions)[:4], strict=True):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(one.state, two.state)
+
+
+def test_final_obs_and_log_where_an_episode_ended() -> None:
+    env = envs_c.VecEnv("cartpole", 6, max_steps=3)
+    env.reset(seed=0)
+    env.state["position"][2] = 2.39
+    env.state["velocity"][2] = 1.0
+    actions = np.zeros(6, np.int32)
+    obs, reward, terminated, truncated, info = env.step(actions)
+    assert terminated.tolist() == [False, False, True, False, False, False] and not truncated.any()
+    np.testing.assert_allclose(info["final_obs"][2, :2], [2.41, 0.8], atol=0.02)
+    assert abs(obs[2, 0]) <= 0.05 and env.state["steps"].tolist() == [1, 1, 0, 1, 1, 1]
+    assert info["log"][2, [0, 1, 2, 4]].tolist() == [1, 1, 1, 1] and not info["log"][[0, 1, 3, 4, 5]].any()
+    env.step(actions)
+    obs, reward, terminated, truncated, info = env.step(actions)
+    assert truncated.tolist() == [True, True, False, True, True, True] and not terminated.any()
+    np.testing.assert_array_equal(info["log"][0], [3, 3, 3, 1, 1])
+    assert (np.abs(obs[truncated]) <= 0.05).all() and (reward == 1).all()
+
+
+@pytest.mark.parametrize("name", list_envs())
+def test_numpy_view_equals_the_jax_twin(name: str) -> None:
+    """From the same streams, with the same actions, auto-reset included."""
+    vec = envs_c.VecEnv(name, 4)
+    vec.reset(seed=0)
+    vec_streams = vec._arrays["streams"]
+    batch = vec.env.batch(4)
+    state, obs = jax.jit(batch.reset_streams)(jnp.asarray(vec_streams))
+    np.testing.assert_array_equal(vec._arrays["obs"], obs)
+    streams = rng.seed(jax.random.key(0), (4,))
+
+    @jax.jit
+    def step(state, streams):  # type: ignore[no-untyped-def]
+        actions = jax.vmap(random_action, in_axes=(None, 0, 0))(vec.env, state.env, streams)
+        return *batch.step(state, actions), actions, jax.vmap(lambda s: rng.bits(s)[0])(streams)
+
+    for _ in range(60):
+        state, ts, actions, streams = step(state, streams)
+        obs, reward, terminated, truncated, info = vec.step(np.asarray(actions))
+        np.testing.assert_array_equal(ts.obs, obs)
+        np.testing.assert_array_equal(ts.reward, reward)
+        np.testing.assert_array_equal(ts.terminated, terminated)
+        np.testing.assert_array_equal(ts.truncated, truncated)
+        np.testing.assert_array_equal(jnp.stack(jax.tree.leaves(ts.log), -1), info["log"])
+
+
+# ------------------------------------------------------------------------------------------
+# XLA
+# ------------------------------------------------------------------------------------------
+
+
+def run(env, key, steps=80):  # type: ignore[no-untyped-def]
+    """A rollout of 6 environments from a key, whichever backend."""
+    batch = env.batch(6)
+    state, obs = batch.reset(key)
+
+    def step(state, key):  # type: ignore[no-untyped-def]
+        state, ts = batch.step(state, jax.random.randint(key, (6,), 0, 2, jnp.int32))
+        return state, ts
+
+    state, found = jax.lax.scan(step, state, jax.random.split(key, steps))
+    return obs, batch.unpack(state), found, batch.observe(state), batch.score(state)
+
+
+def test_c_equals_jax_however_it_is_vmapped() -> None:
+    env, c_env = make("cartpole"), make("cartpole", backend="c")
+    keys = jax.random.split(jax.random.key(0), (2, 3))
+    over_keys = [jax.jit(jax.vmap(jax.vmap(run, in_axes=(None, 0)), in_axes=(None, 0)))(e, keys) for e in (env, c_env)]
+    chex.assert_trees_all_equal(*over_keys)
+    alone = jax.jit(run)(c_env, keys[1, 2])
+    chex.assert_trees_all_equal(jax.tree.map(lambda x: x[1, 2], over_keys[1]), alone)
+    assert alone[2].log.n.sum() > 10
+
+    # parameters outside, keys inside
+    forces = jnp.array([5.0, 10.0, 30.0], jnp.float32)
+    both = [
+        jax.jit(jax.vmap(jax.vmap(run, in_axes=(None, 0)), in_axes=(e.axes("force"), None)))(e.replace(force=forces), keys[0])
+        for e in (env, c_env)
+    ]  # fmt: skip
+    chex.assert_trees_all_equal(*both)
+    weak = jax.jit(run)(c_env.replace(force=5.0), keys[0, 1])
+    chex.assert_trees_all_equal(jax.tree.map(lambda x: x[0, 1], both[1]), weak)
+    assert not np.array_equal(weak[2].obs, alone[2].obs)
+
+
+def test_the_old_state_survives_a_step() -> None:
+    """The rows are updated in place only where nobody reads the old ones."""
+    batch = make("cartpole", backend="c").batch(4)
+    state, _ = jax.jit(batch.reset)(jax.random.key(0))
+    before = np.asarray(state).copy()
+    actions = jnp.ones(4, jnp.int32)
+
+    @jax.jit
+    def two_futures(state):  # type: ignore[no-untyped-def]
+        right, _ = batch.step(state, actions)
+        left, _ = batch.step(state, 0 * actions)
+        return right, left, batch.observe(state)
+
+    right, left, obs = two_futures(state)
+    np.testing.assert_array_equal(state, before)
+    np.testing.assert_array_equal(obs, batch.observe(state))
+    assert not np.array_equal(right, left)
+    donated = jax.jit(lambda s: batch.step(s, actions)[0], donate_argnums=0)(jnp.asarray(before))
+    np.testing.assert_array_equal(donated, right)
+
+
+def test_actions_that_are_refused_inside_xla() -> None:
+    batch = make("cartpole", backend="c").batch(3)
+    state, _ = batch.reset(jax.random.key(0))
+    with pytest.raises(Exception, match="cartpole: action 5 at entry 1 of the batch; it must be from 0 to 1"):
+        jax.block_until_ready(jax.jit(batch.step)(state, jnp.array([0, 5, 9], jnp.int32)))
+    with pytest.raises(TypeError, match=r"actions are float32\[3\]; cartpole needs int32\[3\]"):
+        batch.step(state, jnp.zeros(3, jnp.float32))
+    with pytest.raises(TypeError, match=r"actions are int32\[4\]; cartpole needs int32\[3\]"):
+        jax.jit(batch.transition)(state, jnp.zeros(4, jnp.int32))
+    with pytest.raises(ValueError, match="num_envs is 0; it must be at least 1"):
+        make("cartpole", backend="c").batch(0)
+    with pytest.raises(Exception, match="cartpole: rows have a wrong length"):
+        jax.block_until_ready(batch.observe(state[:, 4:]))
+
+
+@pytest.mark.parametrize("name", list_envs())
+def test_pack_is_the_opposite_of_unpack(name: str) -> None:
+    c_env = make(name, backend="c")
+    batch = c_env.batch(3)
+    rows, _ = jax.jit(batch.reset)(jax.random.key(0))
+    state = jax.jit(batch.unpack)(rows)
+    np.testing.assert_array_equal(jax.jit(batch.pack)(state), rows)
+    first, _ = jax.jit(c_env.env.batch(3).reset)(jax.random.key(0))
+    chex.assert_trees_all_equal(state, first)
+
+
+@pytest.mark.parametrize("name", list_envs())
+def test_one_environment_in_a_notebook(name: str) -> None:
+    """`reset`, `step` and `render` of the C environment are the JAX twin's."""
+    env, c_env = make(name), make(name, backend="c")
+    assert (c_env.observation_space, c_env.action_space) == (env.observation_space, env.action_space)
+    key = jax.random.key(3)
+    (state, obs), (row, c_obs) = env.reset(key), c_env.reset(key)
+    np.testing.assert_array_equal(obs, c_obs)
+    action = random_action(env, state, rng.seed(key))
+    (state, ts), (row, c_ts) = env.step(state, action), c_env.step(row, action)
+    chex.assert_trees_all_equal(ts, c_ts)
+    np.testing.assert_array_equal(jax.jit(env.render)(state), jax.jit(c_env.render)(row))
