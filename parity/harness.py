@@ -277,7 +277,8 @@ def _locate(step: Any, carry: Any, index: int, done: int) -> Divergence:
     """Replay a chunk up to its first divergence and read the values off."""
     for _ in range(index + 1):
         carry, pairs, (actions, _, _) = step(carry)
-    for field, (c, other) in jax.device_get(pairs).items():
+    # jit has sorted the fields by name: the states first, from which the rest follows
+    for field, (c, other) in sorted(jax.device_get(pairs).items(), key=lambda pair: "state" not in pair[0]):
         differs = _unequal(np, c, other)
         if differs.any():
             where = tuple(np.argwhere(differs)[0])

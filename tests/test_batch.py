@@ -80,7 +80,9 @@ def play(env: Env, key: Array, num_envs: int = 8, steps: int = STEPS) -> tuple:
     state, obs = batch.reset(key)
 
     def step(state, key):  # type: ignore[no-untyped-def]
-        actions = jax.vmap(random_action, in_axes=(None, 0, 0))(env, batch.unpack(state).env, rng.seed(key, (num_envs,)))
+        actions = jax.vmap(random_action, in_axes=(None, 0, 0))(
+            env, batch.unpack(state).env, rng.seed(key, (num_envs,))
+        )
         state, ts = batch.step(state, actions)
         return state, (state, ts, actions)
 
@@ -225,7 +227,9 @@ def test_random_action_is_legal_and_uniform() -> None:
         env = cls()
         drawn = np.asarray(jax.vmap(random_action, in_axes=(None, None, 0))(env, None, streams))
         assert env.action_space.contains(drawn) and drawn.shape == (3000, *shape)
-        assert set(np.unique(drawn[:, -1])) == set(range(5)) if cls is Several else drawn.min() < -1.9 < 2.9 < drawn.max()
+        assert (
+            set(np.unique(drawn[:, -1])) == set(range(5)) if cls is Several else drawn.min() < -1.9 < 2.9 < drawn.max()
+        )
 
 
 def test_traced_once() -> None:

@@ -68,9 +68,7 @@ def test_one_trace_when_replaced_inside_and_out() -> None:
         ({"name": 3}, TypeError, "Thing.name is 3; it must be str"),
     ],
 )
-def test_messages_name_argument_value_and_what_is_allowed(
-    changes: dict, error: type[Exception], message: str
-) -> None:
+def test_messages_name_argument_value_and_what_is_allowed(changes: dict, error: type[Exception], message: str) -> None:
     for change in (Thing().replace, Thing):
         with pytest.raises(error, match=message):
             change(**changes)
