@@ -333,7 +333,9 @@ def _train(env: Any, key: Array, config: PPOConfig) -> Result:
     def step(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
         return update(env, state, config)
 
-    state, metrics = lax.scan(step, init(env, key, config), length=config.num_updates)
+    # the barrier keeps `init` from being compiled into the updates, which would then round differently from `fit`'s
+    state = lax.optimization_barrier(init(env, key, config))
+    state, metrics = lax.scan(step, state, length=config.num_updates)
     return Result(Policy(state.params, make_module(env, config)), state, metrics, config, env)
 
 

@@ -58,6 +58,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 RANDOM_ROWS = 1500
 ROWS_PER_EVENT = 64
 BY_HAND_ROWS = 1500  # of each kind
+EDGE_ROWS = 4096  # rows moved to the borders of the rules
 MIN_STEPS, MAX_STEPS = 2_000, 20_000
 CHUNK_BYTES = 2**27  # of candidate rows held at once
 
@@ -345,6 +346,9 @@ def play(name: str, seed: int, params: dict[str, Any], constants: list[float]) -
         possible = some.possible(leaves)
         all_rows = np.concatenate([all_rows, np.asarray(some.pack(leaves))[possible]])
         all_actions = np.concatenate([all_actions, some.actions[possible]])
+    edge_rows, edge_actions = _edge_cases(c_env, all_rows, all_actions, seed)
+    all_rows = np.concatenate([all_rows, edge_rows])
+    all_actions = np.concatenate([all_actions, edge_actions])
 
     functions = _answers(c_env, all_rows, all_actions, jax.random.fold_in(stream_key, MAX_STEPS + 1))
     return Data(params, functions, dict(zip(events, map(len, kept), strict=False)))
@@ -394,7 +398,11 @@ def _tied(rows: _Rows, values: np.ndarray, draw: np.random.Generator) -> list[np
     for i, leaf in enumerate(before):
         if i in rows.floats or (leaf.dtype == np.int32 and leaf.ndim == 1 and rows.single):
             both = np.concatenate([leaf, after[i]])
-            ties += [(i, v) for v in np.unique(values[abs(values) < 2**31].astype(leaf.dtype)) if both.min() <= v <= both.max()]
+            ties += [
+                (i, v)
+                for v in np.unique(values[abs(values) < 2**31].astype(leaf.dtype))
+                if both.min() <= v <= both.max()
+            ]
     new = [leaf.copy() for leaf in before]
     zero = [i for i in rows.floats if before[i].min() <= 0 <= before[i].max()]
     for row, k in enumerate(draw.permutation(np.arange(len(before[0])) % max(1, len(ties)))):
@@ -444,6 +452,27 @@ def _ordered(x: np.ndarray) -> np.ndarray:
 
 def _float(ordered: np.ndarray) -> np.ndarray:
     return np.where(ordered < 0, -(2**31) - ordered, ordered).astype(np.int32).view(np.float32)
+
+
+def _edge_cases(c_env: Any, rows: np.ndarray, actions: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows moved to the borders of the rules by the environment's own `edge_case`, where it has one."""
+    import jax
+
+    from jaxpuffer import Env, rng
+
+    env = c_env.env
+    if type(env).edge_case is Env.edge_case:
+        return rows[:0], actions[:0]
+    picked = np.arange(EDGE_ROWS) % len(rows)
+    rows, actions = rows[picked], actions[picked]
+    c = c_env.batch(EDGE_ROWS)
+
+    @jax.jit
+    def move(rows: Any, streams: Any) -> Any:
+        state = c.unpack(rows)
+        return c.pack(state.replace(env=jax.vmap(env.edge_case)(state.env, streams)))
+
+    return np.asarray(move(rows, rng.seed(jax.random.key(seed), (EDGE_ROWS,)))), actions
 
 
 def _answers(c_env: Any, rows: np.ndarray, actions: np.ndarray, key: Any) -> dict[str, Any]:
@@ -593,7 +622,7 @@ def _work(connection: Any, name: str, seed: int, file: str) -> None:
     except Exception:
         connection.send(traceback.format_exc())
         return
-    connection.send([{event: n for event, n in data.events.items()} for data in datas])
+    connection.send([data.events for data in datas])
     for count in range(1_000_000):
         index = connection.recv()
         if index is None:

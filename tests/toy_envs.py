@@ -88,5 +88,5 @@ def tiny_config(**changes: Any) -> Any:
     """A config whose updates take a millisecond."""
     from jaxpuffer import PPOConfig
 
-    small = {"total_steps": 1280, "num_envs": 16, "horizon": 8, "minibatch_size": 64, "hidden": 16}
+    small = {"total_steps": 1280, "num_envs": 16, "horizon": 8, "minibatch_size": 64, "hidden": 16, "optimizer": "adam"}
     return PPOConfig(**(small | changes))

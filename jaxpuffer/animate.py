@@ -1,0 +1,125 @@
+"""Watch an agent: one episode as a GIF, shown in a notebook or saved."""
+
+import base64
+import functools
+import io
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxpuffer import rng
+from jaxpuffer.evaluate import act, check_policy
+from jaxpuffer.ppo import Policy
+
+
+class Animation:
+    """Pictures in sequence; shows itself in a notebook.
+
+    Attributes:
+        frames: uint8 (time, height, width, 3).
+        fps: pictures per second.
+    """
+
+    def __init__(self, frames: np.ndarray, fps: float) -> None:
+        self.frames = frames
+        self.fps = fps
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a GIF that repeats for ever.
+
+        Raises:
+            ImportError: Pillow is not installed.
+        """
+        with open(path, "wb") as file:
+            file.write(self._gif)
+
+    @functools.cached_property
+    def _gif(self) -> bytes:
+        image = _pillow()
+        first, *others = (image.fromarray(frame) for frame in self.frames)
+        buffer = io.BytesIO()
+        first.save(buffer, "GIF", save_all=True, append_images=others, duration=1000 / self.fps, loop=0)
+        return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        return f'<img src="data:image/gif;base64,{base64.b64encode(self._gif).decode()}">'
+
+
+def animate(
+    env: Any,
+    policy: Policy,
+    key: Array,
+    steps: int = 1000,
+    path: str | os.PathLike[str] | None = None,
+    fps: float = 30,
+) -> Animation:
+    """Play one episode with sampled actions and take a picture of every step.
+
+    A world of several agents is played until all of them end in the same step.
+
+    Args:
+        env: an environment of either backend that has `render`.
+        policy: `result.policy` of a single run.
+        key: a JAX key.
+        steps: at most so many.
+        path: where to save the GIF, if anywhere.
+        fps: pictures per second, at most 50 (a GIF's limit).
+
+    Raises:
+        ImportError: Pillow is not installed.
+        NotImplementedError: the environment has no `render`.
+        ValueError: `steps` is below 1, or `fps` not in 1 to 50.
+        TypeError: the policy was made for other spaces, or holds several runs.
+    """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; it must be at least 1")
+    if not 1 <= fps <= 50:
+        raise ValueError(f"fps is {fps}; it must be from 1 to 50")
+    _pillow()
+    check_policy(env, policy)
+
+    carried, picture = _begin(env, policy, key)
+    frames = [np.asarray(picture)]
+    ended = False
+    while not ended and len(frames) <= steps:
+        carried, picture, ended = _advance(env, policy, *carried)
+        frames.append(np.asarray(picture))
+    animation = Animation(np.stack(frames), fps)
+    if path is not None:
+        animation.save(path)
+    return animation
+
+
+@jax.jit
+def _begin(env: Any, policy: Policy, key: Array) -> Any:
+    key_env, key_streams = jax.random.split(key)
+    state, obs = env.batch(1).reset(key_env)
+    carry = policy.module.initialize_carry(env.num_agents)
+    streams = rng.seed(key_streams, (env.num_agents,))
+    return (state, obs, jnp.ones(env.num_agents, bool), carry, streams), _picture(env, state)
+
+
+@jax.jit
+def _advance(env: Any, policy: Policy, state: Any, obs: Array, reset: Array, carry: Any, streams: Array) -> Any:
+    batch = env.batch(1)
+    carry, streams, action = act(env, batch, policy, state, obs, reset, carry, streams)
+    state, step = batch.transition(state, action)
+    picture = _picture(env, state)  # before anything is put back, so that the end is seen
+    state, obs = batch.reset_ended(state, step)
+    return (state, obs, step.ended.reshape(-1), carry, streams), picture, step.ended.all()
+
+
+def _picture(env: Any, state: Any) -> Array:
+    return env.render(jax.tree.map(lambda x: x[0], getattr(state, "env", state)))
+
+
+def _pillow() -> Any:
+    try:
+        import PIL.Image
+    except ImportError:
+        raise ImportError("animations need Pillow: pip install 'jaxpuffer[notebook]'") from None
+    return PIL.Image

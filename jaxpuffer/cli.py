@@ -1,0 +1,223 @@
+"""The command line: jaxpuffer list | train ENV | eval RUN | config ENV."""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxpuffer.animate import animate
+from jaxpuffer.checkpoint import load, parameters_of, read_record
+from jaxpuffer.evaluate import evaluate, evaluation_key
+from jaxpuffer.fit import fit
+from jaxpuffer.ppo import PPOConfig, tuned_config
+from jaxpuffer.pytree import Parameters, parameter_fields
+from jaxpuffer.registry import Backend, default_backend, env_class, list_envs, make
+
+_USAGE = """\
+usage: jaxpuffer COMMAND
+
+  list              the environments
+  config ENV        an environment's tuned configuration, as TOML
+  train ENV         train an agent and save the run (train ENV --help: all flags)
+  eval RUN          evaluate the agent of a saved run (eval --help: all flags)"""
+
+_imported = time.perf_counter()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; a mistake of the caller's is one line on stderr and exit code 2."""
+    command, *args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    commands = {"list": _list, "config": _config, "train": _train, "eval": _eval}
+    try:
+        if command in ("-h", "--help"):
+            print(_USAGE)
+        elif command in commands:
+            commands[command](args)
+        else:
+            raise ValueError(f"there is no command {command!r}{_nearest(command, commands)} (see jaxpuffer --help)")
+    except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
+        print(f"jaxpuffer: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _list(args: list[str]) -> None:
+    if args:
+        raise ValueError("usage: jaxpuffer list")
+    for name in list_envs():
+        print(f"{name:<22}{(env_class(name).__doc__ or '').splitlines()[0]}")
+
+
+def _config(args: list[str]) -> None:
+    if len(args) != 1 or args[0].startswith("-"):
+        raise ValueError("usage: jaxpuffer config ENV")
+    for name, value in _settable(tuned_config(make(args[0]))).items():
+        print(f"{name} = {json.dumps(value)}")
+
+
+def _train(args: list[str]) -> None:
+    if not args or args[0] in ("-h", "--help"):
+        print(f"usage: jaxpuffer train ENV [flags]\n\nENV: {', '.join(list_envs())}")
+        return
+    name, *args = args
+    defaults = make(name)
+    flags = _train_flags(name, args, defaults, tuned_config(defaults), default_backend(), 0)
+    out = Path(flags.out or f"runs/{name}-{flags.seed}")
+    if (out / "run.json").exists():
+        if not flags.resume:
+            raise FileExistsError(f"there is a run in {out}: go on with it by --resume, or choose another --out")
+        # the run's own settings are the defaults; flags that differ from them are refused by `fit`
+        record = read_record(out)
+        if record["environment"] != name:
+            raise ValueError(f"the run in {out} is one of {record['environment']}, not of {name}")
+        saved = env_class(name)(**record["parameters"]), PPOConfig(**record["config"])
+        flags = _train_flags(name, args, *saved, record["backend"], record["seed"] or 0)
+    elif flags.resume:
+        print(f"there is no run in {out} yet: this begins it")
+
+    env = make(name, backend=flags.backend, **vars(flags.env))
+    config = PPOConfig(**vars(flags.config), num_agents=env.num_agents)
+    key = jax.random.key(flags.seed)
+    print(f"training {name}: backend {flags.backend}, seed {flags.seed}, run {out}", flush=True)
+
+    chunks: list[dict[str, float]] = []
+    result = fit(
+        env,
+        key,
+        config,
+        directory=out,
+        resume=flags.resume,
+        stop_at_score=flags.stop_at_score,
+        log=lambda _, means: chunks.append(means),
+    )
+    evaluation = evaluate(env, result.policy, evaluation_key(key))
+    print(evaluation)
+    print(f"{_process_seconds():.2f} s since the process began", end="")
+    if chunks:
+        seconds = sum(chunk["chunk_seconds"] for chunk in chunks)
+        steps = sum(chunk["steps_per_second"] * chunk["chunk_seconds"] for chunk in chunks)
+        print(f", {chunks[0]['compile_seconds']:.2f} s of them compiling; {steps / seconds:,.0f} steps/s in training")
+    else:
+        print()
+
+
+def _eval(args: list[str]) -> None:
+    if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
+        raise ValueError("usage: jaxpuffer eval RUN [flags]")
+    run = "RUN" if args[0] in ("-h", "--help") else args.pop(0)
+    flags = _parse("eval RUN", _eval_flags(), args)
+    record = read_record(run)
+    env = None
+    if flags.backend is not None and record["environment"] is not None:
+        env = make(record["environment"], backend=flags.backend, **record["parameters"])
+    result = load(run, env)
+    words = [0, 0] if record["key"] is None else record["key"]
+    key = jax.random.wrap_key_data(jnp.array(words, jnp.uint32))
+    evaluation = evaluate(result.env, result.policy, evaluation_key(key), flags.episodes, flags.max_steps)
+    print(evaluation)
+    if flags.json is not None:
+        summary = {"run": run, "agent_steps": record["agent_steps"], **evaluation.summary()}
+        Path(flags.json).write_text(json.dumps(summary, indent=2) + "\n")
+    if flags.gif is not None:
+        animate(result.env, result.policy, evaluation_key(key), path=flags.gif)
+
+
+def _eval_flags() -> type:
+    return dataclasses.make_dataclass(
+        "Eval",
+        [
+            _flag("episodes", int, 256, "how many, at least; the first of each fresh environment"),
+            _flag("max_steps", int, 20_000, "cap; episodes still running then count with their score so far"),
+            _flag("backend", Backend | None, None, "the run's, if not given"),
+            _flag("gif", Path | None, None, "file to save an animated episode to"),
+            _flag("json", Path | None, None, "file to write mean, standard error and count of each measure to"),
+        ],
+    )
+
+
+def _train_flags(name: str, args: list[str], env: Parameters, config: PPOConfig, backend: Backend, seed: int) -> Any:
+    """The parsed flags; the given environment, config, backend and seed are the defaults."""
+    nested = []
+    for group, node in (("config", config), ("env", env)):
+        values = _settable(node)
+        fields = [
+            _flag(field.name, kind, values[field.name], field.metadata["help"])
+            for field, kind in parameter_fields(type(node))
+            if field.name in values
+        ]
+        cls = dataclasses.make_dataclass(group, fields)
+        nested.append((group, cls, dataclasses.field(default_factory=cls)))
+    top = [
+        _flag("backend", Backend, backend, "who steps the environments: C on a CPU, or JAX"),
+        _flag("seed", int, seed, "the run's"),
+        _flag("out", Path | None, None, "directory of the run; runs/ENV-SEED if not given"),
+        _flag("resume", bool, False, "go on exactly with the run in --out", switch=True),
+        _flag("stop_at_score", float | None, None, "stop once 256 fresh episodes average this"),
+    ]
+    return _parse(f"train {name}", dataclasses.make_dataclass("Train", [*top, *nested]), args)
+
+
+def _settable(node: Parameters) -> dict[str, Any]:
+    """The parameters that are a person's to set: the number of agents follows from the environment."""
+    hidden = ("num_agents",) if isinstance(node, PPOConfig) else ()
+    return {name: value for name, value in parameters_of(node).items() if name not in hidden}
+
+
+def _flag(name: str, kind: Any, default: Any, help: str, switch: bool = False) -> tuple[str, Any, Any]:
+    """A field of a dataclass that tyro makes a flag of; a bool takes a value unless it is a switch."""
+    import tyro
+
+    markers = () if switch else (tyro.conf.FlagConversionOff,)
+    return name, Annotated[(kind, tyro.conf.arg(help=help), *markers)], dataclasses.field(default=default)
+
+
+def _parse(command: str, cls: type, args: list[str]) -> Any:
+    """The flags in `args`; ValueError, in one line, for what is wrong with them."""
+    import tyro
+
+    known = []
+    for field in dataclasses.fields(cls):
+        nested = dataclasses.fields(field.default_factory) if callable(field.default_factory) else ()  # type: ignore[arg-type]
+        known += [f"{field.name}.{inner.name}" for inner in nested] or [field.name]
+    for arg in args:
+        name = arg.partition("=")[0].removeprefix("--").replace("-", "_")
+        if arg.startswith("--") and name not in [*known, "help"]:
+            raise ValueError(f"there is no flag {arg}{_nearest(name, known, '--')} (see jaxpuffer {command} --help)")
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(cls, prog=f"jaxpuffer {command}", args=args, use_underscores=True)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+    # of tyro's box, what stands above its first rule
+    lines = [line.strip("│ ") for line in errors.getvalue().splitlines()[1:]]
+    rules = [i for i, line in enumerate(lines) if not line.strip("─╰╯")]
+    raise ValueError(" ".join(lines[: rules[0] if rules else None]))
+
+
+def _nearest(name: str, known: Any, prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
+
+
+def _process_seconds() -> float:
+    """Seconds since the process began; where the system does not tell, since this module was imported."""
+    try:
+        started = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return float(Path("/proc/uptime").read_text().split()[0]) - started / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return time.perf_counter() - _imported
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Saved runs come back whole, go on exactly, and survive being killed."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from toy_envs import Corridor, tiny_config
+
+import jaxpuffer
+from jaxpuffer import fit, load, save, train
+from jaxpuffer.checkpoint import read_record
+from jaxpuffer.ppo import complete, init, update
+
+KEY = jax.random.key(5)
+
+
+def assert_same(a, b):
+    for (path, x), y in zip(jax.tree_util.tree_flatten_with_path(a)[0], jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype, path
+        np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.fixture(scope="module")
+def result():
+    return train(jaxpuffer.make("cartpole", force=9.5), KEY, tiny_config(learning_rate=0.1))
+
+
+def test_a_run_comes_back_whole(result, tmp_path):
+    save(result, tmp_path / "run", KEY)
+    loaded = load(tmp_path / "run")
+    assert_same(loaded, result)
+    assert jax.tree.structure(loaded) == jax.tree.structure(result)
+
+    record = read_record(tmp_path / "run")
+    assert record["environment"] == "cartpole"
+    assert record["backend"] == "jax"
+    assert record["parameters"]["force"] == 9.5
+    assert record["config"]["learning_rate"] == 0.1
+    assert record["seed"] == 5
+    assert record["agent_steps"] == 1280
+    assert set(record["versions"]) >= {"python", "jax", "flax"}
+
+
+def test_a_loaded_state_goes_on_exactly(result, tmp_path):
+    save(result, tmp_path)
+    loaded = load(tmp_path)
+    assert_same(
+        jax.jit(update)(loaded.env, loaded.state, loaded.config),
+        jax.jit(update)(result.env, result.state, result.config),
+    )
+
+
+def test_runs_stacked_by_vmap(tmp_path):
+    result = jax.vmap(train, in_axes=(None, 0, None))(Corridor(), jax.random.split(KEY, 3), tiny_config())
+    save(result, tmp_path)
+    loaded = load(tmp_path, env=Corridor())
+    assert_same(loaded.state, result.state)
+    assert_same(loaded.metrics, result.metrics)
+
+
+def test_an_environment_in_no_registry(tmp_path):
+    save(train(Corridor(length=4), KEY, tiny_config()), tmp_path)
+    with pytest.raises(ValueError, match=r"Corridor, which is not registered; pass it as env="):
+        load(tmp_path)
+    with pytest.raises(ValueError, match=r"env is envs_jax\.cartpole\.CartPole"):
+        load(tmp_path, env=jaxpuffer.make("cartpole"))
+    assert int(load(tmp_path, env=Corridor(length=4)).env.length) == 4
+
+
+def test_a_save_that_is_killed_leaves_the_one_before(result, tmp_path, monkeypatch):
+    save(result, tmp_path)
+    config = complete(result.env, tiny_config(learning_rate=0.1))
+    other = result.replace(state=init(result.env, KEY, config))
+
+    def killed(*args):
+        raise SystemExit
+
+    monkeypatch.setattr("os.replace", killed)  # the last moment before the new save counts
+    with pytest.raises(SystemExit):
+        save(other, tmp_path)
+    monkeypatch.undo()
+    assert_same(load(tmp_path).state, result.state)
+    save(other, tmp_path)
+    assert_same(load(tmp_path).state, other.state)
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 1
+
+
+def test_clear_errors(result, tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no saved run in"):
+        load(tmp_path / "nothing")
+    save(result, tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    record["config"]["hidden"] = 5
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="does not fit this version: state"):
+        load(tmp_path)
+
+
+@pytest.mark.needs_c
+def test_a_policy_trained_in_c_plays_in_jax(tmp_path):
+    fit(jaxpuffer.make("cartpole", backend="c"), KEY, tiny_config(), directory=tmp_path, progress=False)
+    assert read_record(tmp_path)["backend"] == "c"
+    assert load(tmp_path).state is not None
+    moved = load(tmp_path, env=jaxpuffer.make("cartpole"))
+    assert moved.state is None
+    assert len(jaxpuffer.evaluate(moved.env, moved.policy, KEY, episodes=4).score) == 4
+    with pytest.raises(ValueError, match="no state"):
+        save(moved, tmp_path / "other")
+    with pytest.raises(ValueError, match="backend='c'"):
+        fit(jaxpuffer.make("cartpole"), KEY, tiny_config(), directory=tmp_path, resume=True)

@@ -1,0 +1,103 @@
+"""The command line as a person meets it, in processes of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from jaxpuffer import list_envs, load
+from jaxpuffer.cli import main
+from jaxpuffer.registry import default_backend
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    "--config.total_steps", "640", "--config.num_envs", "16", "--config.horizon", "8", "--config.minibatch_size", "64",
+    "--config.hidden", "16", "--config.optimizer", "adam",
+]  # fmt: skip
+
+
+def run(*args):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "jaxpuffer.cli", *map(str, args)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_list_and_config(capsys):
+    main(["list"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list_envs()
+    main(["config", "cartpole"])
+    assert tomllib.loads(capsys.readouterr().out)["optimizer"] in ("muon", "adam")
+
+
+def test_train_then_evaluate(tmp_path):
+    out = tmp_path / "run"
+    done = run("train", "cartpole", "--backend=jax", *TINY, "--env.max_steps=30", "--seed=3", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    assert "backend jax, seed 3" in done.stdout
+    assert "256 episodes" in done.stdout and "since the process began" in done.stdout and "compiling" in done.stdout
+    record = json.loads((out / "run.json").read_text())
+    assert (record["backend"], record["seed"], record["agent_steps"]) == ("jax", 3, 640)
+    assert record["parameters"]["max_steps"] == 30
+    assert int(load(out).state.updates) == 5
+
+    figures, picture = tmp_path / "figures.json", tmp_path / "episode.gif"
+    done = run("eval", out, "--episodes", "8", "--json", figures, "--gif", picture)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(figures.read_text())
+    assert set(summary["score"]) == {"mean", "standard_error", "count"} and summary["score"]["count"] == 8
+    assert 1 <= summary["episode_length"]["mean"] <= 30 and summary["unfinished"] == 0
+    assert picture.read_bytes().startswith(b"GIF89a")
+
+
+def test_resume_takes_the_runs_settings_and_refuses_others(tmp_path, capsys):
+    main(["train", "cartpole", *TINY, "--seed", "3", "--out", str(tmp_path)])
+    assert f"backend {default_backend()}" in capsys.readouterr().out
+    before = json.loads((tmp_path / "run.json").read_text())["config"]
+    for args, message in (
+        ([], "by --resume, or choose another --out"),
+        (["--resume", "--config.gamma", "0.5"], "not 0.5"),
+        (["--resume", "--seed", "4"], "key [0, 3], not [0, 4]"),
+    ):
+        assert message in refusal(capsys, "train", "cartpole", "--out", str(tmp_path), *args)
+    main(["train", "cartpole", "--out", str(tmp_path), "--resume"])
+    assert "seed 3" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run.json").read_text())["config"] == before
+
+
+def refusal(capsys, *args):
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("trian cartpole", "did you mean train?"),
+        ("train cartpol", "did you mean 'cartpole'?"),
+        ("train cartpole --config.learning-rat 3", "did you mean --config.learning_rate?"),
+        ("train cartpole --env.gravit 3", "did you mean --env.gravity?"),
+        ("train cartpole --sead 3", "did you mean --seed?"),
+        ("train cartpole --config.horizon abc", "--config.horizon"),
+        ("train cartpole --config.gamma 1.5", "PPOConfig.gamma is 1.5; it must be from 0 to 1"),
+        ("train cartpole --env.gravity -3", "CartPole.gravity is -3.0; it must be at least 0"),
+        ("train cartpole --config.horizon 7", "it must be a multiple of horizon (7)"),
+        ("train cartpole --backend cuda", "'cuda'"),
+        ("eval /nowhere", "there is no saved run in /nowhere"),
+        ("eval", "usage: jaxpuffer eval RUN"),
+        ("config", "usage: jaxpuffer config ENV"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_exit_code_2(capsys, command, message):
+    assert message in refusal(capsys, *command.split())
+
+
+def test_a_mistake_has_no_traceback():
+    done = run("train", "nothing")
+    assert done.returncode == 2 and "Traceback" not in done.stderr and done.stdout == ""

@@ -1,0 +1,138 @@
+"""fit trains what train trains, and can be watched, stopped, killed and resumed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from toy_envs import Corridor, tiny_config
+
+import jaxpuffer
+from jaxpuffer import fit, load, train
+
+ROOT = str(Path(__file__).parent.parent)
+KEY = jax.random.key(5)
+ENV = jaxpuffer.make("cartpole")
+
+
+def assert_same(a, b):
+    for (path, x), y in zip(jax.tree_util.tree_flatten_with_path(a)[0], jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return fit(ENV, KEY, tiny_config(), progress=False)
+
+
+def stop_at(agent_steps):
+    """A log that presses Ctrl-C."""
+
+    def log(step, means):
+        if step >= agent_steps:
+            signal.raise_signal(signal.SIGINT)
+
+    return log
+
+
+def test_the_same_as_train_to_the_last_bit(whole):
+    result = train(ENV, KEY, tiny_config())
+    assert_same(whole.state, result.state)
+    assert_same(whole.policy, result.policy)
+    assert set(whole.metrics) == set(result.metrics)
+    for name, values in result.metrics.items():
+        np.testing.assert_array_equal(whole.metrics[name], values, err_msg=name)
+    assert whole.metrics["agent_steps"].dtype == np.int64
+
+
+def test_log_gets_every_step_once():
+    seen = []
+    fit(ENV, KEY, tiny_config(), log=lambda step, means: seen.append((step, means)), progress=False)
+    steps = [step for step, _ in seen]
+    assert steps == sorted(set(steps)) and steps[-1] == 1280
+    assert all(type(step) is int for step in steps)
+    for step, means in seen:
+        assert means["agent_steps"] == step
+        assert means["steps_per_second"] > 0 and means["seconds"] >= means["compile_seconds"] > 0
+        assert np.isfinite(means["policy_loss"])
+
+
+def test_score_is_the_last_known_where_no_episode_ended():
+    # episodes of 30 steps, updates of 8: most updates end none
+    means = []
+    config = tiny_config(total_steps=16 * 8 * 12)
+    result = fit(Corridor(length=1000, max_steps=30), KEY, config, log=lambda _, m: means.append(m), progress=False)
+    assert np.isnan(result.metrics["score"]).any()
+    assert np.isfinite(means[-1]["score"])
+
+
+def test_ctrl_c_saves_and_resuming_gives_the_uninterrupted_run(whole, tmp_path, capsys):
+    handler = signal.getsignal(signal.SIGINT)
+    part = fit(ENV, KEY, tiny_config(), directory=tmp_path, log=stop_at(1), progress=False)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert 0 < int(part.state.updates) < 10
+    assert "interrupted after 128 steps, saved in" in capsys.readouterr().err
+    assert_same(load(tmp_path).state, part.state)
+
+    resumed = fit(ENV, KEY, directory=tmp_path, resume=True, progress=False)
+    assert_same(resumed.state, whole.state)
+    assert_same(resumed.metrics, whole.metrics)
+    # a finished run resumes to itself
+    assert_same(fit(ENV, KEY, directory=tmp_path, resume=True, progress=False).state, whole.state)
+
+
+def test_saves_on_the_way(tmp_path, monkeypatch):
+    saves = []
+    module = sys.modules["jaxpuffer.fit"]  # `jaxpuffer.fit` is the function
+    monkeypatch.setattr(module, "save", lambda result, path, key: saves.append(int(result.state.updates)))
+    monkeypatch.setattr(module, "MAX_CHUNK", 4)
+    fit(ENV, KEY, tiny_config(), directory=tmp_path, save_every_seconds=0, progress=False)
+    assert len(saves) >= 3 and saves[-1] == 10
+
+
+def test_stops_when_the_evaluated_score_is_reached(tmp_path):
+    seen = []
+    result = fit(ENV, KEY, tiny_config(), stop_at_score=1.0, log=lambda _, m: seen.append(m), progress=False)
+    assert int(result.state.updates) == 1 and len(result.metrics["score"]) == 1
+    assert seen[-1]["evaluated_score"] >= 1.0
+
+
+def test_progress_in_plain_lines(capsys):
+    fit(ENV, KEY, tiny_config())
+    err = capsys.readouterr().err
+    assert "score" in err and "steps/s" in err and "\x1b" not in err
+    fit(ENV, KEY, tiny_config(), progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_refuses_another_run(tmp_path):
+    with pytest.raises(ValueError, match="needs the directory"):
+        fit(ENV, KEY, tiny_config(), resume=True)
+    fit(ENV, KEY, tiny_config(), directory=tmp_path, log=stop_at(1), progress=False)
+    with pytest.raises(FileExistsError, match="there is a run in"):
+        fit(ENV, KEY, tiny_config(), directory=tmp_path)
+    for match, env, key, config in (
+        ("config.gamma = 0.995, not 0.5", ENV, KEY, tiny_config(gamma=0.5)),
+        ("environment.gravity = 9.8, not 5.0", ENV.replace(gravity=5.0), KEY, None),
+        (r"key \[0, 5\], not \[0, 6\]", ENV, jax.random.key(6), None),
+    ):
+        with pytest.raises(ValueError, match=match):
+            fit(env, key, config, directory=tmp_path, resume=True)
+
+
+def test_the_same_as_train_with_fused_multiply_add():
+    # the tests run in strict mode, which forgives a program that is fused differently; this is how people run
+    program = """
+import jax, numpy as np
+from jaxpuffer import PPOConfig, fit, make, train
+config = PPOConfig(total_steps=16384, num_envs=128, horizon=32, minibatch_size=1024)
+args = make("cartpole"), jax.random.key(0), config
+for a, b in zip(*(jax.tree.leaves(f(*args).state) for f in (train, fit)), strict=True):
+    np.testing.assert_array_equal(a, b)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    subprocess.run([sys.executable, "-c", program], env=environment | {"PYTHONPATH": ROOT}, check=True)
