@@ -130,7 +130,7 @@ class Source:
         values = {0.0, 1.0}
         module = sys.modules[self.cls.__module__]
         for node, _ in self._reached():
-            values |= {float(n.value) for n in ast.walk(node) if _is_number(n)}
+            values |= {float(n.value) for n in ast.walk(node) if _is_number(n)}  # type: ignore[attr-defined]
             for name in _assigned(node):
                 value = getattr(module, name, None)
                 if isinstance(value, (int, float)):
@@ -681,7 +681,9 @@ def judge_all(name: str, sample: int | None = None, seed: int = 0) -> Summary:
     context = multiprocessing.get_context("spawn")
     verdicts = {}
     with tempfile.TemporaryDirectory() as folder:
-        worker, pipe, unseen = None, None, []
+        worker: Any = None
+        pipe: Any = None
+        unseen: list[str] = []
         for index in chosen:
             if worker is None:
                 pipe, theirs = context.Pipe()
@@ -693,7 +695,6 @@ def judge_all(name: str, sample: int | None = None, seed: int = 0) -> Summary:
                     worker.kill()
                     raise RuntimeError(f"{name}: the judge of the mutants failed: {found}")
                 unseen = [event for event in found[0] if not any(counts[event] for counts in found)]
-            assert pipe is not None
             pipe.send(index)
             verdicts[index] = _answer(pipe, SECONDS)
             if verdicts[index] in (_LATE, _GONE):
