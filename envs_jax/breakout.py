@@ -1,5 +1,6 @@
 """Clear a wall of bricks with a ball and a paddle. Twin of envs_c/breakout.h."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -304,12 +305,16 @@ class Breakout(Env[State]):
 
     def player(self, s: State, stream: Array) -> Array:
         # keeps the ball on a wandering part of the paddle; each serve chooses how often it plays at random
-        clumsy = s.rng[0] % jnp.uint32(8) < 4
-        stream, wild = rng.bernoulli(stream, jnp.where(clumsy, jnp.float32(0.5), jnp.float32(0.02)))
+        style = s.rng[0] % jnp.uint32(16)
+        chance = jnp.where(style < 10, jnp.float32(0.9), jnp.where(style < 12, jnp.float32(0.1), jnp.float32(0)))
+        stream, wild = rng.bernoulli(stream, chance)
         _, random = rng.below(stream, 3)
-        part = jnp.float32(s.paddle_hits * 7 % 11) * 0.09 + 0.05
+        # a part that no bounce repeats for long, so that the ball gets everywhere
+        mixed = (jnp.uint32(s.paddle_hits) * jnp.uint32(0x9E3779BB)) ^ s.rng[1]
+        part = jnp.float32(jnp.int32((mixed * jnp.uint32(0x85EBCA6B)) >> jnp.uint32(24))) * (0.9 / 256) + 0.05
         target = s.ball_x + BALL / 2 - part * s.paddle_width
-        aimed = jnp.where(target < s.paddle_x - 20, LEFT, jnp.where(target > s.paddle_x + 20, RIGHT, STAY))
+        near = 0.5 * self.paddle_speed * FRAME_SECONDS * self.frame_skip
+        aimed = jnp.where(target < s.paddle_x - near, LEFT, jnp.where(target > s.paddle_x + near, RIGHT, STAY))
         return jnp.where(wild, random, aimed)
 
     def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
@@ -325,6 +330,36 @@ class Breakout(Env[State]):
             "last ball lost": next_state.balls == 0,
             "all cleared": next_state.points >= MAX_POINTS,
         }
+
+    def edge_case(self, s: State, stream: Array) -> State:
+        # whole pixels and whole pixels per frame: edges touch, and two things are hit at the same time
+        key = iter(jax.random.split(jax.random.wrap_key_data(stream, impl="threefry2x32"), 20))
+
+        def one_of(*values: float) -> Array:
+            return jnp.float32(values)[jax.random.randint(next(key), (), 0, len(values), jnp.int32)]
+
+        def nearby() -> Array:
+            return jnp.float32(jax.random.randint(next(key), (), -4, 5, jnp.int32))
+
+        row_top = WALL_TOP + BRICK_HEIGHT * jnp.float32(jax.random.randint(next(key), (), 0, ROWS, jnp.int32))
+        column = jnp.float32(jax.random.randint(next(key), (), 0, 35, jnp.int32))
+        ball_x = jnp.clip(BRICK_WIDTH / 2 * column + nearby(), 0.0, WIDTH - BALL)
+        heights = jnp.stack([row_top - BALL, row_top + BRICK_HEIGHT, *jnp.float32([0, PADDLE_Y - BALL, HEIGHT])])
+        ball_y = heights[jax.random.randint(next(key), (), 0, 5, jnp.int32)] + nearby()
+        width = one_of(1.0, 0.5) * self.paddle_width
+        bits = jax.random.bits(next(key), (ROWS,), jnp.uint32) & jnp.uint32((1 << COLUMNS) - 1)
+        return s.replace(
+            paddle_width=width,
+            paddle_x=jnp.clip(ball_x + jnp.where(one_of(0, 1) == 1, BALL, -width) + nearby(), 0.0, WIDTH - width),
+            ball_x=ball_x,
+            ball_y=jnp.maximum(ball_y, 0.0),
+            ball_vx=one_of(-240, -120, -60, 0, 60, 120, 240),
+            ball_vy=one_of(-240, -120, -60, 60, 120, 240),
+            gone=jnp.where(one_of(0, 1) == 1, bits, s.gone),
+            points=jnp.int32(one_of(100, WALL_POINTS, MAX_POINTS - 7, MAX_POINTS - 4, MAX_POINTS - 1)),
+            balls=jnp.where(one_of(0, 1) == 1, 1, s.balls),
+            steps=jnp.where(one_of(0, 1) == 1, self.max_steps - 1, s.steps),
+        )
 
 
 def _choose(where: Array, a: State, b: State) -> State:

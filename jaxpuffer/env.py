@@ -125,6 +125,10 @@ class Env(Parameters, Generic[State]):
         """Which notable events of the rules this transition brought, bool () each."""
         return {}
 
+    def edge_case(self, state: State, stream: Array) -> State:
+        """The state moved to where the rules turn: equal times, touching edges, the last step."""
+        return state
+
     # what the base class builds
 
     @property

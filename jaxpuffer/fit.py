@@ -264,7 +264,9 @@ class _Progress:
         }
         line = "  ".join(f"{name} {value}".strip() for name, value in parts.items())
         if self.live is not None:
-            self.live.update(line, refresh=True)
+            import rich.text
+
+            self.live.update(rich.text.Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif agent_steps >= self.total or time.monotonic() - self.shown >= LINE_SECONDS:
             self.shown = time.monotonic()
             print(line, file=sys.stderr)

@@ -243,6 +243,9 @@ class _Sides:
         c_first, c_first_obs = self.c.reset_streams(streams)
         jax_first, jax_first_obs = self.jax.reset_streams(streams)
         packed = self.c.unpack(self.c.pack(self.c.unpack(c_state)))
+        edge = jax_state.replace(env=jax.vmap(self.env.edge_case)(jax_state.env, streams))
+        c_edge, c_edge_step = self.c.transition(self.c.pack(edge), actions)
+        jax_edge, jax_edge_step = self.jax.transition(edge, actions)
         return {
             "transition.state": (self.c.unpack(c_middle), jax_middle),
             "transition.step": (c_step, jax_step),
@@ -253,6 +256,8 @@ class _Sides:
             "observe": (self.c.observe(c_state), self.jax.observe(jax_state)),
             "score": (self.c.score(c_state), self.jax.score(jax_state)),
             "pack": (packed, jax_state),
+            "edge_case.state": (self.c.unpack(c_edge), jax_edge),
+            "edge_case.step": (c_edge_step, jax_edge_step),
         }
 
     def run(self, carry: Any, length: int) -> tuple[Any, dict[str, Any]]:

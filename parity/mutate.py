@@ -56,6 +56,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 
 RANDOM_ROWS = 1500
 ROWS_PER_EVENT = 64
+EDGE_ROWS = 4096  # rows moved to the borders of the rules
 TIED_ROWS = 1500
 MIN_STEPS, MAX_STEPS = 2_000, 20_000
 CHUNK_BYTES = 2**27  # of candidate rows held at once
@@ -335,7 +336,9 @@ def play(name: str, seed: int, params: dict[str, Any], constants: list[float]) -
     chosen = [row for some in kept for row in some]
     all_rows, all_actions = np.stack([r[1] for r in chosen]), np.stack([r[2] for r in chosen])
     tied_rows, tied_actions = _tied(c_env, all_rows, all_actions, constants, draw)
-    all_rows, all_actions = np.concatenate([all_rows, tied_rows]), np.concatenate([all_actions, tied_actions])
+    edge_rows, edge_actions = _edge_cases(c_env, all_rows, all_actions, seed)
+    all_rows = np.concatenate([all_rows, tied_rows, edge_rows])
+    all_actions = np.concatenate([all_actions, tied_actions, edge_actions])
 
     functions = _answers(c_env, all_rows, all_actions, jax.random.fold_in(stream_key, MAX_STEPS + 1))
     return Data(params, functions, dict(zip(events, map(len, kept), strict=False)))
@@ -382,6 +385,27 @@ def _tied(
     after = jax.device_get(jax.jit(lambda r, a: c.unpack(c.transition(r, a)[0]).env)(tied_rows, actions))
     good = ~np.any([np.isnan(x).reshape(len(x), -1).any(1) for x in jax.tree.leaves(after)], axis=0)
     return tied_rows[good], actions[good]
+
+
+def _edge_cases(c_env: Any, rows: np.ndarray, actions: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows moved to the borders of the rules by the environment's own `edge_case`, where it has one."""
+    import jax
+
+    from jaxpuffer import Env, rng
+
+    env = c_env.env
+    if type(env).edge_case is Env.edge_case:
+        return rows[:0], actions[:0]
+    picked = np.arange(EDGE_ROWS) % len(rows)
+    rows, actions = rows[picked], actions[picked]
+    c = c_env.batch(EDGE_ROWS)
+
+    @jax.jit
+    def move(rows: Any, streams: Any) -> Any:
+        state = c.unpack(rows)
+        return c.pack(state.replace(env=jax.vmap(env.edge_case)(state.env, streams)))
+
+    return np.asarray(move(rows, rng.seed(jax.random.key(seed), (EDGE_ROWS,)))), actions
 
 
 def _answers(c_env: Any, rows: np.ndarray, actions: np.ndarray, key: Any) -> dict[str, Any]:
