@@ -140,9 +140,9 @@ def comparisons(peer: str, threads: int) -> list[dict[str, Any]]:
 class Side:
     """A script that waits in a process of its own until it is asked for one measurement."""
 
-    def __init__(self, python: Path | str, script: str, setting: dict[str, Any], ours: bool) -> None:
+    def __init__(self, python: Path | str, script: str, setting: dict[str, Any]) -> None:
         environment = child_environment(JAX_PLATFORMS="cpu")
-        if not ours:
+        if str(python) != sys.executable:  # another environment, and not our packages
             del environment["PYTHONPATH"]
         command = [str(python), str(SCRIPTS / script), json.dumps(setting)]
         pipe = subprocess.PIPE
@@ -174,7 +174,7 @@ class Side:
 
 def compare(
     peer: str,
-    python: Path,
+    python: Path | str,
     pairs: int,
     seconds: float,
     threads: int,
@@ -186,8 +186,8 @@ def compare(
     """The record of one comparison."""
     about = particulars(0, threads)
     with (
-        Side(sys.executable, ours[0], {**ours[1], "seconds": seconds}, ours=True) as a,
-        Side(python, theirs[0], {**theirs[1], "seconds": seconds}, ours=False) as b,
+        Side(sys.executable, ours[0], {**ours[1], "seconds": seconds}) as a,
+        Side(python, theirs[0], {**theirs[1], "seconds": seconds}) as b,
     ):
         measured = [(a.measure(), b.measure()) for _ in range(pairs)]
 
