@@ -260,6 +260,9 @@ def test_refill() -> None:
     check(s, gone=[0] * 6, points=432)
     s, _ = move(world(only((5, 10)), points=431, **falling))
     check(s, gone=only((5, 10)), points=431)
+    # once only: the second wall stays broken
+    s, _ = move(world([1, 0, 0, 0, 0, 0], points=439, **falling))
+    check(s, gone=[1, 0, 0, 0, 0, 0], points=439)
 
 
 def test_all_cleared() -> None:
