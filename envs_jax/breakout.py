@@ -69,8 +69,9 @@ class Breakout(Env[State]):
     Ends: terminated when the balls are spent or both walls are cleared (864 points),
         truncated after `max_steps`.
     Score: points; perf is their share of 864.
-    Differences from PufferLib: a lost ball is served again at once; the end of the time
-        limit is a truncation; the ball stops at what it hits for the rest of the frame.
+    Differences from PufferLib: five balls are played, not six; a lost ball is served again
+        at once; a bounce off the paddle is at 45 degrees at most; every fourth one is faster
+        itself, not the one after it; a time limit.
     """
 
     frame_skip: int = static(default=4, minimum=1, maximum=16)  # frames that an action lasts
