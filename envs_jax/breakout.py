@@ -116,7 +116,7 @@ class Breakout(Env[State]):
                 ball_speed=nothing,
                 gone=jnp.zeros(ROWS, jnp.uint32),
                 points=jnp.int32(0),
-                balls=self.balls,
+                balls=jnp.int32(self.balls),
                 served=jnp.int32(0),
                 paddle_hits=jnp.int32(0),
                 steps=jnp.int32(0),
@@ -325,7 +325,9 @@ class Breakout(Env[State]):
         return rows | {
             "wall refilled": (next_state.gone == 0).all() & (s.gone != 0).any(),
             "paddle shrunk": same_ball & (next_state.paddle_width < s.paddle_width),
-            "top speed": same_ball & (s.ball_speed < self.max_ball_speed) & (next_state.ball_speed == self.max_ball_speed),
+            "top speed": same_ball
+            & (s.ball_speed < self.max_ball_speed)
+            & (next_state.ball_speed == self.max_ball_speed),
             "sped up by hits": same_ball & (next_state.ball_speed == s.ball_speed + self.speed_step),
             "ball lost": next_state.balls < s.balls,
             "last ball lost": next_state.balls == 0,

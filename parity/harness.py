@@ -374,4 +374,3 @@ def _accumulate(totals: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]
         return combine.get(path[-1].key, lambda a, b: a + b)(a, b)
 
     return jax.tree_util.tree_map_with_path(one, totals, found)
-
