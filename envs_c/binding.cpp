@@ -370,12 +370,48 @@ class NumpyBatch {
     Run(BATCH_STEP | MaskBit());
   }
 
+  // for benchmarks: steps without Python in between, what the FFI target does at each and no more;
+  // the actions come round again and again, and the bits of each agent's rewards are added up
+  void Play(int64_t num_steps, const py::array &actions, py::array reward_bits) {
+    std::vector<int64_t> shape = action_shape_, per_agent = {b_.num_envs};
+    shape.insert(shape.begin(), actions.ndim() ? actions.shape(0) : 0);
+    if (env_->multi_agent) per_agent.push_back(b_.num_agents);
+    CheckArray(actions, "actions", DtypeName(env_->action_dtype), shape);
+    CheckArray(reward_bits, "reward_bits", "uint32", per_agent);
+    if (shape[0] < 1) throw py::value_error("actions is empty");
+    batch b = b_;
+    b.final_obs = nullptr;
+    b.action_bytes = actions.nbytes() / shape[0] / b.num_envs;
+    const int64_t entries = actions.size() / shape[0], agents = b.num_envs * b.num_agents;
+    uint32_t *sum = static_cast<uint32_t *>(reward_bits.mutable_data());
+    const uint8_t *first = static_cast<const uint8_t *>(actions.data());
+    std::optional<std::string> bad;
+    {
+      py::gil_scoped_release release;
+      for (int64_t i = 0; i < num_steps && !bad; i++) {
+        b.actions = first + i % shape[0] * b.num_envs * b.action_bytes;
+        bad = BadAction(env_, b, entries, choices_);
+        if (!bad) Run(BATCH_STEP, b);
+        for (int64_t a = 0; a < agents; a++) {
+          uint32_t bits;
+          memcpy(&bits, b.reward + a, sizeof bits);
+          sum[a] += b.reward[a] == 0.0f ? 0 : bits;  // -0 is 0
+        }
+      }
+    }
+    if (bad) throw py::value_error(*bad);
+  }
+
  private:
   int MaskBit() const { return b_.mask ? BATCH_ACTION_MASK : 0; }
 
   void Run(int what) {
     py::gil_scoped_release release;
-    RunBatch(env_, what, b_, threads_, [&](std::function<void()> task) { workers_.Schedule(std::move(task)); });
+    Run(what, b_);
+  }
+
+  void Run(int what, const batch &b) {
+    RunBatch(env_, what, b, threads_, [&](std::function<void()> task) { workers_.Schedule(std::move(task)); });
   }
 
   static std::string ShapeText(const std::vector<int64_t> &shape) {
@@ -441,6 +477,8 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The C environments: descriptions, the XLA FFI target and batches over NumPy arrays.";
   m.def("descriptions", &Descriptions);
   m.def("ffi_target", [] { return py::capsule(reinterpret_cast<void *>(RunInXlaHandler)); });
+  m.attr("COMPILER") = JAXPUFFER_COMPILER;
+  m.attr("FLAGS") = JAXPUFFER_FLAGS;
   m.attr("EPISODE_BYTES") = sizeof(episode);
   for (auto [name, value] : {std::pair<const char *, int>{"RESET", BATCH_RESET}, {"TRANSITION", BATCH_TRANSITION},
                              {"RESET_ENDED", BATCH_RESET_ENDED}, {"OBSERVE", BATCH_OBSERVE},
@@ -450,5 +488,6 @@ PYBIND11_MODULE(_core, m) {
       .def(py::init<int64_t, int64_t, int64_t, const py::dict &>(), py::arg("env_index"), py::arg("choices"),
            py::arg("threads"), py::arg("arrays"))
       .def("reset", &NumpyBatch::Reset)
-      .def("step", &NumpyBatch::Step);
+      .def("step", &NumpyBatch::Step)
+      .def("play", &NumpyBatch::Play, py::arg("num_steps"), py::arg("actions"), py::arg("reward_bits"));
 }

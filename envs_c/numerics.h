@@ -45,8 +45,9 @@
 #define NUM_HALF_PI_HIGH 1.57079637f
 #define NUM_HALF_PI_LOW -4.37113883e-8f
 
-// unit: squared length below which a vector counts as zero
+// unit: squared length below which a vector counts as zero; 2^60 for vectors of components below 1
 #define NUM_UNIT_MIN_SQUARED 1e-30f
+#define NUM_UNIT_SCALE 1152921504606846976.0f
 
 
 static inline uint32_t num_to_bits(float x) {
@@ -86,6 +87,12 @@ static inline float num_floor(float x) {
 static inline float num_clip(float x, float low, float high) {
   float above = x < low ? low : x;
   return above > high ? high : above;
+}
+
+
+// the first 12 of 24 binary digits: their square is exact, and so is x less them
+static inline float num_upper_half(float x) {
+  return num_from_bits(num_to_bits(x) & 0xFFFFF000u);
 }
 
 
@@ -208,8 +215,19 @@ static inline float num_atan2(float y, float x) {
 
 
 static inline void num_unit(float x, float y, float *ux, float *uy) {
-  float squared = x * x + y * y;
-  int32_t zero = squared < NUM_UNIT_MIN_SQUARED;
+  int32_t zero = x * x + y * y < NUM_UNIT_MIN_SQUARED;
+  // far from the denormals, lest what rounding takes from the squares be one
+  float scale = num_abs(x) < 1.0f && num_abs(y) < 1.0f ? NUM_UNIT_SCALE : 1.0f;
+  x = x * scale;
+  y = y * scale;
+  // the squares of the upper halves are exact; what they and their sum lack is added last
+  float upper_x = num_upper_half(x), upper_y = num_upper_half(y);
+  float square_x = upper_x * upper_x, square_y = upper_y * upper_y;
+  int32_t steep = square_y > square_x;
+  float big = steep ? square_y : square_x, small = steep ? square_x : square_y;
+  float squared = big + small;
+  float lacking = (small - (squared - big)) + ((x + upper_x) * (x - upper_x) + (y + upper_y) * (y - upper_y));
+  squared = squared < NUM_INFINITY ? squared + lacking : squared;
   float length = num_sqrt(zero ? 1.0f : squared);
   *ux = zero ? 0.0f : x / length;
   *uy = zero ? 0.0f : y / length;

@@ -18,7 +18,7 @@ exp     -87.33654 to 88.72283           1.0 ULP   0 below, infinity above
 log     the positive normal numbers     1.0 ULP   -infinity at 0, NaN below
 tanh    all                             1.4 ULP
 atan2   finite, not both zero           1.9 ULP   0 at the origin
-unit    1e-15 <= length, components     2.5 ULP   the zero vector
+unit    1e-15 <= length, components     2.0 ULP   the zero vector
         up to 1e19
 ======  ==============================  ========  ==================================
 
@@ -65,8 +65,9 @@ PI_LOW = -8.74227766e-8
 HALF_PI_HIGH = 1.57079637
 HALF_PI_LOW = -4.37113883e-8
 
-# unit: squared length below which a vector counts as zero
+# unit: squared length below which a vector counts as zero; 2^60 for vectors of components below 1
 UNIT_MIN_SQUARED = 1e-30
+UNIT_SCALE = 1152921504606846976.0
 
 
 def _to_bits(x: Array) -> Array:
@@ -75,6 +76,11 @@ def _to_bits(x: Array) -> Array:
 
 def _from_bits(bits: Array) -> Array:
     return lax.bitcast_convert_type(bits, jnp.float32)
+
+
+def _upper_half(x: Array) -> Array:
+    # the first 12 of 24 binary digits: their square is exact, and so is x less them
+    return _from_bits(_to_bits(x) & jnp.uint32(0xFFFFF000))
 
 
 def _nearest(x: Array) -> Array:
@@ -207,8 +213,18 @@ def unit(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     overflows; components up to 1e19 do not.
     """
     x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
-    squared = x * x + y * y
-    zero = squared < UNIT_MIN_SQUARED
+    zero = x * x + y * y < UNIT_MIN_SQUARED
+    # far from the denormals, lest what rounding takes from the squares be one
+    scale = jnp.where((jnp.abs(x) < 1.0) & (jnp.abs(y) < 1.0), UNIT_SCALE, 1.0)
+    x, y = x * scale, y * scale
+    # the squares of the upper halves are exact; what they and their sum lack is added last
+    upper_x, upper_y = _upper_half(x), _upper_half(y)
+    square_x, square_y = upper_x * upper_x, upper_y * upper_y
+    steep = square_y > square_x
+    big, small = jnp.where(steep, square_y, square_x), jnp.where(steep, square_x, square_y)
+    squared = big + small
+    lacking = (small - (squared - big)) + ((x + upper_x) * (x - upper_x) + (y + upper_y) * (y - upper_y))
+    squared = jnp.where(squared < jnp.inf, squared + lacking, squared)
     length = jnp.sqrt(jnp.where(zero, 1.0, squared))
     # XLA merges a division with a root, and with a division before or after it, which
     # changes bits. A selection on each side of the division keeps it alone.

@@ -114,7 +114,8 @@ def check_names(cls: type[Parameters], names: Any, owner: str | None = None) -> 
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"{owner or cls.__name__} has no parameter {name!r}{hint} (it has: {', '.join(known) or 'none'})")
+            has = ", ".join(known) or "none"
+            raise TypeError(f"{owner or cls.__name__} has no parameter {name!r}{hint} (it has: {has})")
 
 
 def _cast_leaf(owner: str, kind: type, value: Any, limits: Any) -> jax.Array:

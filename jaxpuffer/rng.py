@@ -10,6 +10,7 @@ stream first, then what it drew::
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
@@ -49,9 +50,9 @@ def below(stream: Array, n: ArrayLike) -> tuple[Array, Array]:
     at most n / 2^32 of itself.
 
     Raises:
-        ValueError: `n` is a Python integer out of range.
+        ValueError: `n` is an integer of Python or NumPy out of range.
     """
-    if isinstance(n, int) and not 1 <= n <= MAX_BELOW:
+    if isinstance(n, int | np.integer) and not 1 <= n <= MAX_BELOW:
         raise ValueError(f"n is {n}; it must be from 1 to {MAX_BELOW}")
     stream, drawn = bits(stream)
     # the high word of a 32 by 17 bit product, in two halves
@@ -78,6 +79,8 @@ def shuffle(stream: Array, items: Array) -> tuple[Array, Array]:
         stream, j = below(stream, i + 1)
         return stream, items.at[i].set(items[j]).at[j].set(items[i])
 
+    if len(items) < 2:  # nothing to swap, and in no entries nowhere to trace a swap
+        return stream, items
     return lax.fori_loop(0, len(items) - 1, swap, (stream, items))
 
 

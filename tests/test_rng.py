@@ -206,6 +206,8 @@ def test_shuffle_moves_whole_rows(streams):
     # one entry has one order: nothing is drawn
     stream, same = rng.shuffle(streams[0], jnp.array([5]))
     assert same.tolist() == [5] and (stream == streams[0]).all()
+    stream, nothing = rng.shuffle(streams[0], jnp.zeros((0, 3), jnp.int32))
+    assert nothing.shape == (0, 3) and (stream == streams[0]).all()
 
 
 def test_seed_differs_by_key_and_by_row():
@@ -221,7 +223,7 @@ def test_seed_never_gives_two_zero_words(monkeypatch):
     assert rng.seed(jax.random.key(0), (4,)).tolist() == [[0, 1], [0, 5], [6, 0], [7, 8]]
 
 
-@pytest.mark.parametrize("n", [0, -3, 65_537])
+@pytest.mark.parametrize("n", [0, -3, 65_537, np.int64(0), np.int32(-1)])
 def test_below_rejects_n_out_of_range(streams, n):
     with pytest.raises(ValueError, match=rf"n is {n}; it must be from 1 to 65536"):
         rng.below(streams[0], n)

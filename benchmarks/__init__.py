@@ -1,0 +1,1 @@
+"""Speed, measured: `python -m benchmarks.sps`, `.train`, `.seeds`, `.peers`; docs/benchmarks.md explains them."""

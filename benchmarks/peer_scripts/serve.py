@@ -1,0 +1,35 @@
+"""One side of a comparison: says what it is, then measures once per line on stdin. Imports no project's code."""
+
+import importlib.metadata
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def serve(prepare: Callable[[], tuple[Callable[[int], None], int]], packages: tuple[str, ...], seconds: float) -> None:
+    """`prepare()` gives (run, rows): `run(steps)` takes that many steps of `rows` agents and waits for them."""
+    began = time.perf_counter()
+    run, rows = prepare()
+    run(1)
+    compile_seconds = time.perf_counter() - began
+
+    def timed() -> float:
+        began = time.perf_counter()
+        run(steps)
+        return time.perf_counter() - began
+
+    steps = 1
+    while (spent := timed()) < seconds:
+        steps = max(steps + 1, int(steps * min(10.0, 1.2 * seconds / spent)))
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    versions["python"] = sys.version.split()[0]
+    answer({"versions": versions, "compile_seconds": compile_seconds, "steps": steps, "rows": rows})
+    for _ in sys.stdin:
+        spent = timed()
+        answer({"seconds": spent, "steps_per_second": steps * rows / spent})
+
+
+def answer(record: dict[str, Any]) -> None:
+    print(json.dumps(record), flush=True)

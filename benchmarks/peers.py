@@ -1,0 +1,229 @@
+"""python -m benchmarks.peers: CartPole and PPO beside gymnax, Rejax and Gymnasium.
+
+Each peer runs in a virtual environment of its own, with the same version of JAX. Both
+sides compile, then measure in turn, A, B, A, B, while the other one waits. A ratio is
+ours over theirs.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import venv
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+from benchmarks.record import ROOT, child_environment, particulars, ratios, show, use_threads, write
+
+SCRIPTS = Path(__file__).parent / "peer_scripts"
+CACHE = ROOT / "build" / "peers"
+CYCLE = 32  # arrays of random actions, which come round again
+INSTALL = {
+    "gymnax": ["gymnax>=1.0.1,<2", "six"],  # six: imported and not declared
+    "rejax": ["rejax==0.1.3", "gymnax==0.0.9", "six"],
+    "gymnasium": ["gymnasium"],
+}
+SAME = {"gymnax": ("jax", "jaxlib"), "rejax": ("jax", "jaxlib"), "gymnasium": ("numpy",)}
+
+# envs, horizon, epochs, minibatches: Rejax's own for CartPole, its defaults, and a large batch
+PPO_SETTINGS = {"repository": (5, 100, 5, 5), "defaults": (64, 64, 8, 16), "large": (2048, 32, 4, 16)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser.add_argument("peers", nargs="*", metavar="PEER", help=f"of {', '.join(INSTALL)}; default all")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.5, help="least time of one measurement (%(default)s)")
+    parser.add_argument("--threads", type=int, help="confine both sides to so many processors")
+    parser.add_argument("--json", metavar="FILE", help="write the records there")
+    args = parser.parse_args()
+    if unknown := set(args.peers) - set(INSTALL):
+        parser.error(f"no such peer: {', '.join(sorted(unknown))}")
+    threads = use_threads(args.threads)
+    records = []
+    for peer in args.peers or INSTALL:
+        python = environment(peer)
+        for comparison in comparisons(peer, threads):
+            records.append(compare(peer, python, args.pairs, args.seconds, threads, **comparison))
+            print(line(records[-1]), flush=True)
+            write(args.json, records)
+    show(
+        f"Ours over theirs, {args.pairs} pairs, {threads} thread{'s' * (threads > 1)}",
+        ["comparison", "setting", "ours, M steps/s", "theirs, M steps/s", "ratio", "range"],
+        [
+            [
+                *(r["comparison"], r["setting"]),
+                *(f"{r[side]['median'] / 1e6:.2f}" for side in ("ours", "theirs")),
+                f"{r['ratio']['median']:.2f}",
+                f"{r['ratio']['least']:.2f} to {r['ratio']['greatest']:.2f}",
+            ]
+            for r in records
+        ],
+    )
+
+
+def environment(peer: str) -> Path:
+    """The interpreter of the peer's virtual environment, made when it is not there."""
+    folder = CACHE / peer
+    python = folder / "bin" / "python"
+    wanted = INSTALL[peer] + [f"{name}=={metadata.version(name)}" for name in SAME[peer]]
+    done = folder / "installed.txt"
+    if not done.exists() or done.read_text() != "\n".join(wanted):
+        print(f"installing {peer} into {folder}", flush=True)
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+        done.write_text("\n".join(wanted))
+    return python
+
+
+def comparisons(peer: str, threads: int) -> list[dict[str, Any]]:
+    """What is compared with a peer: names, scripts and the settings of both sides."""
+    if peer == "gymnax":
+        return [
+            {
+                "comparison": f"CartPole, JAX, ours ({backend}) and gymnax",
+                "setting": f"{num_envs:,} environments",
+                "ours": ("ours_cartpole.py", {"backend": backend, "num_envs": num_envs, "cycle": CYCLE}),
+                "theirs": ("gymnax_cartpole.py", {"num_envs": num_envs, "cycle": CYCLE}),
+            }
+            for num_envs in (1024, 8192)
+            for backend in ("jax", "c")
+        ]
+    if peer == "gymnasium":
+        return [
+            {
+                "comparison": "CartPole, NumPy, VecEnv and Gymnasium's CartPoleVectorEnv",
+                "setting": f"{num_envs:,} environments",
+                "ours": ("numpy_cartpole.py", {"peer": False, "threads": threads, **size}),
+                "theirs": ("numpy_cartpole.py", {"peer": True, **size}),
+            }
+            for num_envs in (64, 1024, 8192)
+            for size in [{"num_envs": num_envs, "cycle": CYCLE}]
+        ]
+    # Rejax has an actor and a critic of 64, 64 each; one trunk of 64, 64 with two heads is half the
+    # arithmetic, one of 96, 96 is more than both
+    return [
+        {
+            "comparison": f"PPO on CartPole, ours ({backend}, trunk of 2 x {hidden}) and Rejax",
+            "setting": f"{name}: {envs} x {horizon}, {epochs} epochs of {minibatches}",
+            "ours": (
+                "ours_ppo.py",
+                {
+                    "backend": backend,
+                    "config": {
+                        **{"num_envs": envs, "horizon": horizon, "update_epochs": epochs},
+                        "minibatch_size": envs * horizon // minibatches,
+                        **{"layers": 2, "hidden": hidden, "optimizer": "adam", "schedule": "constant"},
+                        **{"learning_rate": 7.5e-4, "momentum": 0.9, "max_grad_norm": 0.5, "gamma": 0.99},
+                        **{"gae_lambda": 0.95, "value_coefficient": 0.5, "entropy_coefficient": 0.01},
+                    },
+                },
+            ),
+            "theirs": (
+                "rejax_ppo.py",
+                {
+                    "rejax": {
+                        **{"num_envs": envs, "num_steps": horizon, "num_epochs": epochs},
+                        **{"num_minibatches": minibatches, "agent_kwargs": {"activation": "tanh"}},
+                        **{"learning_rate": 7.5e-4, "max_grad_norm": 0.5, "gamma": 0.99, "gae_lambda": 0.95},
+                        **{"clip_eps": 0.2, "ent_coef": 0.01, "vf_coef": 0.5},
+                    }
+                },
+            ),
+        }
+        for name, (envs, horizon, epochs, minibatches) in PPO_SETTINGS.items()
+        for backend, hidden in (("jax", 64), ("jax", 96), ("c", 96))
+    ]
+
+
+class Side:
+    """A script that waits in a process of its own until it is asked for one measurement."""
+
+    def __init__(self, python: Path | str, script: str, setting: dict[str, Any]) -> None:
+        environment = child_environment(JAX_PLATFORMS="cpu")
+        if str(python) != sys.executable:  # another environment, and not our packages
+            del environment["PYTHONPATH"]
+        command = [str(python), str(SCRIPTS / script), json.dumps(setting)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        self.about = self._answer()
+
+    def measure(self) -> dict[str, float]:
+        assert self.process.stdin
+        self.process.stdin.write("measure\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout
+        text = self.process.stdout.readline()
+        if not text:
+            raise RuntimeError(f"{self.process.args!r} stopped with exit code {self.process.wait()}")
+        return json.loads(text)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def compare(
+    peer: str,
+    python: Path | str,
+    pairs: int,
+    seconds: float,
+    threads: int,
+    comparison: str,
+    setting: str,
+    ours: tuple[str, dict[str, Any]],
+    theirs: tuple[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """The record of one comparison."""
+    about = particulars(0, threads)
+    with (
+        Side(sys.executable, ours[0], {**ours[1], "seconds": seconds}) as a,
+        Side(python, theirs[0], {**theirs[1], "seconds": seconds}) as b,
+    ):
+        measured = [(a.measure(), b.measure()) for _ in range(pairs)]
+
+    def side(which: int, server: Side, settings: dict[str, Any]) -> dict[str, Any]:
+        speeds = [pair[which]["steps_per_second"] for pair in measured]
+        return {
+            "median": sorted(speeds)[pairs // 2],
+            "steps_per_second": speeds,
+            "seconds": [pair[which]["seconds"] for pair in measured],
+            "settings": settings,
+            **server.about,
+        }
+
+    sides = {"ours": side(0, a, ours[1]), "theirs": side(1, b, theirs[1])}
+    return {
+        "env": "cartpole",
+        "backend": ours[1].get("backend", "numpy"),
+        "peer": peer,
+        "comparison": comparison,
+        "setting": setting,
+        "num_envs": ours[1].get("num_envs") or ours[1]["config"]["num_envs"],
+        "num_agents": 1,
+        "steps_per_second": sides["ours"]["median"],
+        "compile_seconds": sides["ours"]["compile_seconds"],
+        **sides,
+        "ratio": ratios(*(sides[s]["steps_per_second"] for s in ("ours", "theirs"))),
+        **about,
+    }
+
+
+def line(record: dict[str, Any]) -> str:
+    r = record["ratio"]
+    speeds = " and ".join(f"{record[side]['median'] / 1e6:.2f}" for side in ("ours", "theirs"))
+    spread = f"{r['least']:.2f} to {r['greatest']:.2f}"
+    return f"{record['comparison']}, {record['setting']}: {speeds} M steps/s, ratio {r['median']:.2f} ({spread})"
+
+
+if __name__ == "__main__":
+    main()

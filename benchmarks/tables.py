@@ -1,0 +1,129 @@
+"""python -m benchmarks.tables FILE.json ...: the records of benchmarks as Markdown tables."""
+
+import json
+import math
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        sys.exit(f"{__doc__}")
+    print("\n\n".join(tables(json.loads(Path(file).read_text())) for file in sys.argv[1:]))
+
+
+def tables(records: list[dict[str, Any]]) -> str:
+    """One table, after a line that says where and how it was measured."""
+    first = next((r for r in records if "error" not in r), records[0])
+    if "checksum" in first:
+        table = _environments(records)
+    elif "peer" in first:
+        table = _peers(records)
+    elif "num_seeds" in first:
+        table = _seeds(records)
+    else:
+        table = _training(records)
+    return f"{_setting(first)}\n\n{table}"
+
+
+def _environments(records: list[dict[str, Any]]) -> str:
+    """Million steps per second by backend and number of environments."""
+    sizes = sorted({r["num_envs"] for r in records})
+    speeds = {(r["env"], r["backend"], r["num_envs"]): r["steps_per_second"] / 1e6 for r in records}
+    compiles: dict[tuple[str, str], list[float]] = {}
+    for r in records:
+        compiles.setdefault((r["env"], r["backend"]), []).append(r["compile_seconds"])
+    rows = [
+        [
+            env,
+            backend,
+            *(f"{speeds[env, backend, n]:.2f}" if (env, backend, n) in speeds else "" for n in sizes),
+            "" if backend == "c" else f"{statistics.median(seconds):.1f}",
+        ]
+        for (env, backend), seconds in compiles.items()
+    ]
+    return markdown(["environment", "backend", *(f"{n:,}" for n in sizes), "compile, s"], rows, left=2)
+
+
+def _training(records: list[dict[str, Any]]) -> str:
+    """A row per environment: medians over the seeds, every time to the score."""
+    rows = []
+    for env in dict.fromkeys(r["env"] for r in records):
+        runs = [r for r in records if r["env"] == env]
+        good = [r for r in runs if "error" not in r]
+        until = runs[0]["until"]
+        times = [r.get("seconds_to_score") or math.inf for r in runs]
+
+        def median(name: str, good: list[dict[str, Any]] = good) -> float:
+            return statistics.median(r[name] for r in good) if good else math.nan
+
+        each = ", ".join("failed" if math.isinf(t) else f"{t:.1f}" for t in times)
+        failed = len(runs) - len(good) if until is None else sum(map(math.isinf, times))
+        rows.append(
+            [
+                f"{env} ({good[0]['backend']}, {good[0]['policy']})" if good else env,
+                f"{median('steps_per_second') / 1e6:.2f}",
+                ", ".join(f"{r['score']:.1f} ± {r['score_standard_error']:.1f}" for r in good),
+                "" if until is None else f"{until:g}: {statistics.median(times):.1f} ({each})",
+                f"{median('compile_seconds'):.1f}",
+                f"{median('total_seconds'):.1f}",
+                f"{failed} of {len(runs)}",
+            ]
+        )
+    columns = ["environment", "M steps/s", "score of each seed", "seconds to score", "compile, s", "cold total, s"]
+    return markdown([*columns, "failed"], rows)
+
+
+def _seeds(records: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            f"{r['env']} ({r['backend']})",
+            f"{r['num_seeds']} of {r['num_envs']:,}",
+            *(f"{statistics.median(r[side]) / 1e6:.2f}" for side in ("vmapped", "one_batch")),
+            _spread(r["ratio"]),
+        ]
+        for r in records
+    ]
+    return markdown(["environment", "seeds, environments each", "vmapped, M steps/s", "one batch", "ratio"], rows)
+
+
+def _peers(records: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            r["comparison"],
+            r["setting"],
+            *(f"{r[side]['median'] / 1e6:.2f}" for side in ("ours", "theirs")),
+            _spread(r["ratio"]),
+            f"{r['peer']} {r['theirs']['versions'][r['peer']]}",
+        ]
+        for r in records
+    ]
+    return markdown(["comparison", "setting", "ours, M steps/s", "theirs", "ratio", "peer"], rows, left=2)
+
+
+def _spread(ratio: dict[str, Any]) -> str:
+    return f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['greatest']:.2f})"
+
+
+def _setting(record: dict[str, Any]) -> str:
+    if "error" in record:
+        return f"{record['env']}, seed {record['seed']}: {record['error']}"
+    hardware, versions = record["hardware"], record["versions"]
+    text = f"{hardware['cpu']}, {hardware['cores']} cores, {record['threads']} threads used; "
+    text += ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("compiler", "flags"))
+    if "compiler" in versions:
+        text += f"; {versions['compiler']} `{versions['flags']}`"
+    flags = f"; XLA_FLAGS `{record['xla_flags'].strip()}`" if record["xla_flags"].strip() else ""
+    return f"{text}{flags}; commit {record['commit']}, load {record['load_before'][0]:.1f} before."
+
+
+def markdown(columns: list[str], rows: list[list[str]], left: int = 1) -> str:
+    """A Markdown table; all but the first `left` columns flush right."""
+    rule = [":--" if i < left else "--:" for i in range(len(columns))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [columns, rule, *rows])
+
+
+if __name__ == "__main__":
+    main()

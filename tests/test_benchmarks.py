@@ -1,0 +1,124 @@
+"""The benchmarks run, and their records hold what is needed to judge them. Nothing is timed here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import peers, record, seeds, sps, tables, train
+
+ROOT = Path(__file__).parents[1]
+EVERY = {"env", "backend", "num_envs", "num_agents", "steps_per_second", "compile_seconds", "seconds", "params"}
+EVERY |= {"hardware", "versions", "xla_flags", "commit", "seed", "threads"}
+
+
+def run(module, *args, **variables):
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, args)]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=record.child_environment(**variables), check=False
+    )
+
+
+@pytest.mark.needs_c
+@pytest.mark.parametrize("name", ["cartpole", "cartpole_continuous", "snake"])
+def test_c_ffi_and_jax_do_the_same_work(name):
+    records = [sps.measure(name, backend, 3, 2, repeats=2, seconds=1e-4) for backend in sps.BACKENDS]
+    assert len({r["checksum"] for r in records}) == 1
+    assert sps.measure(name, "c", 3, 1, seed=1, repeats=1, seconds=1e-4)["checksum"] != records[0]["checksum"]
+    for r in records:
+        assert EVERY | {"checksum", "steps"} <= set(r)
+        assert len(r["seconds"]) == 2 and r["rows"] == r["num_envs"] * r["num_agents"]
+    assert json.loads(json.dumps(records)) == records
+    rendered = tables.tables(records).splitlines()
+    assert len(rendered) == 7 and rendered[4].startswith(f"| {name} | c | ")
+
+
+@pytest.mark.needs_c
+def test_play_is_step_again_and_again_and_refuses_bad_actions():
+    from envs_c import VecEnv
+
+    actions = np.random.default_rng(0).integers(0, 2, (3, 5), np.int32)
+    one, many = VecEnv("cartpole", 5), VecEnv("cartpole", 5)
+    for vec in (one, many):
+        vec.reset(seed=4)
+    bits = np.zeros(5, np.uint32)
+    for i in range(50):
+        obs, reward, *_ = one.step(actions[i % 3])
+        bits += reward.view(np.uint32)
+    played = np.zeros(5, np.uint32)
+    many._batch.play(50, actions, played)
+    assert (one.state == many.state).all() and (many._arrays["obs"] == obs).all() and (played == bits).all()
+    with pytest.raises(ValueError, match="action 2 at entry 1"):
+        many._batch.play(1, np.full((1, 5), [[0, 2, 0, 0, 0]], np.int32), played)
+    with pytest.raises(ValueError, match="actions"):
+        many._batch.play(1, actions[:, :4].copy(), played)
+    with pytest.raises(ValueError, match="empty"):
+        many._batch.play(1, actions[:0], played)
+
+
+@pytest.mark.needs_c
+def test_environments_from_the_command_line(tmp_path):
+    file = tmp_path / "sps.json"
+    arguments = ["cartpole", "--num-envs", "2", "--threads", 1, "--seconds", "1e-4", "--strict", "--json", file]
+    done = run("sps", *arguments, XLA_FLAGS="")
+    assert done.returncode == 0, done.stderr
+    records = json.loads(file.read_text())
+    assert [r["backend"] for r in records] == list(sps.BACKENDS)
+    assert all(r["threads"] == 1 and "--xla_cpu_max_isa=AVX" in r["xla_flags"] for r in records)
+    assert records[0]["checksum"] in done.stdout
+    assert run("sps", "nothing").returncode == 2
+    assert run("sps", "cartpole", "--backends", "cuda").returncode == 2
+
+
+def test_training_from_the_command_line(tmp_path):
+    file = tmp_path / "train.json"
+    config = ["total_steps=4096", "num_envs=32", "horizon=16", "minibatch_size=256"]
+    arguments = ["cartpole", "--seeds", "3,4", "--backend", "jax", "--until", "5", "--config", *config, "--json", file]
+    done = run("train", *arguments)
+    assert done.returncode == 0, done.stderr
+    records = json.loads(file.read_text())
+    assert [r["seed"] for r in records] == [3, 4]
+    for r in records:
+        assert (EVERY - {"seconds"}) | {"policy", "score", "config", "seconds_to_score", "total_seconds"} <= set(r)
+        assert r["policy"] == "mlp 128x1" and r["config"]["num_envs"] == 32
+        assert r["import_seconds"] < r["seconds_to_score"] <= r["total_seconds"] < r["process_seconds"]
+        assert r["score"] >= 5
+    assert "0 of 2" in tables.tables(records)
+    missed = {**records[0], "seconds_to_score": None}
+    assert "1 of 2" in tables.tables([missed, records[1]])
+    assert "failed" in train.line(missed).lower() or "NOT REACHED" in train.line(missed)
+    crashed = {"env": "cartpole", "seed": 5, "until": 5.0, "error": "exit code 1"}
+    assert "1 of 2" in tables.tables([records[0], crashed])
+    assert "exit code 1" in train.line(crashed)
+
+
+def test_seeds_against_one_batch():
+    r = seeds.compare("cartpole", 2, "jax", 16, 2, 1e-4, 1)
+    assert set(r) >= EVERY and len(r["ratio"]["each"]) == len(r["seconds"]["vmapped"]) == 2
+    assert "cartpole (jax)" in tables.tables([r])
+
+
+@pytest.mark.needs_c
+def test_a_comparison_measures_in_turn():
+    # the peer's place taken by ourselves: peers are not installed here
+    small = {"backend": "jax", "num_envs": 4, "cycle": 2}
+    ours, theirs = ("ours_cartpole.py", small), ("numpy_cartpole.py", {"peer": False, "threads": 1, **small})
+    r = peers.compare("numpy", sys.executable, 3, 1e-4, 1, "ours and ours", "4", ours, theirs)
+    assert EVERY - {"seconds", "params"} <= set(r)
+    assert len(r["ratio"]["each"]) == len(r["theirs"]["seconds"]) == 3
+    assert r["ratio"]["least"] <= r["ratio"]["median"] <= r["ratio"]["greatest"]
+    assert "ours and ours" in tables.tables([r])
+
+
+def test_a_peer_that_stops_is_an_error():
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        peers.Side(sys.executable, "numpy_cartpole.py", {})
+
+
+def test_threads_are_chosen_before_jax():
+    with pytest.raises(RuntimeError, match="before JAX"):
+        record.use_threads(1)
+    assert record.use_threads(None) >= 1
