@@ -85,6 +85,8 @@ def test_side_walls_and_ceiling() -> None:
     assert at(frame(ball(543, 200, 120, 60))[0]) == (544, 200.5, -120, 60)
     s, *_ = frame(ball(300, 1, 60, -120))
     assert at(s) == (300.5, 0, 60, 120) and float(s.paddle_width) == 31
+    # half of the full width, also the second time
+    assert float(frame(ball(300, 1, 60, -120, paddle_width=31))[0].paddle_width) == 31
 
 
 @pytest.mark.parametrize(("row", "points"), [(0, 7), (1, 7), (2, 4), (3, 4), (4, 1), (5, 1)])
@@ -133,6 +135,19 @@ def test_the_paddle_sends_the_ball_back_by_where_it_is_hit(place: float, angle: 
     assert float(s.ball_vy) == pytest.approx(-300 * math.cos(radians), abs=1e-3)
 
 
+@pytest.mark.parametrize(("x", "angle"), [(170, -45), (260, 45)])
+def test_beyond_the_paddles_ends_the_angle_stays(x: float, angle: float) -> None:
+    # the paddle is from 200 to 262; the ball's middle, at 186 or 276, is not above it
+    s, *_ = frame(ball(x, 279, 0, 120, paddle_x=200))
+    assert float(s.ball_vx) == pytest.approx(256 * math.sin(math.radians(angle)), abs=1e-3)
+
+
+def test_the_paddle_moves_before_the_ball() -> None:
+    # the ball reaches to x = 207: over a paddle at 200, not over one that has gone to 210.3
+    s = ball(175, 279, 0, 120, paddle_x=200)
+    assert int(frame(s, STAY)[0].paddle_hits) == 1 and int(frame(s, RIGHT)[0].paddle_hits) == 0
+
+
 def test_every_fourth_hit_speeds_the_ball_up() -> None:
     for hits, before, after in ((2, 256, 256), (3, 256, 320), (7, 320, 384), (11, 430, 448)):
         s, *_ = frame(ball(200, 279, 0, 120, paddle_x=200, paddle_hits=hits, ball_speed=before))
@@ -145,12 +160,18 @@ def test_a_cleared_wall_is_refilled_at_the_next_paddle_hit() -> None:
     assert not s.gone.any()
     s, *_ = frame(ball(200, 279, 0, 120, paddle_x=200, points=431))
     assert np.array_equal(s.gone, NO_BRICKS)
+    # once: the second wall stays broken
+    s, *_ = frame(ball(200, 279, 0, 120, paddle_x=200, points=439))
+    assert np.array_equal(s.gone, NO_BRICKS)
 
 
 def test_a_lost_ball_is_served_again() -> None:
     s, reward, terminated, _ = frame(ball(100, 329, 60, 120, paddle_x=400, paddle_width=31, paddle_hits=5, balls=3))
     assert (int(s.balls), int(s.served), int(s.paddle_hits)) == (2, 2, 0) and reward == 0 and not terminated
     assert (float(s.paddle_x), float(s.paddle_width), float(s.ball_y)) == (257, 62, 135)
+    # at y = 330 it is not lost yet
+    s, *_ = frame(ball(100, 328, 0, 120, paddle_x=400, balls=3))
+    assert float(s.ball_y) == 330 and int(s.balls) == 3
     # beside the paddle it falls on
     assert at(frame(ball(100, 279, 0, 120, paddle_x=400))[0]) == (100, 281, 0, 120)
 
@@ -175,6 +196,12 @@ def test_four_frames_are_four_frames() -> None:
         s, reward, *_ = frame(s, action, four)
         assert reward == total
         assert at(s) == at(one) and np.array_equal(s.gone, one.gone) and int(s.balls) == int(one.balls)
+
+
+def test_frames_after_the_end_are_not_played() -> None:
+    s, _, terminated, _ = frame(ball(100, 329, 60, 120, balls=1), RIGHT, Breakout())
+    assert terminated and int(s.steps) == 1
+    assert (float(s.paddle_x), float(s.ball_x), float(s.ball_y)) == (257, 272, 135)  # as served
 
 
 def test_observation_by_hand() -> None:
