@@ -74,7 +74,9 @@ def test_the_opponent_follows_the_ball_no_faster_than_it_can() -> None:
     assert int(frame(rally(ball_x=200, ball_y=323))[0].opponent_y) == 288  # 323 - 35
 
 
-@pytest.mark.parametrize(("action", "vy", "after"), [(STAY, 4, 4), (UP, 4, 7), (DOWN, 4, 1), (UP, 12, 13), (DOWN, -12, -13)])
+@pytest.mark.parametrize(
+    ("action", "vy", "after"), [(STAY, 4, 4), (UP, 4, 7), (DOWN, 4, 1), (UP, 12, 13), (DOWN, -12, -13)]
+)
 def test_the_player_returns_and_drags_the_ball_along(action: int, vy: int, after: int) -> None:
     s, reward, *_ = frame(rally(ball_x=460, ball_y=300, ball_vy=vy), action)
     assert ball(s) == (468, 300 + vy, -10, after) and reward == pytest.approx(0.1)
