@@ -89,9 +89,9 @@ def test_the_opponent_returns_without_spin_or_reward() -> None:
 
 def test_a_paddle_must_overlap_the_ball() -> None:
     # the ball's upper edge at 100 + 32 touches a paddle at 132 but does not overlap it
-    s, reward, *_ = frame(rally(ball_x=460, ball_y=100, ball_vy=0, player_y=132))
+    reward = frame(rally(ball_x=460, ball_y=100, ball_vy=0, player_y=132))[1]
     assert reward == -1
-    _s, reward, *_ = frame(rally(ball_x=460, ball_y=100, ball_vy=0, player_y=131))
+    reward = frame(rally(ball_x=460, ball_y=100, ball_vy=0, player_y=131))[1]
     assert reward == pytest.approx(0.1)
     assert frame(rally(ball_x=460, ball_y=201, ball_vy=0, player_y=131))[1] == -1  # 131 + 70
     assert frame(rally(ball_x=460, ball_y=200, ball_vy=0, player_y=131))[1] == pytest.approx(0.1)
