@@ -55,6 +55,14 @@ class FlushDenormals {
 #endif
 };
 
+void Pause() {
+#if defined(__SSE2__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 // A batch cut into chunks that any number of threads take in turn. The caller takes
 // chunks too and waits only for those already taken: it can run inside a pool whose
 // other threads never come.
@@ -298,6 +306,7 @@ class Workers {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       tasks_.push_back(std::move(task));
+      waiting_.store(static_cast<int>(tasks_.size()), std::memory_order_release);
     }
     wake_.notify_one();
   }
@@ -306,21 +315,26 @@ class Workers {
   void Loop() {
     for (;;) {
       std::function<void()> task;
+      // the next step follows soon, and waking up takes longer than many a step
+      for (int spin = 0; spin < kSpins && !waiting_.load(std::memory_order_acquire); spin++) Pause();
       {
         std::unique_lock<std::mutex> lock(mutex_);
         wake_.wait(lock, [&] { return stop_ || !tasks_.empty(); });
         if (tasks_.empty()) return;
         task = std::move(tasks_.back());
         tasks_.pop_back();
+        waiting_.store(static_cast<int>(tasks_.size()), std::memory_order_release);
       }
       task();
     }
   }
-  std::vector<std::thread> threads_;
+  static constexpr int kSpins = 2000;  // about 50 microseconds
   std::vector<std::function<void()>> tasks_;
+  std::atomic<int> waiting_{0};  // tasks
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stop_ = false;
+  std::vector<std::thread> threads_;  // last: they use all of the above
 };
 
 // One batch over NumPy arrays that Python owns: VecEnv keeps them, and states are read and set through `rows`.
