@@ -1,7 +1,7 @@
 """The environments in plain C, and `VecEnv`: batches of them over NumPy arrays."""
 
 try:
-    from envs_c import _core  # noqa: F401
+    import envs_c._core  # noqa: F401
 except ImportError as error:
     if "_core" not in str(error):
         raise  # it is there, and broken

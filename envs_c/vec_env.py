@@ -100,9 +100,7 @@ class VecEnv:
         self._started = True
         return self._arrays["obs"], self._info
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """One step: (obs, reward, terminated, truncated, info).
 
         Raises:

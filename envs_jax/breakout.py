@@ -69,8 +69,9 @@ class Breakout(Env[State]):
     Ends: terminated when the balls are spent or both walls are cleared (864 points),
         truncated after `max_steps`.
     Score: points; perf is their share of 864.
-    Differences from PufferLib: a lost ball is served again at once; the end of the time
-        limit is a truncation; the ball stops at what it hits for the rest of the frame.
+    Differences from PufferLib: five balls are played, not six; a lost ball is served again
+        at once; a bounce off the paddle is at 45 degrees at most; every fourth one is faster
+        itself, not the one after it; a time limit.
     """
 
     frame_skip: int = static(default=4, minimum=1, maximum=16)  # frames that an action lasts
@@ -115,7 +116,7 @@ class Breakout(Env[State]):
                 ball_speed=nothing,
                 gone=jnp.zeros(ROWS, jnp.uint32),
                 points=jnp.int32(0),
-                balls=self.balls,
+                balls=jnp.int32(self.balls),
                 served=jnp.int32(0),
                 paddle_hits=jnp.int32(0),
                 steps=jnp.int32(0),
@@ -324,7 +325,9 @@ class Breakout(Env[State]):
         return rows | {
             "wall refilled": (next_state.gone == 0).all() & (s.gone != 0).any(),
             "paddle shrunk": same_ball & (next_state.paddle_width < s.paddle_width),
-            "top speed": same_ball & (s.ball_speed < self.max_ball_speed) & (next_state.ball_speed == self.max_ball_speed),
+            "top speed": same_ball
+            & (s.ball_speed < self.max_ball_speed)
+            & (next_state.ball_speed == self.max_ball_speed),
             "sped up by hits": same_ball & (next_state.ball_speed == s.ball_speed + self.speed_step),
             "ball lost": next_state.balls < s.balls,
             "last ball lost": next_state.balls == 0,

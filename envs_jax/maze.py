@@ -67,9 +67,7 @@ class Maze(Env[State]):
 
     size: int = static(default=11, minimum=5, maximum=MAX_SIZE)  # tiles along one side, odd
     vision: int = static(default=5, minimum=1, maximum=MAX_VISION)  # tiles seen in each direction
-    branching: float = param(
-        default=0.1, minimum=0.0, maximum=1.0
-    )  # probability to grow the maze from any cell
+    branching: float = param(default=0.1, minimum=0.0, maximum=1.0)  # probability to grow the maze from any cell
     max_steps: int = param(default=0, minimum=0)  # steps before truncation; 0: 2 * size * size
 
     cheap_init = False
@@ -294,13 +292,9 @@ class Maze(Env[State]):
         heading = next_state.heading
         at_goal = self._at_goal(next_state)
         around = jnp.arange(4)
-        walls = self._is_wall(
-            next_state.walls, next_state.row + _down(around), next_state.column + _right(around)
-        )
+        walls = self._is_wall(next_state.walls, next_state.row + _down(around), next_state.column + _right(around))
         num_walls = walls.sum(dtype=jnp.int32)
-        in_sight = (next_state.row >= self.size - 2 - self.vision) & (
-            next_state.column >= self.size - 2 - self.vision
-        )
+        in_sight = (next_state.row >= self.size - 2 - self.vision) & (next_state.column >= self.size - 2 - self.vision)
         events = {
             "goal": at_goal,
             "out_of_time": ~at_goal & (next_state.steps >= self._time_limit()),

@@ -1,5 +1,7 @@
 """An arena of snakes that eat and grow. Twin of envs_c/snake.h."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,7 +103,7 @@ class Snake(Env[State]):
     def respawn(self, s: State, ended: Array) -> State:
         """Put back the snakes that ended, one after the other, each on an empty cell."""
 
-        def one(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        def one(carry: Any) -> Any:
             waiting, stream, grid, head, heading = carry
             i = jnp.int32(jnp.argmax(waiting))
 
@@ -291,7 +293,9 @@ class Snake(Env[State]):
             "both at one piece of food": (~moved & same.any(1) & (found == FOOD)).any(),
             "followed a tail": (moved & (found >= BODY)).any(),
             "turning back ignored": ((action == s.heading ^ 1) & (s.length > 1)).any(),
-            "reached the greatest length": ((s.length < self.max_length) & (next_state.length == self.max_length)).any(),
+            "reached the greatest length": (
+                (s.length < self.max_length) & (next_state.length == self.max_length)
+            ).any(),
             "ate at the greatest length": (
                 moved & ((found == FOOD) | (found == CORPSE)) & (s.length == self.max_length)
             ).any(),

@@ -5,9 +5,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 
-def gae(
-    reward: Array, value: Array, last_value: Array, ended: Array, gamma: ArrayLike, gae_lambda: ArrayLike
-) -> Array:
+def gae(reward: Array, value: Array, last_value: Array, ended: Array, gamma: ArrayLike, gae_lambda: ArrayLike) -> Array:
     """Advantages of a rollout, float32 (time, rows).
 
     Args:

@@ -277,7 +277,7 @@ def _check_env(structure: Any, dtypes: tuple[Any, ...]) -> None:
 
     next_state, put_back, outcome, obs, score, perf = jax.eval_shape(abstract, env, state)
     for function, other in (("transition", next_state), ("respawn", put_back)):
-        if jax.tree.structure(other) != jax.tree.structure(state):
+        if str(jax.tree.structure(other)) != str(jax.tree.structure(state)):
             raise TypeError(f"{name}.{function} returns another kind of state than init")
         for (path, a), b in zip(paths, jax.tree.leaves(other), strict=True):
             field = jax.tree_util.keystr(path)

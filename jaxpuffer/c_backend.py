@@ -164,9 +164,7 @@ class CBatch(Batch):
         """The opposite of `unpack`; what lies beyond the used part of an array is zero."""
         num_envs = len(state.episode_return)
         parts, used = [], 0
-        for (_, dtype, count, offset), leaf in zip(
-            self.description["state"], jax.tree.leaves(state.env), strict=True
-        ):
+        for (_, dtype, count, offset), leaf in zip(self.description["state"], jax.tree.leaves(state.env), strict=True):
             assert offset == used
             part = _bytes(leaf.astype(dtype), num_envs)
             used += count * np.dtype(dtype).itemsize
@@ -199,7 +197,7 @@ class CBatch(Batch):
     def _time_step(self, obs: Array, reward: Array, terminated: Array, truncated: Array, *log: Array) -> TimeStep:
         return TimeStep(obs, reward, terminated, truncated, Log(*log))
 
-    def _call(self, what: int, *operands: Array, results: tuple[jax.ShapeDtypeStruct, ...]) -> list[Array]:
+    def _call(self, what: int, *operands: Array, results: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
         if what & _core.TRANSITION:
             expected = (*self._per_agent, *self.env.action_space.shape)
             actions = operands[1]

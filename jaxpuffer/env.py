@@ -43,7 +43,7 @@ class Log(PyTreeNode):
     def mean(self) -> "Log":
         """The means over the episodes, NaN where none ended; `n` stays a count."""
         total = jax.tree.map(jnp.sum, self)
-        return Log(*(x / total.n for x in jax.tree.leaves(total)[:4]), total.n)
+        return jax.tree.map(lambda x: x / total.n, total).replace(n=total.n)
 
 
 class TimeStep(PyTreeNode):

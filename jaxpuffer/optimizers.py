@@ -30,7 +30,9 @@ def make_optimizer(config: "PPOConfig") -> optax.GradientTransformation:
         return config.learning_rate * decayed
 
     if config.optimizer == "muon":
-        rule = optax.contrib.muon(learning_rate, beta=config.momentum, adam_b1=config.momentum, adam_b2=config.adam_beta2)
+        rule = optax.contrib.muon(
+            learning_rate, beta=config.momentum, adam_b1=config.momentum, adam_b2=config.adam_beta2
+        )
     else:
         rule = optax.adam(learning_rate, b1=config.momentum, b2=config.adam_beta2, eps=config.adam_epsilon)
     chain = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), rule)

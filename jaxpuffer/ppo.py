@@ -37,7 +37,9 @@ class PPOConfig(Parameters):
     vmapped over. Fields made with `static` set shapes or code paths.
     """
 
-    total_steps: int = static(default=10_000_000, minimum=1, help="agent-steps to train for, rounded up to whole updates")
+    total_steps: int = static(
+        default=10_000_000, minimum=1, help="agent-steps to train for, rounded up to whole updates"
+    )
     num_envs: int = static(default=1024, minimum=1, help="environments stepped together")
     horizon: int = static(default=64, minimum=1, help="steps of a rollout")
     minibatch_size: int = static(default=8192, minimum=1, help="agent-steps per gradient step")
@@ -227,9 +229,7 @@ def collect(env: Any, module: Any, state: TrainState, config: PPOConfig) -> tupl
     return state, rollout, log
 
 
-def truncated_values(
-    env: Any, batch: Any, module: Any, params: Any, carry: Any, envs: Any, truncated: Array
-) -> Array:
+def truncated_values(env: Any, batch: Any, module: Any, params: Any, carry: Any, envs: Any, truncated: Array) -> Array:
     """Values of the final observations of truncated rows, zero elsewhere, float32 (rows,).
 
     Evaluated in chunks on those rows alone, with the carry from before the reset.
@@ -258,7 +258,13 @@ def truncated_values(
 
 
 def optimize(
-    module: Any, state: TrainState, config: PPOConfig, rollout: Rollout, start_carry: Any, advantage: Array, target: Array
+    module: Any,
+    state: TrainState,
+    config: PPOConfig,
+    rollout: Rollout,
+    start_carry: Any,
+    advantage: Array,
+    target: Array,
 ) -> tuple[TrainState, dict[str, Array]]:
     """`update_epochs` passes of gradient steps over the rollout: (state, mean losses)."""
     optimizer = make_optimizer(config)

@@ -47,7 +47,7 @@ class PyTreeNode:
             children, aux = flatten(node)
             return tuple(zip(keys, children, strict=True)), aux
 
-        def unflatten(aux: tuple[Any, ...], children: tuple[Any, ...]) -> Any:
+        def unflatten(aux: Any, children: Any) -> Any:
             node = object.__new__(cls)
             node.__dict__.update(zip(statics, aux, strict=True))
             node.__dict__.update(zip(leaves, children, strict=True))
@@ -83,7 +83,7 @@ class Parameters(PyTreeNode):
     def replace(self, **changes: Any) -> Self:
         """A copy with some parameters changed, validated like a new one."""
         check_names(type(self), changes)
-        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+        return dataclasses.replace(self, **changes)
 
     def axes(self, *names: str) -> Self:
         """An `in_axes` for `jax.vmap`: 0 for the named parameters, None for the others."""
@@ -100,7 +100,7 @@ class Parameters(PyTreeNode):
 def parameter_fields(cls: type[Parameters]) -> list[tuple[dataclasses.Field, type]]:
     """Each parameter's dataclass field and its annotated type."""
     hints = get_type_hints(cls)
-    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    fields = dataclasses.fields(cls)
     for field in fields:
         if "static" not in field.metadata:
             raise TypeError(f"{cls.__name__}.{field.name} must be made with static(...) or param(...)")
@@ -114,7 +114,8 @@ def check_names(cls: type[Parameters], names: Any, owner: str | None = None) -> 
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"{owner or cls.__name__} has no parameter {name!r}{hint} (it has: {', '.join(known) or 'none'})")
+            has = ", ".join(known) or "none"
+            raise TypeError(f"{owner or cls.__name__} has no parameter {name!r}{hint} (it has: {has})")
 
 
 def _cast_leaf(owner: str, kind: type, value: Any, limits: Any) -> jax.Array:

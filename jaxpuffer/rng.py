@@ -39,8 +39,8 @@ def bits(stream: Array) -> tuple[Array, Array]:
 def uniform(stream: Array, low: ArrayLike = 0.0, high: ArrayLike = 1.0) -> tuple[Array, Array]:
     """Uniform float32 () in [low, high); `high` itself can come out by rounding."""
     stream, unit = _unit(stream)
-    low, high = jnp.float32(low), jnp.float32(high)
-    return stream, low + unit * (high - low)
+    least = jnp.float32(low)
+    return stream, least + unit * (jnp.float32(high) - least)
 
 
 def below(stream: Array, n: ArrayLike) -> tuple[Array, Array]:

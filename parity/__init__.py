@@ -23,7 +23,7 @@ def use_mode(mode: Mode) -> None:
     if "jax" in sys.modules and STRICT_FLAG not in os.environ.get("XLA_FLAGS", ""):
         import jax
 
-        if jax._src.xla_bridge.backends_are_initialized():  # type: ignore[attr-defined]
+        if jax._src.xla_bridge.backends_are_initialized():
             raise RuntimeError(f"strict mode needs XLA_FLAGS={STRICT_FLAG} before JAX starts")
     if platform.machine() not in ("x86_64", "AMD64"):
         print(f"warning: strict mode is for x86-64; equal bits cannot be promised on {platform.machine()}")

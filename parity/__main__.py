@@ -23,7 +23,7 @@ def main() -> None:
         parser.error("--steps and --num-envs must be at least 1")
     if args.mode == "native" and args.level == "rollout":
         parser.error("--level rollout needs --mode strict: without equal bits free-running rollouts part ways")
-    level = args.level or ("rollout" if args.mode == "strict" else "resync")
+    level: Any = args.level or ("rollout" if args.mode == "strict" else "resync")
     use_mode(args.mode)
 
     from jaxpuffer import list_envs, make

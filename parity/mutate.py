@@ -2,8 +2,8 @@
 
 Every numeric constant, comparison and arithmetic operator of what a JAX port computes is
 altered, one at a time, and each of these mutants is judged against what the C port did
-with a few thousand states: those that brought an event of `env.events`, random ones, and
-ones with a float field set to a constant of the module, where comparisons tie.
+with a few thousand states: those that brought an event of `env.events`, random ones, and ones
+set by hand upon the bounds of comparisons.
 
 What a port computes is `init`, `transition`, `respawn`, `observe`, `score`, `perf`,
 `action_mask`, and the functions and module constants that these use. Not altered: the
@@ -50,14 +50,15 @@ NOT_COMPUTED = ("render", "player", "events", "__post_init__")
 
 # parameters under which a port takes other branches of its Python code, or meets bounds that it else steps over
 VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "breakout": [{"max_steps": 200}],
     "maze": [{"size": 5, "max_steps": 1}, {"size": 23}, {"size": 47, "vision": 8}],
     "pong": [{"ball_speed_x": 4}],
 }
 
 RANDOM_ROWS = 1500
 ROWS_PER_EVENT = 64
+BY_HAND_ROWS = 1500  # of each kind
 EDGE_ROWS = 4096  # rows moved to the borders of the rules
-TIED_ROWS = 1500
 MIN_STEPS, MAX_STEPS = 2_000, 20_000
 CHUNK_BYTES = 2**27  # of candidate rows held at once
 
@@ -74,7 +75,6 @@ SYMBOLS: dict[type, str] = {
     ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**", ast.FloorDiv: "//", ast.Mod: "%", ast.BitAnd: "&",
     ast.BitOr: "|", ast.BitXor: "^", ast.LShift: "<<", ast.RShift: ">>", ast.USub: "-", ast.Invert: "~",
 }  # fmt: skip
-
 
 # ------------------------------------------------------------------------------------------
 # mutants of a module
@@ -130,7 +130,7 @@ class Source:
         values = {0.0, 1.0}
         module = sys.modules[self.cls.__module__]
         for node, _ in self._reached():
-            values |= {float(n.value) for n in ast.walk(node) if _is_number(n)}
+            values |= {float(n.value) for n in ast.walk(node) if _is_number(n)}  # type: ignore[attr-defined]
             for name in _assigned(node):
                 value = getattr(module, name, None)
                 if isinstance(value, (int, float)):
@@ -335,56 +335,123 @@ def play(name: str, seed: int, params: dict[str, Any], constants: list[float]) -
         steps += length
     chosen = [row for some in kept for row in some]
     all_rows, all_actions = np.stack([r[1] for r in chosen]), np.stack([r[2] for r in chosen])
-    tied_rows, tied_actions = _tied(c_env, all_rows, all_actions, constants, draw)
+
+    # and rows set by hand, upon bounds
+    picked = draw.integers(len(all_rows), size=BY_HAND_ROWS)
+    some = _Rows(c_env, all_rows[picked], all_actions[picked])
+    own = {float(leaf) for leaf in jax.tree.leaves(env)}
+    values = np.array(sorted({v + step for v in (*constants, *own, *(-v for v in own)) for step in (0, -1)}))
+    by_hand = [_tied(some, values, draw), *_bounds(some, draw)]
+    for leaves in by_hand:
+        possible = some.possible(leaves)
+        all_rows = np.concatenate([all_rows, np.asarray(some.pack(leaves))[possible]])
+        all_actions = np.concatenate([all_actions, some.actions[possible]])
     edge_rows, edge_actions = _edge_cases(c_env, all_rows, all_actions, seed)
-    all_rows = np.concatenate([all_rows, tied_rows, edge_rows])
-    all_actions = np.concatenate([all_actions, tied_actions, edge_actions])
+    all_rows = np.concatenate([all_rows, edge_rows])
+    all_actions = np.concatenate([all_actions, edge_actions])
 
     functions = _answers(c_env, all_rows, all_actions, jax.random.fold_in(stream_key, MAX_STEPS + 1))
     return Data(params, functions, dict(zip(events, map(len, kept), strict=False)))
 
 
-def _tied(
-    c_env: Any, rows: np.ndarray, actions: np.ndarray, constants: list[float], draw: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows with a float field set to a constant that lies in the field's range, some with the other floats zero.
+class _Rows:
+    """Rows of the C port as their leaves, and back."""
 
-    Floats of a running game hardly ever equal a bound; these tell `<` from `<=`.
+    def __init__(self, c_env: Any, rows: np.ndarray, actions: np.ndarray) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        c = c_env.batch(len(rows))
+        state = jax.device_get(jax.jit(c.unpack)(rows))
+        self.leaves, structure = jax.tree.flatten(state.env)
+        self.floats = [i for i, leaf in enumerate(self.leaves) if leaf.dtype == np.float32]
+        self.actions, self.single = actions, len(state.episode_return.shape) == 1
+
+        def pack(leaves: list[Any]) -> Any:
+            return c.pack(state.replace(env=jax.tree.unflatten(structure, leaves)))
+
+        def after(leaves: list[Any]) -> Any:
+            middle, step = c.transition(pack(leaves), actions)
+            return [*jax.tree.leaves(c.unpack(middle).env), step.terminated, step.truncated, step.reward]
+
+        def course(leaves: list[Any]) -> Any:
+            # whatever does not change gradually: integers, and the signs of floats
+            parts = [x > 0 if x.dtype == np.float32 else x for x in after(leaves)]
+            return jnp.concatenate([jnp.int32(x).reshape(len(x), -1) for x in parts], 1)
+
+        self.pack, self.after, self.course = jax.jit(pack), jax.jit(after), jax.jit(course)
+
+    def possible(self, leaves: list[np.ndarray]) -> np.ndarray:
+        """Which rows lead to no NaN, as those do that cannot be."""
+        nan = [np.isnan(x).reshape(len(x), -1).any(1) for x in map(np.asarray, self.after(leaves))]
+        return np.flatnonzero(~np.any(nan, axis=0))
+
+
+def _tied(rows: _Rows, values: np.ndarray, draw: np.random.Generator) -> list[np.ndarray]:
+    """Rows with a field set to a constant that lies in the field's range, some with all floats zero besides.
+
+    Floats of a running game hardly ever equal a bound; these tell `<` from `<=`. Integers
+    are set where a field is one number, not an array that others may have to agree with.
     """
-    import jax
-
-    c = c_env.batch(len(rows))
-    before = jax.device_get(jax.jit(c.unpack)(rows))
-    after = jax.device_get(jax.jit(lambda r, a: c.unpack(c.transition(r, a)[0]))(rows, actions))
-    values = {float(leaf) for leaf in jax.tree.leaves(c_env.env)}
-    values = np.unique(np.float32([*constants, *values, *(-v for v in values)]))
-    leaves, structure = jax.tree.flatten(before.env)
-    floats = [i for i, leaf in enumerate(leaves) if leaf.dtype == np.float32]
+    before, after = rows.leaves, [np.asarray(x) for x in rows.after(rows.leaves)]
     ties = []
-    for i in floats:
-        both = np.concatenate([leaves[i], jax.tree.leaves(after.env)[i]])
-        ties += [(i, value) for value in values if both.min() <= value <= both.max()]
-    if not ties:
-        return rows[:0], actions[:0]
-    picked = draw.integers(len(rows), size=min(TIED_ROWS, 16 * len(ties)))
-    new = [leaf[picked].copy() for leaf in leaves]
-    for row, k in enumerate(draw.permutation(np.arange(len(picked)) % len(ties))):
+    for i, leaf in enumerate(before):
+        if i in rows.floats or (leaf.dtype == np.int32 and leaf.ndim == 1 and rows.single):
+            both = np.concatenate([leaf, after[i]])
+            ties += [
+                (i, v)
+                for v in np.unique(values[abs(values) < 2**31].astype(leaf.dtype))
+                if both.min() <= v <= both.max()
+            ]
+    new = [leaf.copy() for leaf in before]
+    zero = [i for i in rows.floats if before[i].min() <= 0 <= before[i].max()]
+    for row, k in enumerate(draw.permutation(np.arange(len(before[0])) % max(1, len(ties)))):
+        if not ties:
+            break
         i, value = ties[k]
         if row % 2:
-            for other in floats:
-                zero_is_in_range = leaves[other].min() <= 0 <= leaves[other].max()
-                if zero_is_in_range:
-                    new[other][row] = 0
+            for other in zero:
+                new[other][row] = 0
         entries = new[i][row : row + 1].reshape(-1)
         entries[draw.integers(len(entries))] = value
-    length = before.replace(episode_return=before.episode_return[picked], episode_length=before.episode_length[picked])
-    tied = length.replace(env=jax.tree.unflatten(structure, new))
-    c = c_env.batch(len(picked))
-    tied_rows, actions = np.asarray(jax.jit(c.pack)(tied)), actions[picked]
-    # a state that cannot be may lead to NaN
-    after = jax.device_get(jax.jit(lambda r, a: c.unpack(c.transition(r, a)[0]).env)(tied_rows, actions))
-    good = ~np.any([np.isnan(x).reshape(len(x), -1).any(1) for x in jax.tree.leaves(after)], axis=0)
-    return tied_rows[good], actions[good]
+    return new
+
+
+def _bounds(rows: _Rows, draw: np.random.Generator) -> list[list[np.ndarray]]:
+    """Pairs of rows with two neighbouring floats in one field, between which the game takes another course.
+
+    Found by bisection between a row and the same with another row's value in that field.
+    """
+    if not rows.floats:
+        return []
+    count = len(rows.leaves[0])
+    which = draw.choice(rows.floats, count)
+    low, high = ([leaf.copy() for leaf in rows.leaves] for _ in range(2))
+    places = {i: np.flatnonzero(which == i) for i in rows.floats}
+    for i, here in places.items():
+        high[i][here] = rows.leaves[i][draw.integers(count, size=len(here))]
+    course = np.asarray(rows.course(low))
+    for _ in range(33):
+        middle = [leaf.copy() for leaf in low]
+        for i, here in places.items():
+            between = (_ordered(low[i][here]) + _ordered(high[i][here])) // 2
+            middle[i][here] = _float(between)
+        same = (np.asarray(rows.course(middle)) == course).all(1)
+        for i, here in places.items():
+            stays = same[here].reshape(-1, *[1] * (low[i].ndim - 1))
+            low[i][here] = np.where(stays, middle[i][here], low[i][here])
+            high[i][here] = np.where(stays, high[i][here], middle[i][here])
+    return [low, high]
+
+
+def _ordered(x: np.ndarray) -> np.ndarray:
+    """Floats as integers in the same order, neighbours one apart."""
+    bits = x.view(np.int32).astype(np.int64)
+    return np.where(bits < 0, -(2**31) - bits, bits)
+
+
+def _float(ordered: np.ndarray) -> np.ndarray:
+    return np.where(ordered < 0, -(2**31) - ordered, ordered).astype(np.int32).view(np.float32)
 
 
 def _edge_cases(c_env: Any, rows: np.ndarray, actions: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -555,7 +622,7 @@ def _work(connection: Any, name: str, seed: int, file: str) -> None:
     except Exception:
         connection.send(traceback.format_exc())
         return
-    connection.send([{event: n for event, n in data.events.items()} for data in datas])
+    connection.send([data.events for data in datas])
     for count in range(1_000_000):
         index = connection.recv()
         if index is None:
@@ -614,7 +681,9 @@ def judge_all(name: str, sample: int | None = None, seed: int = 0) -> Summary:
     context = multiprocessing.get_context("spawn")
     verdicts = {}
     with tempfile.TemporaryDirectory() as folder:
-        worker, pipe, unseen = None, None, []
+        worker: Any = None
+        pipe: Any = None
+        unseen: list[str] = []
         for index in chosen:
             if worker is None:
                 pipe, theirs = context.Pipe()
@@ -626,7 +695,6 @@ def judge_all(name: str, sample: int | None = None, seed: int = 0) -> Summary:
                     worker.kill()
                     raise RuntimeError(f"{name}: the judge of the mutants failed: {found}")
                 unseen = [event for event in found[0] if not any(counts[event] for counts in found)]
-            assert pipe is not None
             pipe.send(index)
             verdicts[index] = _answer(pipe, SECONDS)
             if verdicts[index] in (_LATE, _GONE):

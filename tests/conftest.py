@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))  # parity and benchmarks run from the checkout
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from parity import use_mode  # noqa: E402
+from parity import use_mode
 
 use_mode("strict")
 

@@ -1,5 +1,6 @@
 """Batches: auto-reset is exact, however it is vmapped, and what an author gets wrong is said by name."""
 
+import re
 from typing import ClassVar
 
 import chex
@@ -80,7 +81,9 @@ def play(env: Env, key: Array, num_envs: int = 8, steps: int = STEPS) -> tuple:
     state, obs = batch.reset(key)
 
     def step(state, key):  # type: ignore[no-untyped-def]
-        actions = jax.vmap(random_action, in_axes=(None, 0, 0))(env, batch.unpack(state).env, rng.seed(key, (num_envs,)))
+        actions = jax.vmap(random_action, in_axes=(None, 0, 0))(
+            env, batch.unpack(state).env, rng.seed(key, (num_envs,))
+        )
         state, ts = batch.step(state, actions)
         return state, (state, ts, actions)
 
@@ -89,7 +92,7 @@ def play(env: Env, key: Array, num_envs: int = 8, steps: int = STEPS) -> tuple:
 
 
 def loop(env: Env, key: Array, actions: np.ndarray, num_envs: int = 8) -> tuple:
-    """The same by a plain loop over single environments: (state, obs, reward, terminated, truncated, log) by [t, row]."""
+    """The same by a plain loop over single environments: what a batch brings, by [t, row]."""
 
     @jax.jit
     def step(state, action):  # type: ignore[no-untyped-def]
@@ -225,7 +228,9 @@ def test_random_action_is_legal_and_uniform() -> None:
         env = cls()
         drawn = np.asarray(jax.vmap(random_action, in_axes=(None, None, 0))(env, None, streams))
         assert env.action_space.contains(drawn) and drawn.shape == (3000, *shape)
-        assert set(np.unique(drawn[:, -1])) == set(range(5)) if cls is Several else drawn.min() < -1.9 < 2.9 < drawn.max()
+        assert (
+            set(np.unique(drawn[:, -1])) == set(range(5)) if cls is Several else drawn.min() < -1.9 < 2.9 < drawn.max()
+        )
 
 
 def test_traced_once() -> None:
@@ -240,11 +245,6 @@ def test_traced_once() -> None:
     state, _ = env.batch(4).reset(jax.random.key(0))
     for force in (5, 5.0, jnp.float32(7)):
         state, _ = step(env.replace(force=force), state, jnp.zeros(4, jnp.int32))
-
-
-def broken(**functions: object) -> Env:
-    """A corridor with some of its functions replaced."""
-    return type("Broken", (Corridor,), functions)()
 
 
 CORRIDOR = Corridor()
@@ -265,27 +265,43 @@ class OtherState(PyTreeNode):
 
 
 @pytest.mark.parametrize(
-    ("env", "message"),
+    ("functions", "message"),
     [
-        (broken(init=lambda self, x: CORRIDOR.init(x).replace(cell=jnp.asarray(0))), r"state.cell is weakly typed; wrap"),
-        (broken(transition=_with("cell", jnp.float32(0))), r"Broken.transition\(...\).cell is float32\[\]; it must be int32\[\]"),
-        (broken(transition=_with("rng", jnp.zeros(3, jnp.uint32))), r"Broken.transition\(...\).rng is uint32\[3\]; it must be uint32\[2\]"),
-        (broken(transition=lambda self, s, a: (OtherState(s.rng, s.cell, s.steps), CORRIDOR.transition(s, a)[1])),
-         "Broken.transition returns another kind of state than init"),
-        (broken(init=lambda self, x: (jnp.int32(0), x)), "Broken.init must return a PyTreeNode whose first field is rng"),
-        (broken(init=lambda self, x: CORRIDOR.init(jnp.int32(x))), r"Broken.init\(stream\).rng is int32\[2\]; it must be uint32\[2\]"),
-        (broken(observe=lambda self, s: jnp.zeros(3, jnp.float32)), r"Broken.observe\(state\) is float32\[3\]; it must be float32\[2\]"),
-        (broken(observe=lambda self, s: jnp.zeros(2, jnp.int32)), r"Broken.observe\(state\) is int32\[2\]; it must be float32\[2\]"),
-        (broken(score=lambda self, s: jnp.zeros(2, jnp.float32)), r"Broken.score\(state\) is float32\[2\]; it must be *\[\]"),
-        (broken(transition=lambda self, s, a: (s, Outcome(jnp.zeros(1), jnp.bool_(False), jnp.bool_(False)))),
-         r"Broken.transition\(...\) Outcome.reward is float32\[1\]; it must be *\[\]"),
-        (CORRIDOR.replace(length=jnp.array([5, 6], jnp.int32)), r"Corridor has a parameter of shape \(2,\); vmap over it, with in_axes=env.axes\(name\)"),
+        (
+            {"init": lambda self, x: CORRIDOR.init(x).replace(cell=jnp.asarray(0))},
+            "state.cell is weakly typed; wrap it",
+        ),
+        ({"init": lambda self, x: (jnp.int32(0), x)}, "init must return a PyTreeNode whose first field is rng"),
+        ({"init": lambda self, x: CORRIDOR.init(jnp.int32(x))}, "init(stream).rng is int32[2]; it must be uint32[2]"),
+        ({"transition": _with("cell", jnp.float32(0))}, "transition(...).cell is float32[]; it must be int32[]"),
+        (
+            {"transition": _with("rng", jnp.zeros(3, jnp.uint32))},
+            "transition(...).rng is uint32[3]; it must be uint32[2]",
+        ),
+        (
+            {"transition": lambda self, s, a: (OtherState(s.rng, s.cell, s.steps), CORRIDOR.transition(s, a)[1])},
+            "transition returns another kind of state than init",
+        ),
+        (
+            {"transition": lambda self, s, a: (s, Outcome(jnp.zeros(1), jnp.bool_(False), jnp.bool_(False)))},
+            "transition(...) Outcome.reward is float32[1]; it must be []",
+        ),
+        ({"observe": lambda self, s: jnp.zeros(3)}, "observe(state) is float32[3]; it must be float32[2]"),
+        ({"observe": lambda self, s: jnp.zeros(2, jnp.int32)}, "observe(state) is int32[2]; it must be float32[2]"),
+        ({"score": lambda self, s: jnp.zeros(2)}, "score(state) is float32[2]; it must be []"),
     ],
-)  # fmt: skip
-def test_check_env_says_what_is_wrong(env: Env, message: str) -> None:
+)
+def test_check_env_says_what_is_wrong(functions: dict, message: str) -> None:
+    env = type("Broken", (Corridor,), functions)()
     for check in (check_env, lambda env: env.batch(2)):
-        with pytest.raises(TypeError, match=message):
+        with pytest.raises(TypeError, match=re.escape(message)):
             check(env)
+
+
+def test_parameters_with_an_axis_are_for_vmap() -> None:
+    message = r"Corridor has a parameter of shape \(2,\); vmap over it, with in_axes=env.axes\(name\)"
+    with pytest.raises(TypeError, match=message):
+        CORRIDOR.replace(length=jnp.array([5, 6], jnp.int32)).batch(2)
 
 
 def test_what_an_author_left_out() -> None:

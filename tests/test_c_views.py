@@ -26,8 +26,8 @@ pytestmark = pytest.mark.needs_c
         (np.zeros(3, np.int32), ValueError, r"actions has shape \(3,\); it must be \(4,\)"),
         (np.zeros((4, 1), np.int32), ValueError, r"actions has shape \(4, 1\); it must be \(4,\)"),
         (np.zeros(8, np.int32)[::2], ValueError, "actions is not contiguous; pass numpy.ascontiguousarray of it"),
-        (np.array([0, 1, 2, 0], np.int32), ValueError, "cartpole: action 2 at entry 2 of the batch; it must be from 0 to 1"),
-        (np.array([-1, 1, 2, 0], np.int32), ValueError, "cartpole: action -1 at entry 0 of the batch; it must be from 0 to 1"),
+        (np.array([0, 1, 2, 0], np.int32), ValueError, "action 2 at entry 2 of the batch; it must be from 0 to 1"),
+        (np.array([-1, 1, 2, 0], np.int32), ValueError, "action -1 at entry 0 of the batch; it must be from 0 to 1"),
         ([0, 1, 0, 1], TypeError, "actions is int64; it must be int32"),
     ],
 )  # fmt: skip
@@ -131,7 +131,7 @@ def test_final_obs_and_log_where_an_episode_ended() -> None:
     assert (np.abs(obs[truncated]) <= 0.05).all() and (reward == 1).all()
 
 
-@pytest.mark.parametrize("name", list_envs())
+@pytest.mark.parametrize("name", ["cartpole", "cartpole_continuous", "snake"])
 def test_numpy_view_equals_the_jax_twin(name: str) -> None:
     """From the same streams, with the same actions, auto-reset included."""
     vec = envs_c.VecEnv(name, 4)
@@ -166,34 +166,31 @@ def run(env, key, steps=80):  # type: ignore[no-untyped-def]
     """A rollout of 6 environments from a key, whichever backend."""
     batch = env.batch(6)
     state, obs = batch.reset(key)
-
-    def step(state, key):  # type: ignore[no-untyped-def]
-        state, ts = batch.step(state, jax.random.randint(key, (6,), 0, 2, jnp.int32))
-        return state, ts
-
-    state, found = jax.lax.scan(step, state, jax.random.split(key, steps))
+    actions = jax.random.randint(key, (steps, 6), 0, 2, jnp.int32)
+    state, found = jax.lax.scan(batch.step, state, actions)
     return obs, batch.unpack(state), found, batch.observe(state), batch.score(state)
 
 
 def test_c_equals_jax_however_it_is_vmapped() -> None:
     env, c_env = make("cartpole"), make("cartpole", backend="c")
-    keys = jax.random.split(jax.random.key(0), (2, 3))
-    over_keys = [jax.jit(jax.vmap(jax.vmap(run, in_axes=(None, 0)), in_axes=(None, 0)))(e, keys) for e in (env, c_env)]
-    chex.assert_trees_all_equal(*over_keys)
-    alone = jax.jit(run)(c_env, keys[1, 2])
-    chex.assert_trees_all_equal(jax.tree.map(lambda x: x[1, 2], over_keys[1]), alone)
-    assert alone[2].log.n.sum() > 10
+    keys = jax.random.split(jax.random.key(0), 2)
+    forces = jnp.array([5.0, 10.0, 30.0], jnp.float32)
 
     # parameters outside, keys inside
-    forces = jnp.array([5.0, 10.0, 30.0], jnp.float32)
-    both = [
-        jax.jit(jax.vmap(jax.vmap(run, in_axes=(None, 0)), in_axes=(e.axes("force"), None)))(e.replace(force=forces), keys[0])
-        for e in (env, c_env)
-    ]  # fmt: skip
+    def over_both(env):  # type: ignore[no-untyped-def]
+        function = jax.vmap(jax.vmap(run, in_axes=(None, 0)), in_axes=(env.axes("force"), None))
+        return jax.jit(function)(env.replace(force=forces), keys)
+
+    both = [over_both(env), over_both(c_env)]
     chex.assert_trees_all_equal(*both)
-    weak = jax.jit(run)(c_env.replace(force=5.0), keys[0, 1])
-    chex.assert_trees_all_equal(jax.tree.map(lambda x: x[0, 1], both[1]), weak)
-    assert not np.array_equal(weak[2].obs, alone[2].obs)
+    over_keys = jax.jit(jax.vmap(run, in_axes=(None, 0)))(c_env, keys)
+    chex.assert_trees_all_equal(over_keys, jax.tree.map(lambda x: x[1], both[1]))
+    one = jax.jit(run)
+    for row, force in enumerate(forces):
+        alone = one(c_env.replace(force=force), keys[1])
+        chex.assert_trees_all_equal(alone, jax.tree.map(lambda x, row=row: x[row, 1], both[0]))
+        assert alone[2].log.n.sum() > 10
+    assert not np.array_equal(both[1][2].obs[0], both[1][2].obs[2])
 
 
 def test_the_old_state_survives_a_step() -> None:
@@ -249,9 +246,9 @@ def test_one_environment_in_a_notebook(name: str) -> None:
     env, c_env = make(name), make(name, backend="c")
     assert (c_env.observation_space, c_env.action_space) == (env.observation_space, env.action_space)
     key = jax.random.key(3)
-    (state, obs), (row, c_obs) = env.reset(key), c_env.reset(key)
+    (state, obs), (row, c_obs) = jax.jit(env.reset)(key), c_env.reset(key)
     np.testing.assert_array_equal(obs, c_obs)
-    action = random_action(env, state, rng.seed(key))
-    (state, ts), (row, c_ts) = env.step(state, action), c_env.step(row, action)
+    action = jax.jit(random_action)(env, state, rng.seed(key))
+    (state, ts), (row, c_ts) = jax.jit(env.step)(state, action), c_env.step(row, action)
     chex.assert_trees_all_equal(ts, c_ts)
     np.testing.assert_array_equal(jax.jit(env.render)(state), jax.jit(c_env.render)(row))

@@ -40,9 +40,7 @@ def test_categorical_samples_its_probabilities() -> None:
 def test_masked_choices_have_no_probability() -> None:
     mask = jnp.array([True, False, True, False])
     logits = jnp.float32([0.0, 50.0, 0.0, 50.0])
-    distribution = Categorical.masked(
-        jnp.broadcast_to(logits, (ROWS, 4)), jnp.broadcast_to(mask, (ROWS, 4))
-    )
+    distribution = Categorical.masked(jnp.broadcast_to(logits, (ROWS, 4)), jnp.broadcast_to(mask, (ROWS, 4)))
     _, actions = jax.jit(Categorical.sample)(distribution, streams())
     counts = np.bincount(actions, minlength=4)
     assert counts[1] == counts[3] == 0

@@ -25,7 +25,7 @@ def test_play(env: Env) -> None:
     batch = env.batch(NUM_ENVS)
     chex.clear_trace_counter()
     step = jax.jit(chex.assert_max_traces(lambda env, *args: env.batch(NUM_ENVS).step(*args), n=1))
-    state, obs = jax.jit(batch.reset)(jax.random.key(0))
+    state, _obs = jax.jit(batch.reset)(jax.random.key(0))
     streams = rng.seed(jax.random.key(1), (NUM_ENVS,))
     act = jax.jit(lambda s, x: jax.vmap(random_action, in_axes=(None, 0, 0))(env, s.env, x))
     for _ in range(STEPS):

@@ -68,9 +68,7 @@ def test_one_trace_when_replaced_inside_and_out() -> None:
         ({"name": 3}, TypeError, "Thing.name is 3; it must be str"),
     ],
 )
-def test_messages_name_argument_value_and_what_is_allowed(
-    changes: dict, error: type[Exception], message: str
-) -> None:
+def test_messages_name_argument_value_and_what_is_allowed(changes: dict, error: type[Exception], message: str) -> None:
     for change in (Thing().replace, Thing):
         with pytest.raises(error, match=message):
             change(**changes)
@@ -87,9 +85,9 @@ def test_unknown_names_get_the_nearest() -> None:
 
 
 def test_tracing() -> None:
-    with pytest.raises(TypeError, match="Thing.size is static: it sets shapes or code paths and cannot be traced"):
+    with pytest.raises(TypeError, match=r"Thing.size is static: it sets shapes or code paths and cannot be traced"):
         jax.jit(lambda n: Thing(size=n))(3)
-    with pytest.raises(TypeError, match="Thing.count is a traced float32; it must be int32"):
+    with pytest.raises(TypeError, match=r"Thing.count is a traced float32; it must be int32"):
         jax.jit(lambda n: Thing(count=n))(3.0)
     # a traced value cannot be seen, and is taken on trust
     assert jax.jit(lambda v: Thing(speed=v).speed)(1e6) == 1e6
@@ -121,9 +119,9 @@ def test_axes() -> None:
     many = thing.replace(speed=jnp.arange(4.0))
     doubled = jax.vmap(lambda t, x: t.speed * 2 + x, in_axes=(axes, None))(many, jnp.float32(1))
     np.testing.assert_array_equal(doubled, [1, 3, 5, 7])
-    with pytest.raises(ValueError, match="Thing.size is static; only traced parameters have an axis"):
+    with pytest.raises(ValueError, match=r"Thing.size is static; only traced parameters have an axis"):
         thing.axes("size")
-    with pytest.raises(ValueError, match="it must be from 0.0 to 10.0"):
+    with pytest.raises(ValueError, match=r"it must be from 0.0 to 10.0"):
         thing.replace(speed=np.array([1.0, 11.0]))
 
 

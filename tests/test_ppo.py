@@ -133,7 +133,8 @@ def test_loss_is_ppos() -> None:
     params = jax.tree.map(lambda x: jnp.float32(x + 0.3 * generator.normal(size=x.shape)), params)
     rollout = Rollout(
         obs, reset, None, jnp.int32(generator.integers(0, 2, (time, rows))),
-        jnp.float32(np.log(generator.uniform(0.2, 0.9, (time, rows)))), jnp.float32(generator.normal(size=(time, rows))),
+        jnp.float32(np.log(generator.uniform(0.2, 0.9, (time, rows)))),
+        jnp.float32(generator.normal(size=(time, rows))),
         jnp.zeros((time, rows)), reset,
     )  # fmt: skip
     advantage, target = (jnp.float32(generator.normal(size=(time, rows))) for _ in range(2))

@@ -3,6 +3,8 @@
 The arena is 6 wide and 5 high, cells written (x, y) from its upper left corner.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -202,7 +204,7 @@ def test_the_grid_and_the_bodies_tell_the_same_story(seed: int, moves: int) -> N
         ring = s.body.reshape(4, 6)[i]
         path = [int(ring[(s.front[i] - k) % 6]) for k in range(s.length[i])]
         assert path[0] == s.head[i]
-        assert all(abs(a - b) in (1, env.stride) for a, b in zip(path, path[1:], strict=False))
+        assert all(abs(a - b) in (1, env.stride) for a, b in itertools.pairwise(path))
         assert sorted(np.flatnonzero(s.grid == BODY + i)) == sorted(path)
         cells += path
     assert len(set(cells)) == len(cells)

@@ -1,0 +1,75 @@
+"""The documentation: its examples run, and what it says of parameters and of the configuration is so."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jaxpuffer import PPOConfig, list_envs, make
+from jaxpuffer.checkpoint import parameters_of
+from jaxpuffer.pytree import Parameters, parameter_fields
+from jaxpuffer.registry import env_class
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+name_of_page = "{0.parent.name}/{0.name}".format
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M)
+
+
+@pytest.mark.needs_c
+@pytest.mark.parametrize("page", ["environments", "c_environments", "write_an_environment"])
+def test_examples_run(page: str) -> None:
+    """The blocks of a page in turn, as one program."""
+    names: dict[str, Any] = {"__name__": "example"}
+    for block in blocks(ROOT / f"docs/{page}.md"):
+        exec(compile(block, f"docs/{page}.md", "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of_page)
+def test_examples_import_what_there_is(page: Path) -> None:
+    """Also on the pages whose examples take too long to be run here."""
+    for block in blocks(page):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
+    assert listed == {str(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of_page)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def check_table(page: Path, node: Parameters) -> None:
+    """Every field has a row `| name | default | ... static or not ... |`, in the class's order."""
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]*)\|", page.read_text(), re.M)
+    expected = [
+        (field.name, str(parameters_of(node)[field.name]), field.metadata["static"])
+        for field, _ in parameter_fields(type(node))
+    ]
+    found = [(name, default.strip(), "static" in kind) for name, default, kind in rows]
+    assert [row for row in found if row[0] in {name for name, _, _ in expected}] == expected
+
+
+@pytest.mark.parametrize("name", list_envs())
+def test_parameters(name: str) -> None:
+    """An environment's page has the name of its module."""
+    module = env_class(name).__module__.rpartition(".")[2]
+    check_table(ROOT / f"docs/envs/{module}.md", make(name))
+
+
+def test_configuration() -> None:
+    check_table(ROOT / "docs/training.md", PPOConfig())

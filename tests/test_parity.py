@@ -1,0 +1,251 @@
+"""The parity harness: the ports agree, and it says so when one does not."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs_jax.cartpole
+from jaxpuffer import list_envs, make
+from parity import mutate
+from parity.harness import CHUNK, Report, compare
+
+pytestmark = pytest.mark.needs_c
+ROOT = Path(__file__).parents[1]
+CartPole = envs_jax.cartpole.CartPole
+
+
+# ------------------------------------------------------------------------------------------
+# the ports
+# ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "level"), [*((name, "functions") for name in list_envs()), ("maze", "rollout"), ("snake", "rollout")]
+)
+def test_ports_are_equal(name: str, level: Any) -> None:
+    report = compare(name, level, steps=300, num_envs=max(2, 16 // make(name).num_agents))
+    assert report.equal and report.max_ulps == 0 and report.steps == 300, report.line()
+
+
+@pytest.mark.parametrize(("name", "level"), [("cartpole", "rollout"), ("cartpole_continuous", "resync")])
+def test_every_event_of_cartpole(name: str, level: Any) -> None:
+    report = compare(name, level, steps=1200, num_envs=64, seed=1)
+    assert report.equal and not report.missing_events and report.episodes > 150, report.line()
+    assert report.agent_steps == 1200 * 64
+
+
+def test_parameters_as_constants_of_the_program() -> None:
+    """XLA rewrites constants, and the bits stay."""
+    report = compare("cartpole", "functions", steps=300, num_envs=32, closed_over=True, pole_mass=0.37, force=7.3)
+    assert report.equal, report.line()
+
+
+def test_denormals() -> None:
+    """Neither side keeps them: 1e-39 is 0 in a sum, in C, in XLA and on NumPy's threads."""
+    env, c_env = make("cartpole"), make("cartpole", backend="c")
+    jax_batch, c_batch = env.batch(4), c_env.batch(4)
+    state, _ = jax.jit(jax_batch.reset)(jax.random.key(0))
+    tiny = jnp.array([1e-39, -1e-39, 3e-38, 0.0], jnp.float32)
+    env_state = state.env.replace(position=tiny, velocity=tiny, angle=tiny, angular_velocity=tiny)
+    state = state.replace(env=env_state)
+    actions = jnp.array([0, 1, 0, 1], jnp.int32)
+    packed = jax.jit(c_batch.pack)(state)
+    np.testing.assert_array_equal(np.asarray(packed)[:, 8:12].copy().view(np.float32)[:, 0], np.asarray(tiny))
+    after, ts = jax.jit(jax_batch.step)(state, actions)
+    c_after, c_ts = jax.jit(c_batch.step)(packed, actions)
+    c_after = jax.jit(c_batch.unpack)(c_after)
+    for a, b in zip(jax.tree.leaves((after, ts)), jax.tree.leaves((c_after, c_ts)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+    from envs_c import VecEnv
+
+    vec = VecEnv("cartpole", 4)
+    vec.reset(seed=0)
+    vec._arrays["rows"][:] = packed
+    vec.step(np.asarray(actions))
+    np.testing.assert_array_equal(vec.state["angle"], after.env.angle)
+    assert vec.state["position"][0] == 0
+
+
+# ------------------------------------------------------------------------------------------
+# a port that is wrong
+# ------------------------------------------------------------------------------------------
+
+
+class Late(CartPole):
+    """Wrong from step 20 of an episode on: the cart is one ULP too far."""
+
+    def transition(self, s: Any, action: Any) -> Any:
+        s, outcome = super().transition(s, action)
+        return s.replace(
+            position=jnp.where(s.steps >= 20, jnp.nextafter(s.position, jnp.float32(9)), s.position)
+        ), outcome
+
+
+class WrongPerf(CartPole):
+    def perf(self, s: Any) -> Any:
+        return 0.5 * super().perf(s)
+
+
+class NotANumber(CartPole):
+    """Both ports would agree here, for the C state is what this is loaded from: NaN is no state all the same."""
+
+    def observe(self, s: Any) -> Any:
+        return super().observe(s).at[1].set(jnp.where(s.steps == 15, jnp.nan, s.velocity))
+
+
+@pytest.mark.parametrize("level", ["functions", "rollout"])
+def test_the_first_divergence_is_named(monkeypatch: pytest.MonkeyPatch, level: Any) -> None:
+    monkeypatch.setattr(envs_jax.cartpole, "CartPole", Late)
+    report = compare("cartpole", level, steps=200, num_envs=8, seed=3)
+    found = report.divergence
+    assert not report.equal and found is not None
+    # the twentieth step of the first episode that lasts so long
+    assert (found.step, found.field) == (19, "state.env.position")
+    assert found.c != found.jax and found.ulps == 1 and abs(found.c - found.jax) < 1e-6
+    assert found.action in (0, 1) and 0 <= found.env_index < 8
+    where = f"step 19, environment {found.env_index}, {found.field}"
+    text = f"{where}: C {found.c}, JAX {found.jax} (1 ULP), action {found.action}"
+    assert text in report.line() and "DIVERGED" in report.line()
+
+
+def test_a_divergence_in_a_later_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Latest(CartPole):
+        def transition(self, s: Any, action: Any) -> Any:
+            s, outcome = super().transition(s, action)
+            return s, outcome.replace(reward=jnp.where(s.steps >= 1100, jnp.float32(2), outcome.reward))
+
+    monkeypatch.setattr(envs_jax.cartpole, "CartPole", Latest)
+    # no force, so that only the time limit ends an episode: none does in these steps
+    params = {"force": 0.0, "gravity": 0.0, "max_steps": 5000}
+    report = compare("cartpole", steps=3000, num_envs=4, **params)
+    found = report.divergence
+    assert found is not None and found.step == 1099 >= CHUNK and 0 <= found.env_index < 4
+    assert (found.field, found.c, found.jax) == ("state.episode_return", 1100, 1101)
+    assert report.steps == 2 * CHUNK and report.mismatches["reward"] > 0
+
+
+def test_a_wrong_log_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envs_jax.cartpole, "CartPole", WrongPerf)
+    report = compare("cartpole", steps=200, num_envs=8)
+    assert report.divergence is not None and report.divergence.field == "log.perf"
+    assert report.divergence.c == 2 * report.divergence.jax
+
+
+def test_nan_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envs_jax.cartpole, "CartPole", NotANumber)
+    report = compare("cartpole", steps=100, num_envs=8)
+    assert report.nans > 0 and not report.equal
+    assert "NaN in" in report.line()
+
+
+def test_events_that_did_not_happen() -> None:
+    report = compare("cartpole", steps=60, num_envs=4)
+    assert report.equal and "time limit" in report.missing_events and not report.counts
+    assert "MISSING:" in report.line() and "time limit" in report.line()
+
+
+# ------------------------------------------------------------------------------------------
+# the verdict
+# ------------------------------------------------------------------------------------------
+
+GOOD = Report(
+    env="cartpole", level="resync", mode="native", seed=0, num_envs=64, num_agents=1, steps=20_000, fields=9,
+    episodes=1000, events={"fell": 3}, mismatches={}, integer_share=0.0, float_error=0.0, max_ulps=0.0,
+    nans=0, seconds=1.0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "equal"),
+    [
+        ({}, True),
+        ({"nans": 1}, False),
+        ({"integer_share": 1e-6, "float_error": 1e-5, "mismatches": {"x": 2}}, True),
+        ({"integer_share": 1.1e-6}, False),
+        ({"float_error": 1.1e-5}, False),
+        ({"max_ulps": 1e5}, True),
+        ({"mode": "strict"}, True),
+        ({"mode": "strict", "mismatches": {"x": 1}}, False),
+        ({"mode": "strict", "nans": 1}, False),
+    ],
+)
+def test_verdict(changes: dict, equal: bool) -> None:
+    report = dataclasses.replace(GOOD, **changes)
+    assert report.equal is equal
+    assert report.line()
+
+
+def test_what_counts() -> None:
+    assert GOOD.counts and not GOOD.missing_events
+    for changes in ({"num_envs": 257}, {"episodes": 999}, {"steps": 19_999}):
+        assert not dataclasses.replace(GOOD, **changes).counts
+
+
+# ------------------------------------------------------------------------------------------
+# the command lines
+# ------------------------------------------------------------------------------------------
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "reports.json"
+    done = command("parity", "cartpole", "--steps", "1500", "--num-envs", "16", "--json", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "exact" in done.stdout and "too small to count" in done.stdout
+    (record,) = json.loads(file.read_text())
+    assert record["equal"] and record["agent_steps"] == 24_000 and record["mode"] == "strict"
+
+    done = command("parity", "cartpole", "--steps", "50", "--num-envs", "2")
+    assert done.returncode == 1 and "MISSING" in done.stdout  # events
+    done = command("parity", "cartpool")
+    assert done.returncode == 2 and "no such environment: cartpool" in done.stderr
+    done = command("parity", "--mode", "native", "--level", "rollout")
+    assert done.returncode == 2 and "needs --mode strict" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------
+# mutants
+# ------------------------------------------------------------------------------------------
+
+
+def test_mutants_of_cartpole() -> None:
+    mutants = mutate.Source(CartPole).mutants
+    found = {(m.function, m.change, m.source) for m in mutants}
+    assert len({m.key for m in mutants}) == len(mutants)
+    assert ("module", f"2.4 to {2.4 * 1.1}", "TRACK_HALF_LENGTH = 2.4  # m") in found
+    assert ("perf", "/ to *", "return jnp.float32(s.steps) * (1 / jnp.float32(self.max_steps))") in found
+    bounds = "off_track = (s.position < -TRACK_HALF_LENGTH) | (s.position > TRACK_HALF_LENGTH)"
+    assert {c for _, c, s in found if s == bounds} == {"< to <=", "> to >=", "| to &", "drop -"}
+    assert not {f for f, _, _ in found} & {"render", "player", "events", "_lean"}
+    # an alteration is undone
+    source = mutate.Source(CartPole)
+    for mutant in source.mutants[::10]:
+        source.module(mutant)
+    assert source.module().CartPole().perf(CartPole().init(jnp.array([1, 2], jnp.uint32))) == 0
+    # what one class overrides is no mutant of the other
+    continuous = mutate.Source(envs_jax.cartpole.CartPoleContinuous).mutants
+    assert "clip" not in "".join(m.source for m in mutants) and "clip" in "".join(m.source for m in continuous)
+    assert {m.judged_by for m in mutants if m.function == "push"} == {("transition",)}
+    assert {m.judged_by for m in mutants if m.source.startswith("START")} == {("init",)}
+
+
+def test_a_sample_of_mutants_is_caught(tmp_path: Path) -> None:
+    file = tmp_path / "mutants.json"
+    done = command("parity.mutate", "cartpole", "--sample", "6", "--json", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (summary,) = json.loads(file.read_text())
+    assert summary["mutants"] == 6 == summary["caught"] + len(summary["equivalent"]) and not summary["unseen_events"]
