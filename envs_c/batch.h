@@ -53,7 +53,8 @@ typedef struct {
   float *reward;              // (num_envs, num_agents)
   uint8_t *terminated;        // (num_envs, num_agents), written by a transition, else read
   uint8_t *truncated;         // likewise
-  float *log;                 // (num_envs, num_agents, LOG_FIELDS)
+  float *log[LOG_FIELDS];     // each (num_envs, num_agents), entries `log_step` apart
+  int64_t log_step;
   uint8_t *mask;              // (num_envs, num_agents, n)
   float *score;               // (num_envs, num_agents, 2): score and perf
 } batch;
@@ -147,18 +148,19 @@ static inline int32_t batch_transition(const env_params *p, env_state *s, episod
   }
 
   // the log of whoever ended
-  float *log = b->log + first * LOG_FIELDS;
-  memset(log, 0, (size_t)agents * LOG_FIELDS * sizeof(float));
+  for (int32_t f = 0; f < LOG_FIELDS; f++)
+    for (int32_t a = 0; a < agents; a++) b->log[f][(first + a) * b->log_step] = 0.0f;
   if (ended) {
     float score[2 * MAX_AGENTS];
     batch_score(p, s, agents, score);
     for (int32_t a = 0; a < agents; a++) {
       if (!(out[a].terminated || out[a].truncated)) continue;
-      log[a * LOG_FIELDS + LOG_RETURN] = e[a].episode_return;
-      log[a * LOG_FIELDS + LOG_LENGTH] = (float)e[a].episode_length;
-      log[a * LOG_FIELDS + LOG_SCORE] = score[2 * a];
-      log[a * LOG_FIELDS + LOG_PERF] = score[2 * a + 1];
-      log[a * LOG_FIELDS + LOG_N] = 1.0f;
+      int64_t entry = (first + a) * b->log_step;
+      b->log[LOG_RETURN][entry] = e[a].episode_return;
+      b->log[LOG_LENGTH][entry] = (float)e[a].episode_length;
+      b->log[LOG_SCORE][entry] = score[2 * a];
+      b->log[LOG_PERF][entry] = score[2 * a + 1];
+      b->log[LOG_N][entry] = 1.0f;
       e[a].episode_return = 0.0f;
       e[a].episode_length = 0;
     }

@@ -55,6 +55,14 @@ class FlushDenormals {
 #endif
 };
 
+void Pause() {
+#if defined(__SSE2__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 // A batch cut into chunks that any number of threads take in turn. The caller takes
 // chunks too and waits only for those already taken: it can run inside a pool whose
 // other threads never come.
@@ -152,7 +160,7 @@ ffi::DataType FfiDtype(int32_t dtype) {
 
 // Operands in this order, those that `what` needs: params, streams or rows, actions,
 // terminated, truncated. Results likewise: rows, obs, reward, terminated, truncated,
-// log, mask, score. vmap puts axes in front of all of them alike.
+// the fields of the log, mask, score. vmap puts axes in front of all of them alike.
 ffi::Error RunInXla(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t env_index,
                     int64_t what_wide, int64_t agents, int64_t choices, int64_t threads) {
   const env_description *env = env_descriptions[env_index];
@@ -241,9 +249,9 @@ ffi::Error RunInXla(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remainin
     b.reward = reinterpret_cast<float *>(flags(result(ffi::F32, "reward"), "reward"));
     b.terminated = flags(result(ffi::PRED, "terminated"), "terminated");
     b.truncated = flags(result(ffi::PRED, "truncated"), "truncated");
-    ffi::AnyBuffer log = result(ffi::F32, "log");
-    if (static_cast<int64_t>(log.element_count()) != per_agent * LOG_FIELDS) wrong = "log has a wrong shape";
-    b.log = static_cast<float *>(log.untyped_data());
+    // a result for each field: a slice of one for all would be a copy
+    for (int f = 0; f < LOG_FIELDS; f++) b.log[f] = reinterpret_cast<float *>(flags(result(ffi::F32, "log"), "log"));
+    b.log_step = 1;
   }
   if (what & BATCH_ACTION_MASK) {
     ffi::AnyBuffer mask = result(ffi::PRED, "mask");
@@ -298,6 +306,7 @@ class Workers {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       tasks_.push_back(std::move(task));
+      waiting_.store(static_cast<int>(tasks_.size()), std::memory_order_release);
     }
     wake_.notify_one();
   }
@@ -306,21 +315,26 @@ class Workers {
   void Loop() {
     for (;;) {
       std::function<void()> task;
+      // the next step follows soon, and waking up takes longer than many a step
+      for (int spin = 0; spin < kSpins && !waiting_.load(std::memory_order_acquire); spin++) Pause();
       {
         std::unique_lock<std::mutex> lock(mutex_);
         wake_.wait(lock, [&] { return stop_ || !tasks_.empty(); });
         if (tasks_.empty()) return;
         task = std::move(tasks_.back());
         tasks_.pop_back();
+        waiting_.store(static_cast<int>(tasks_.size()), std::memory_order_release);
       }
       task();
     }
   }
-  std::vector<std::thread> threads_;
+  static constexpr int kSpins = 2000;  // about 50 microseconds
   std::vector<std::function<void()>> tasks_;
+  std::atomic<int> waiting_{0};  // tasks
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stop_ = false;
+  std::vector<std::thread> threads_;  // last: they use all of the above
 };
 
 // One batch over NumPy arrays that Python owns: VecEnv keeps them, and states are read and set through `rows`.
@@ -352,7 +366,9 @@ class NumpyBatch {
     b_.reward = static_cast<float *>(Take(arrays, "reward", "float32", per_agent));
     b_.terminated = static_cast<uint8_t *>(Take(arrays, "terminated", "bool", per_agent));
     b_.truncated = static_cast<uint8_t *>(Take(arrays, "truncated", "bool", per_agent));
-    b_.log = static_cast<float *>(Take(arrays, "log", "float32", log));
+    float *entries = static_cast<float *>(Take(arrays, "log", "float32", log));
+    for (int f = 0; f < LOG_FIELDS; f++) b_.log[f] = entries + f;
+    b_.log_step = LOG_FIELDS;
     if (arrays.contains("mask")) {
       b_.mask = static_cast<uint8_t *>(Take(arrays, "mask", "bool", {}));
       b_.mask_bytes = arrays["mask"].cast<py::array>().nbytes() / b_.num_envs;

@@ -191,11 +191,11 @@ class CBatch(Batch):
     @property
     def _outcome(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         flags = jax.ShapeDtypeStruct(self._per_agent, jnp.bool_)
-        log = jax.ShapeDtypeStruct((*self._per_agent, _LOG_FIELDS), jnp.float32)
-        return jax.ShapeDtypeStruct(self._per_agent, jnp.float32), flags, flags, log
+        number = jax.ShapeDtypeStruct(self._per_agent, jnp.float32)
+        return number, flags, flags, *[number] * _LOG_FIELDS
 
-    def _time_step(self, obs: Array, reward: Array, terminated: Array, truncated: Array, log: Array) -> TimeStep:
-        return TimeStep(obs, reward, terminated, truncated, Log(*(log[..., i] for i in range(_LOG_FIELDS))))
+    def _time_step(self, obs: Array, reward: Array, terminated: Array, truncated: Array, *log: Array) -> TimeStep:
+        return TimeStep(obs, reward, terminated, truncated, Log(*log))
 
     def _call(self, what: int, *operands: Array, results: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
         if what & _core.TRANSITION:
