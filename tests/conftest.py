@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # parity and benchmarks run from the checkout
+sys.path.append(str(Path(__file__).parent.parent))  # parity and benchmarks run from the checkout
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from parity import use_mode
