@@ -24,4 +24,4 @@ export PYTHONPATH=$work/package:$PWD:$packages LD_PRELOAD=$preload
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 loaded=$("$base" -P -c 'import envs_c._core as core; print(core.__file__)')
 [[ $loaded == "$work"/* ]] || { echo "the tests would load $loaded"; exit 1; }
-"$base" -P -m pytest -p no:cacheprovider -q tests/test_c_play.py tests/test_c_views.py
+"$base" -P -m pytest -s -p no:cacheprovider -q tests/test_c_play.py tests/test_c_views.py
