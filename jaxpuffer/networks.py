@@ -13,30 +13,83 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxpuffer.distributions import Categorical, Distribution, Normal
 from jaxpuffer.spaces import Box, Discrete, Space
 
 
+ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "tanh": nn.tanh}
+
+
+@jax.custom_vjp
+def matmul(x: Array, kernel: Array) -> Array:
+    """x (rows, inputs) times kernel (inputs, outputs), with a gradient that suits XLA's CPU backend.
+
+    Left to itself it transposes the outputs' gradient and not x, and then multiplies
+    several times more slowly.
+    """
+    return x @ kernel
+
+
+def _matmul_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return x @ kernel, (x, kernel)
+
+
+def _matmul_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    x_transposed = lax.platform_dependent(x, cpu=lambda x: lax.optimization_barrier(x.T), default=lambda x: x.T)
+    return gradient @ kernel.T, x_transposed @ gradient
+
+
+matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
+class Dense(nn.Module):
+    """A linear layer, float32 (..., inputs) to (..., features)."""
+
+    features: int
+    scale: float = 1.0  # of the orthogonal initialisation
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", nn.initializers.orthogonal(self.scale), (x.shape[-1], self.features))
+        y = matmul(x.reshape(-1, x.shape[-1]), kernel)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,))[None]
+        return y.reshape(*x.shape[:-1], self.features)
+
+
 class MLP(nn.Module):
-    """Feed-forward: encoded observations, `layers` of `hidden` GELU units, an actor and a critic head."""
+    """Feed-forward: encoded observations, `layers` of `hidden` units, an actor and a critic head.
+
+    With `separate_critic` the critic has layers of its own instead of the actor's.
+    """
 
     observation_space: Space
     action_space: Space
     hidden: int = 128
     layers: int = 1
+    activation: str = "gelu"
+    separate_critic: bool = False
 
     def initialize_carry(self, rows: int) -> tuple[()]:
         return ()
 
     @nn.compact
     def __call__(self, carry: Any, obs: Array, reset: Array, mask: Array | None) -> tuple[Any, Distribution, Array]:
+        def layers(x: Array) -> Array:
+            for _ in range(self.layers):
+                x = Dense(self.hidden, 2**0.5)(x)
+                x = ACTIVATIONS[self.activation](x)
+            return x
+
         x = encode(self.observation_space, obs)
-        for _ in range(self.layers):
-            x = nn.gelu(nn.Dense(self.hidden, kernel_init=nn.initializers.orthogonal(2**0.5))(x))
-        distribution = actor_head(self.action_space, x, mask)
-        value = nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0), name="critic")(x)
+        for_actor = layers(x)
+        for_critic = layers(x) if self.separate_critic else for_actor
+        distribution = actor_head(self.action_space, for_actor, mask)
+        value = Dense(1, name="critic")(for_critic)
         return carry, distribution, value[..., 0]
 
 
@@ -50,11 +103,10 @@ def encode(space: Space, obs: Array) -> Array:
 
 def actor_head(space: Space, x: Array, mask: Array | None) -> Distribution:
     """The distribution over actions; to be called inside a module's `__call__`."""
-    small = nn.initializers.orthogonal(0.01)
     if isinstance(space, Discrete):
-        return Categorical.masked(nn.Dense(space.n, kernel_init=small, name="actor")(x), mask)
+        return Categorical.masked(Dense(space.n, 0.01, name="actor")(x), mask)
     if isinstance(space, Box) and not space.is_tiles and len(space.shape) == 1:
-        mean = nn.Dense(space.shape[0], kernel_init=small, name="actor")(x)
+        mean = Dense(space.shape[0], 0.01, name="actor")(x)
         return Normal(mean, _LogStd(space.shape[0], name="log_std")())
     raise TypeError(f"no head for the action space {space}; there are heads for Discrete and one-dimensional Box")
 

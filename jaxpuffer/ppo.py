@@ -22,7 +22,7 @@ from jax import Array, lax
 from jaxpuffer import rng
 from jaxpuffer.advantage import gae
 from jaxpuffer.env import Log
-from jaxpuffer.networks import MLP
+from jaxpuffer.networks import ACTIVATIONS, MLP
 from jaxpuffer.optimizers import make_optimizer
 from jaxpuffer.pytree import Parameters, PyTreeNode, param, static
 from jaxpuffer.registry import name_of
@@ -46,6 +46,8 @@ class PPOConfig(Parameters):
     update_epochs: int = static(default=1, minimum=1, help="passes over each rollout")
     hidden: int = static(default=128, minimum=1, help="units of a hidden layer")
     layers: int = static(default=1, minimum=0, help="hidden layers")
+    activation: str = static(default="gelu", help="of hidden layers: gelu, relu or tanh")
+    separate_critic: bool = static(default=False, help="give the critic hidden layers of its own")
     optimizer: str = static(default="muon", help="muon or adam")
     schedule: str = static(default="cosine", help="of the learning rate: constant, linear or cosine, down to 0")
     normalize_advantage: bool = static(default=True, help="per minibatch, to mean 0 and standard deviation 1")
@@ -65,7 +67,12 @@ class PPOConfig(Parameters):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, allowed in (("optimizer", ("muon", "adam")), ("schedule", ("constant", "linear", "cosine"))):
+        choices = {
+            "activation": tuple(ACTIVATIONS),
+            "optimizer": ("muon", "adam"),
+            "schedule": ("constant", "linear", "cosine"),
+        }
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"PPOConfig.{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}")
         if self.rows * self.horizon % self.minibatch_size or self.minibatch_size % self.horizon:
@@ -220,13 +227,13 @@ def collect(env: Any, module: Any, state: TrainState, config: PPOConfig) -> tupl
 
         ended = step.ended.reshape(-1)
         rollout = Rollout(state.obs, state.reset, mask, action, log_prob, value, reward, ended)
-        log = jax.tree.map(lambda total, x: total + x.sum(), log, step.log)
+        log = jax.tree.map(lambda total, x: total + x.reshape(-1), log, step.log)
         state = state.replace(envs=envs, obs=_flat_rows(env, obs), reset=ended, carry=carry, streams=streams)
         return (state, log), rollout
 
-    nothing = Log(*[jnp.float32(0)] * 5)
+    nothing = Log(*[jnp.zeros(config.rows, jnp.float32)] * 5)
     (state, log), rollout = lax.scan(step, (state, nothing), length=config.horizon)
-    return state, rollout, log
+    return state, rollout, jax.tree.map(jnp.sum, log)
 
 
 def truncated_values(env: Any, batch: Any, module: Any, params: Any, carry: Any, envs: Any, truncated: Array) -> Array:
@@ -235,14 +242,10 @@ def truncated_values(env: Any, batch: Any, module: Any, params: Any, carry: Any,
     Evaluated in chunks on those rows alone, with the carry from before the reset.
     """
     rows = len(truncated)
-    chunk = min(TRUNCATED_CHUNK, rows)
-    rank = jnp.cumsum(jnp.int32(truncated)) - 1
-    count = rank[-1] + 1
-    order = jnp.full(rows + chunk, rows, jnp.int32)
-    order = order.at[jnp.where(truncated, rank, rows + chunk)].set(jnp.arange(rows, dtype=jnp.int32), mode="drop")
+    chunk = max(1, min(TRUNCATED_CHUNK, rows // 16))
 
-    def value_chunk(carried: tuple[Array, Array]) -> tuple[Array, Array]:
-        start, values = carried
+    def value_chunk(carried: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        start, order, values = carried
         picked = lax.dynamic_slice(order, (start,), (chunk,))
         row = jnp.minimum(picked, rows - 1)
         worlds = batch.take(envs, lax.div(row, jnp.int32(env.num_agents)))
@@ -251,10 +254,19 @@ def truncated_values(env: Any, batch: Any, module: Any, params: Any, carry: Any,
             obs = obs[jnp.arange(chunk), lax.rem(row, jnp.int32(env.num_agents))]
         memory = jax.tree.map(lambda x: x[row], carry)
         _, _, value = _apply(module, params, memory, obs, jnp.zeros(chunk, bool), None)
-        return start + chunk, values.at[picked].set(value, mode="drop")
+        return start + chunk, order, values.at[picked].set(value, mode="drop")
 
-    zero = (jnp.int32(0), jnp.zeros(rows, jnp.float32))
-    return lax.while_loop(lambda carried: carried[0] < count, value_chunk, zero)[1]
+    def value_all(_: Any) -> tuple[Array, Array]:
+        # slot k holds the k-th truncated row; the rest point past the end
+        rank = jnp.cumsum(jnp.int32(truncated)) - 1
+        order = jnp.full(rows + chunk, rows, jnp.int32)
+        order = order.at[jnp.where(truncated, rank, rows + chunk)].set(jnp.arange(rows, dtype=jnp.int32), mode="drop")
+        start = (jnp.int32(0), order, jnp.zeros(rows, jnp.float32))
+        return jnp.bool_(False), lax.while_loop(lambda carried: carried[0] <= rank[-1], value_chunk, start)[2]
+
+    # a loop of one turn or none: vmapped over seeds it still skips what a cond would then compute and discard
+    nothing = jnp.zeros(rows, jnp.float32)
+    return lax.while_loop(lambda carried: carried[0], value_all, (truncated.any(), nothing))[1]
 
 
 def optimize(
@@ -361,13 +373,14 @@ def tuned_config(env: Any) -> PPOConfig:
 
 
 @functools.cache
-def _module(observation_space: Any, action_space: Any, hidden: int, layers: int) -> MLP:
-    return MLP(observation_space, action_space, hidden, layers)
+def _module(*fields: Any) -> MLP:
+    return MLP(*fields)
 
 
 def make_module(env: Any, config: PPOConfig) -> MLP:
     """The network of a run."""
-    return _module(env.observation_space, env.action_space, config.hidden, config.layers)
+    shape = (config.hidden, config.layers, config.activation, config.separate_critic)
+    return _module(env.observation_space, env.action_space, *shape)
 
 
 def _apply(module: Any, params: Any, carry: Any, obs: Array, reset: Array, mask: Array | None) -> Any:
