@@ -22,6 +22,9 @@ from jaxpuffer.spaces import Box, Discrete, Space
 ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "tanh": nn.tanh}
 
 
+FEW_OUTPUTS = 8  # up to which a weight gradient is faster as so many vector products
+
+
 @jax.custom_vjp
 def matmul(x: Array, kernel: Array) -> Array:
     """x (rows, inputs) times kernel (inputs, outputs), with a gradient that suits XLA's CPU backend.
@@ -38,8 +41,11 @@ def _matmul_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]
 
 def _matmul_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    x_transposed = lax.platform_dependent(x, cpu=lambda x: lax.optimization_barrier(x.T), default=lambda x: x.T)
-    return gradient @ kernel.T, x_transposed @ gradient
+    if kernel.shape[1] <= FEW_OUTPUTS:
+        for_kernel = jnp.stack([column @ x for column in gradient.T], 1)
+    else:
+        for_kernel = lax.dot_general(x, gradient, (((0,), (0,)), ((), ())))
+    return gradient @ kernel.T, for_kernel
 
 
 matmul.defvjp(_matmul_forward, _matmul_backward)

@@ -36,6 +36,8 @@ def make_optimizer(config: "PPOConfig") -> optax.GradientTransformation:
     else:
         rule = optax.adam(learning_rate, b1=config.momentum, b2=config.adam_beta2, eps=config.adam_epsilon)
     chain = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), rule)
+    if config.optimizer == "adam":
+        chain = optax.flatten(chain)  # one vector in place of many small arrays
 
     def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         # Optax mixes integer counts with floats, which strict promotion refuses

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array, lax
+from jax.flatten_util import ravel_pytree
 
 from jaxpuffer import rng
 from jaxpuffer.advantage import gae
@@ -291,7 +292,7 @@ def optimize(
         minibatch = jax.tree.map(lambda x: rows(x, 1), (rollout, advantage, target))
         carry = jax.tree.map(lambda x: rows(x, 0), start_carry)
         gradient, losses = jax.grad(loss, argnums=1, has_aux=True)(module, params, config, carry, *minibatch)
-        losses["grad_norm"] = optax.tree.norm(gradient)
+        losses["grad_norm"] = jnp.linalg.norm(ravel_pytree(gradient)[0])
         change, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, change), opt_state), losses
 
