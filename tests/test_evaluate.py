@@ -109,3 +109,14 @@ def test_clear_errors():
     stacked = jax.tree.map(lambda x: jnp.stack([x, x]), policy)
     with pytest.raises(TypeError, match="one of several runs"):
         evaluate_function(env, stacked, KEY)
+
+
+@pytest.mark.parametrize("trained_on, plays", [("jax", "c"), ("c", "jax")])
+def test_a_trained_policy_scores_the_same_on_the_other_backend(trained_on, plays):
+    pytest.importorskip("envs_c._core")
+    here, there = jaxpuffer.make("breakout", backend=trained_on), jaxpuffer.make("breakout", backend=plays)
+    config = jaxpuffer.ppo.tuned_config(here).replace(total_steps=200_000, num_envs=64, horizon=64)
+    policy = jaxpuffer.train(here, KEY, config).policy
+    scores = [evaluate_function(env, policy, evaluation_key(KEY), episodes=32).score for env in (here, there)]
+    np.testing.assert_array_equal(*scores)
+    assert len(np.unique(scores[0])) > 3  # it plays, and not always the same game

@@ -10,10 +10,43 @@ from jax import Array
 from jaxpuffer import Env, PPOConfig, make, ppo, train
 from jaxpuffer.advantage import gae
 from jaxpuffer.env import Outcome, PyTreeNode
+from jaxpuffer.networks import matmul
 from jaxpuffer.ppo import Rollout, init, loss, make_module, update
 from jaxpuffer.spaces import Box, Discrete
 
 SMALL = PPOConfig(total_steps=4096, num_envs=32, horizon=16, minibatch_size=128, hidden=16)
+
+
+def test_the_linear_layer_and_its_gradients_are_the_textbook_ones() -> None:
+    generator = np.random.default_rng(0)
+    for rows, inputs, outputs in ((7, 5, 3), (16, 4, 64), (1, 9, 9)):
+        x, kernel, weight = (
+            jnp.float32(generator.normal(size=s)) for s in ((rows, inputs), (inputs, outputs), (rows, outputs))
+        )
+
+        def loss(x: Array, kernel: Array, weight: Array = weight) -> Array:
+            return (matmul(x, kernel) * weight).sum()
+
+        for_x, for_kernel = jax.grad(loss, (0, 1))(x, kernel)
+        np.testing.assert_allclose(matmul(x, kernel), np.float64(x) @ np.float64(kernel), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(for_x, np.float64(weight) @ np.float64(kernel).T, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(for_kernel, np.float64(x).T @ np.float64(weight), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "relu", "tanh"])
+def test_a_critic_of_its_own_does_not_move_the_actor(activation: str) -> None:
+    env = make("cartpole")
+    config = SMALL.replace(separate_critic=True, activation=activation, layers=2)
+    module = make_module(env, config)
+    params = init(env, jax.random.key(0), config).params
+    obs = jax.random.normal(jax.random.key(1), (1, 6, 4))
+
+    def actor(params: dict) -> Array:
+        return module.apply({"params": params}, (), obs, jnp.zeros((1, 6), bool), None)[1].logits.sum()
+
+    moved = {name: float(jnp.abs(g["kernel"]).max()) > 0 for name, g in jax.grad(actor)(params).items()}
+    assert moved == {"Dense_0": True, "Dense_1": True, "Dense_2": False, "Dense_3": False, "actor": True, "critic": False}
+    train(env, jax.random.key(0), config)
 
 
 def test_gae_is_the_published_recursion() -> None:
