@@ -62,5 +62,6 @@ def test_normal_samples_are_normal() -> None:
     distribution = Normal(jnp.full((ROWS, 2), 3.0), jnp.log(jnp.float32([0.5, 2.0])))
     _, actions = jax.jit(Normal.sample)(distribution, streams())
     for column, std in enumerate((0.5, 2.0)):
-        assert scipy.stats.kstest(np.asarray(actions[:, column]), "norm", (3.0, std)).pvalue > 1e-3
+        standardised = (np.asarray(actions[:, column]) - 3.0) / std
+        assert scipy.stats.kstest(standardised, "norm").pvalue > 1e-3
     assert abs(np.corrcoef(np.asarray(actions).T)[0, 1]) < 0.01
