@@ -75,7 +75,7 @@ def train_once(
     from jaxpuffer import evaluate, fit, make
     from jaxpuffer.checkpoint import parameters_of
     from jaxpuffer.evaluate import evaluation_key
-    from jaxpuffer.ppo import complete, make_module
+    from jaxpuffer.ppo import complete
     from jaxpuffer.registry import default_backend
 
     backend = default_backend() if backend == "auto" else backend
@@ -101,13 +101,12 @@ def train_once(
     ] or [total]
     solved = until is not None and score["score"]["mean"] >= until
     training = sum(c["chunk_seconds"] for c in chunks)
-    module = make_module(env, config)
     return {
         "env": name,
         "backend": backend,
         "num_envs": config.num_envs,
         "num_agents": config.num_agents,
-        "policy": f"{type(module).__name__.lower()} {config.hidden}x{config.layers}",
+        "policy": f"{config.policy} {config.hidden}x{config.layers}",
         "parameters": sum(x.size for x in jax.tree.leaves(result.policy.params)),
         "steps_per_second": chunks[-1]["agent_steps"] / training,
         "compile_seconds": chunks[0]["compile_seconds"],

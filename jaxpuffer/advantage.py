@@ -1,4 +1,9 @@
-"""Generalised advantage estimation (Schulman et al., 2016, arXiv 1506.02438)."""
+"""Advantages: PufferLib's, of which GAE (arXiv 1506.02438) and V-trace (arXiv 1802.01561) are special cases.
+
+Time comes first, rows second. The reward at t is that of the action at t; where that
+step was truncated, `gamma` times the value of the final observation has been added to
+it. What comes after the rollout enters as `last_value`, so that no step is wasted.
+"""
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -6,11 +11,10 @@ from jax.typing import ArrayLike
 
 
 def gae(reward: Array, value: Array, last_value: Array, ended: Array, gamma: ArrayLike, gae_lambda: ArrayLike) -> Array:
-    """Advantages of a rollout, float32 (time, rows).
+    """Generalised advantage estimation (Schulman et al., 2016), float32 (time, rows).
 
     Args:
-        reward: float32 (time, rows), of the action at each step; where that step was
-            truncated, `gamma` times the value of the final observation has been added.
+        reward: float32 (time, rows), with a truncated episode's rest as said above.
         value: float32 (time, rows), of the observation the action was chosen on.
         last_value: float32 (rows,), of the observation after the last step.
         ended: bool (time, rows), terminated or truncated by that step: nothing after
@@ -18,10 +22,44 @@ def gae(reward: Array, value: Array, last_value: Array, ended: Array, gamma: Arr
         gamma: discount.
         gae_lambda: 0 for one-step differences, 1 for Monte-Carlo returns.
     """
+    return puffer_advantage(reward, value, last_value, ended, None, gamma, gae_lambda, 1.0, 1.0)
+
+
+def puffer_advantage(
+    reward: Array,
+    value: Array,
+    last_value: Array,
+    ended: Array,
+    ratio: Array | None,
+    gamma: ArrayLike,
+    gae_lambda: ArrayLike,
+    rho_clip: ArrayLike,
+    c_clip: ArrayLike,
+) -> Array:
+    """GAE with V-trace's clipped importance ratios, float32 (time, rows).
+
+        delta_t = min(ratio_t, rho_clip) * (reward_t + gamma * value_{t+1} - value_t)
+        A_t     = delta_t + gamma * gae_lambda * min(ratio_t, c_clip) * A_{t+1}
+
+    as in PufferLib 3.0, but bootstrapped with `last_value` instead of leaving the last
+    step without an advantage. `value_{t+1}` and `A_{t+1}` count only where the episode
+    goes on. With `gae_lambda` 1, A is V-trace's v - V; with ratio 1 and clips of at
+    least 1, it is GAE.
+
+    Args:
+        ratio: float32 (time, rows), the present policy's probability of each action
+            over the rollout's; None where they are the same.
+        rho_clip: largest ratio that weights a difference, a truncated episode's rest included.
+        c_clip: largest ratio that hands on what comes later.
+        others: as in `gae`.
+    """
     next_value = jnp.concatenate([value[1:], last_value[None]])
     goes_on = jnp.float32(~ended)
     delta = reward + gamma * goes_on * next_value - value
     decay = gamma * gae_lambda * goes_on
+    if ratio is not None:
+        delta = jnp.minimum(ratio, rho_clip) * delta
+        decay = jnp.minimum(ratio, c_clip) * decay
 
     def backward(advantage: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
         delta, decay = step

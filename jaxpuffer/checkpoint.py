@@ -22,7 +22,8 @@ import numpy as np
 from jax import Array
 
 from jaxpuffer.env import Env
-from jaxpuffer.ppo import Policy, PPOConfig, Result, init, make_module
+from jaxpuffer.networks import ActorCritic
+from jaxpuffer.ppo import Policy, PPOConfig, Result, checked_module, init
 from jaxpuffer.pytree import Parameters, parameter_fields
 from jaxpuffer.registry import make, name_of
 
@@ -64,7 +65,7 @@ def save(result: Result, path: str | os.PathLike[str], key: Array | None = None)
         shutil.rmtree(directory)
 
 
-def load(path: str | os.PathLike[str], env: Any = None) -> Result:
+def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> Result:
     """A saved run, as `train` or `fit` returned it.
 
     Args:
@@ -72,11 +73,12 @@ def load(path: str | os.PathLike[str], env: Any = None) -> Result:
         env: the environment, where it is not a registered one, or to go on with
             another backend than the run was trained on: then `state` is None, and
             the policy can be evaluated but the run not resumed.
+        module: the Flax module, where the run was trained with one of your own.
 
     Raises:
         FileNotFoundError: no run is there.
         ValueError: the environment is not registered and `env` was not given, or
-            `env` is of another kind; or the run was saved by a version too different.
+            `env` is of another kind; likewise the module; or the run was saved by a version too different.
         ImportError: the run's backend is C, which is not built here, and `env` was not given.
     """
     import orbax.checkpoint
@@ -91,6 +93,11 @@ def load(path: str | os.PathLike[str], env: Any = None) -> Result:
     elif _class_name(env) != record["class"]:
         raise ValueError(f"{run} was trained on {record['class']}; env is {_class_name(env)}")
     config = PPOConfig(**record["config"])
+    given = None if module is None else _module_name(module)
+    if record["module"] != given:
+        theirs = "the config's network" if record["module"] is None else record["module"]
+        raise ValueError(f"{run} was trained with {theirs}; module is {given}")
+    module = checked_module(env, config, module)
 
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:
         arrays = checkpointer.restore(run / record["checkpoint"])
@@ -98,7 +105,7 @@ def load(path: str | os.PathLike[str], env: Any = None) -> Result:
 
     # the shapes of one run; a stack of runs has leading axes
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((), x.dtype), (env, config))
-    abstract = jax.eval_shape(init, one[0], jax.random.key(0), one[1])
+    abstract = jax.eval_shape(lambda *args: init(*args, module), one[0], jax.random.key(0), one[1])
 
     def restore(tree: Any, prefix: str) -> Any:
         leaves = []
@@ -114,10 +121,11 @@ def load(path: str | os.PathLike[str], env: Any = None) -> Result:
 
     if backend_of(env) == record["backend"]:
         state = restore(abstract, "state")
-        params = state.params
+        params, normalizer = state.params, state.normalizer
     else:
         state, params = None, restore(abstract.params, "state.params")
-    return Result(Policy(params, make_module(env, config)), state, metrics, config, env)
+        normalizer = restore(abstract.normalizer, "state.normalizer")
+    return Result(Policy(params, module, normalizer), state, metrics, config, env)
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -138,6 +146,7 @@ def describe(result: Result, key: Array | None = None) -> dict[str, Any]:
         "class": _class_name(result.env),
         "parameters": parameters_of(twin_of(result.env)),
         "backend": backend_of(result.env),
+        "module": None if isinstance(result.policy.module, ActorCritic) else _module_name(result.policy.module),
         "threads": getattr(result.env, "threads", 0),
         "config": parameters_of(result.config),
         "seed": words[1] if words and words[0] == 0 and len(words) == 2 else None,
@@ -172,6 +181,10 @@ def _plain(value: Any) -> Any:
         return [_plain(x) for x in np.asarray(value)]
     # the shortest decimal that reads back as the same float32: 0.1, not 0.10000000149011612
     return float(str(np.float32(value))) if jnp.issubdtype(value.dtype, jnp.floating) else value.item()
+
+
+def _module_name(module: Any) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def _class_name(env: Any) -> str:

@@ -1,13 +1,15 @@
 """What a policy's head returns: distributions over actions, sampled from streams in the state."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxpuffer import rng
-from jaxpuffer.pytree import PyTreeNode
+from jaxpuffer.pytree import PyTreeNode, static
 
 MASKED_LOGIT = -1e9  # exp of it is zero
 
@@ -87,4 +89,43 @@ class Normal(PyTreeNode):
         return self.log_std.reshape((1,) * (self.mean.ndim - 1) + self.log_std.shape)
 
 
-Distribution = Categorical | Normal
+class Joint(PyTreeNode):
+    """Independent parts of one action, whose entries stand side by side: (..., entries)."""
+
+    parts: tuple[Categorical | Normal, ...]
+    dtype: np.dtype = static(default=np.dtype(np.int32))  # of the action; float32 when some parts are Normal
+
+    def sample(self, streams: Array) -> tuple[Array, Array]:
+        """An action each, `dtype` (rows, entries), from streams uint32 (rows, 2): (streams, actions)."""
+        columns = []
+        for part in self.parts:
+            streams, drawn = part.sample(streams)
+            columns.append(drawn)
+        return streams, self._join(columns)
+
+    def mode(self) -> Array:
+        """The likeliest choices and the means."""
+        return self._join([part.mode() for part in self.parts])
+
+    def log_prob(self, action: Array) -> Array:
+        """Sum of the parts' log-probabilities, float32 (...)."""
+        total, start = None, 0
+        for part in self.parts:
+            if isinstance(part, Categorical):
+                here, start = part.log_prob(jnp.int32(action[..., start])), start + 1
+            else:
+                size = part.mean.shape[-1]
+                here, start = part.log_prob(action[..., start : start + size]), start + size
+            total = here if total is None else total + here
+        return total
+
+    def entropy(self) -> Array:
+        """Sum of the parts' entropies in nats, float32 (...)."""
+        return functools.reduce(jnp.add, [part.entropy() for part in self.parts])
+
+    def _join(self, columns: list[Array]) -> Array:
+        wide = [x if isinstance(part, Normal) else x[..., None] for part, x in zip(self.parts, columns, strict=True)]
+        return jnp.concatenate([x.astype(self.dtype) for x in wide], -1)
+
+
+Distribution = Categorical | Normal | Joint

@@ -23,26 +23,28 @@ from jax import Array, lax
 
 from jaxpuffer.checkpoint import load, parameters_of, read_record, save, twin_of
 from jaxpuffer.evaluate import evaluate, evaluation_key
-from jaxpuffer.ppo import Policy, PPOConfig, Result, TrainState, complete, init, make_module, update
+from jaxpuffer.ppo import Policy, PPOConfig, Result, TrainState, checked_module, complete, init, update
 
 CHUNK_SECONDS = 0.5  # between two reports
 MAX_CHUNK = 256  # updates of a chunk
 EVALUATION_SHARE = 0.1  # of the time may go to evaluations before the training score reaches the aim
 LINE_SECONDS = 10.0  # between two lines of progress where the output is not a terminal
 
-_init = jax.jit(init)
+_init = jax.jit(init, static_argnames="module")
 
 
-@functools.partial(jax.jit, donate_argnames="state")
-def _chunk(env: Any, state: TrainState, config: PPOConfig, count: Array) -> tuple[TrainState, dict[str, Array]]:
+@functools.partial(jax.jit, static_argnames="module", donate_argnames="state")
+def _chunk(
+    env: Any, state: TrainState, config: PPOConfig, count: Array, module: Any
+) -> tuple[TrainState, dict[str, Array]]:
     """`count` updates: the state after them and metrics (MAX_CHUNK,), of which `count` are filled."""
 
     def step(i: Array, carried: tuple[TrainState, dict[str, Array]]) -> tuple[TrainState, dict[str, Array]]:
         state, rows = carried
-        state, metrics = update(env, state, config)
+        state, metrics = update(env, state, config, module)
         return state, jax.tree.map(lambda row, x: row.at[i].set(x), rows, metrics)
 
-    _, metrics = jax.eval_shape(update, env, state, config)
+    _, metrics = jax.eval_shape(lambda *args: update(*args, module), env, state, config)
     rows = jax.tree.map(lambda x: jnp.zeros((MAX_CHUNK, *x.shape), x.dtype), metrics)
     return lax.fori_loop(jnp.int32(0), count, step, (state, rows))
 
@@ -51,6 +53,7 @@ def fit(
     env: Any,
     key: Array,
     config: PPOConfig | None = None,
+    module: Any = None,
     *,
     directory: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -69,6 +72,7 @@ def fit(
         env: an environment of either backend.
         key: a JAX key.
         config: None for the environment's tuned configuration; when resuming, for the run's.
+        module: a Flax module of your own in place of the config's network, as in `train`.
         directory: where to save the run every `save_every_seconds` and at the end.
         resume: go on exactly with the run saved in `directory`; begin where there is none.
         log: called after each chunk with the agent-steps so far, an exact int, and a
@@ -91,9 +95,10 @@ def fit(
             `resume` without a directory.
     """
     began = time.perf_counter()
-    saved = _find_run(env, key, config, directory, resume)
+    saved = _find_run(env, key, config, directory, resume, module)
     config = saved.config if saved else complete(env, config)
-    state = saved.state if saved else _init(env, key, config)
+    module = checked_module(env, config, module)
+    state = saved.state if saved else _init(env, key, config, module)
     history = [saved.metrics] if saved and saved.metrics else []
     updates = int(state.updates)
 
@@ -101,11 +106,11 @@ def fit(
         metrics: dict[str, Any] = {
             name: np.concatenate([chunk[name] for chunk in history]) for name in (history or [{}])[0]
         }
-        return Result(Policy(state.params, make_module(env, config)), state, metrics, config, env)
+        return Result(Policy(state.params, module, state.normalizer), state, metrics, config, env)
 
     # a chunk of no updates compiles the program, so that the time it takes is known apart
     if updates < config.num_updates:
-        state, _ = jax.block_until_ready(_chunk(env, state, config, jnp.int32(0)))
+        state, _ = jax.block_until_ready(_chunk(env, state, config, jnp.int32(0), module))
     compile_seconds = time.perf_counter() - began
     saved_at = time.perf_counter()
     evaluation_seconds = 0.0
@@ -116,7 +121,7 @@ def fit(
             # train
             started = time.perf_counter()
             count = min(count, MAX_CHUNK, config.num_updates - updates)
-            state, rows = _chunk(env, state, config, jnp.int32(count))
+            state, rows = _chunk(env, state, config, jnp.int32(count), module)
             chunk = {name: row[:count] for name, row in jax.device_get(rows).items()}
             chunk["agent_steps"] = (updates + 1 + np.arange(count, dtype=np.int64)) * config.batch_size
             history.append(chunk)
@@ -176,7 +181,12 @@ def _episode_means(chunk: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def _find_run(
-    env: Any, key: Array, config: PPOConfig | None, directory: str | os.PathLike[str] | None, resume: bool
+    env: Any,
+    key: Array,
+    config: PPOConfig | None,
+    directory: str | os.PathLike[str] | None,
+    resume: bool,
+    module: Any,
 ) -> Result | None:
     """The run to go on with, None to begin one; errors as `fit` documents."""
     if directory is None:
@@ -187,7 +197,7 @@ def _find_run(
         return None
     if not resume:
         raise FileExistsError(f"there is a run in {directory}: resume it (resume=True), or choose another directory")
-    saved = load(directory, env)
+    saved = load(directory, env, module)
     record = read_record(directory)
     if saved.state is None:
         raise ValueError(

@@ -1,13 +1,30 @@
-"""Policies: Flax Linen modules behind the carry protocol.
+"""Policies: `ActorCritic`, and the protocol that a Flax module of your own must follow.
 
-A policy has two methods. `initialize_carry(rows)` gives what it remembers of `rows`
-agents at the start, `()` when it is feed-forward. `__call__(carry, obs, reset, mask)`
-takes sequences, obs (time, rows, ...), reset bool (time, rows), true where obs is the
-first of an episode, and mask bool (time, rows, n) or None; it returns the carry after
-the last step, a distribution and values float32 (time, rows). A recurrent policy
-zeroes its carry before a step whose reset is true. The rollout calls it with time 1.
+A policy is a Flax Linen module with two methods. Let T be the number of steps, R of
+rows (agents, all independent of each other) and n of actions.
+
+`initialize_carry(rows)` returns what the policy remembers of `rows` agents before their
+first step: a pytree of float32 arrays whose first axis has length `rows`, all zeros, or
+`()` for a policy without memory. It is called on the module alone, without parameters.
+
+`__call__(carry, obs, reset, mask)` plays T steps of R agents in order:
+
+    carry   the pytree as it was after the step before, first axis R
+    obs     (T, R, *observation_space.shape), dtype of the observation space
+    reset   bool (T, R), true where obs is the first of an episode
+    mask    bool (T, R, n), true where an action is legal, or None where all are
+
+and returns `(carry, distribution, value)`: the carry after the last step, with the
+structure, shapes and dtypes it came with; a distribution of `jaxpuffer.distributions`
+whose arrays are float32 and lead with (T, R), for example logits (T, R, n); and values,
+float32 (T, R).
+
+A step whose reset is true must see a carry of zeros, whatever was handed in. The rollout
+calls with T = 1 and hands the carry on, the loss calls once with the whole horizon from
+the carry at its start; both must compute the same. Rows come in any number and order.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -15,12 +32,117 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxpuffer.distributions import Categorical, Distribution, Normal
-from jaxpuffer.spaces import Box, Discrete, Space
-
+from jaxpuffer.distributions import Categorical, Distribution, Joint, Normal
+from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, Space
 
 ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "tanh": nn.tanh}
+ENCODERS = ("flat", "embedding", "grid", "entity")
+POLICIES = ("linear", "mlp", "mingru", "lstm")
+RECURRENT = ("mingru", "lstm")
+SCANS = ("auto", "parallel", "sequential")
+DTYPES = ("float32", "bfloat16")
 
+EMBEDDING_WIDTH = 8  # numbers that stand for a tile
+GRID_CHANNELS = (16, 32)  # of the two convolutions
+
+orthogonal = nn.initializers.orthogonal
+
+
+class ActorCritic(nn.Module):
+    """An encoder of observations, a core, and a head each for the actor and the critic.
+
+    Encoders:
+        flat: all numbers in a row; integer tiles as one-hot vectors.
+        embedding: each integer tile as 8 learned numbers, in a row.
+        grid: integer tiles (h, w), or a perfect square of them, through two convolutions and a layer of `hidden`.
+        entity: floats (entities, features), the largest of each feature over the entities; their order has no effect.
+
+    Policies:
+        linear: the heads see the encoded observation.
+        mlp: `layers` layers of `hidden` units.
+        mingru: `layers` MinGRUs of `hidden` units; carry float32 (rows, layers, hidden).
+        lstm: `layers` LSTMs of `hidden` units; carry a pair (h, c) of these.
+
+    Parameters and carries are float32, and so are logits and values; `dtype` is the type
+    that the layers between are computed in.
+    """
+
+    observation_space: Space
+    action_space: Space
+    hidden: int = 128
+    layers: int = 1
+    activation: str = "gelu"  # of mlp, of lstm's first layer, and of the grid and entity encoders
+    separate_critic: bool = False  # give the critic an encoder and a core of its own; linear and mlp only
+    policy: str = "mlp"
+    encoder: str = "flat"
+    dtype: Any = jnp.float32  # or jnp.bfloat16
+    scan: str = "auto"  # over time, of mingru in training: sequential on a CPU, where it is faster, else parallel
+
+    def __post_init__(self) -> None:
+        choices = {
+            "activation": (self.activation, tuple(ACTIVATIONS)),
+            "policy": (self.policy, POLICIES),
+            "encoder": (self.encoder, ENCODERS),
+            "dtype": (jnp.dtype(self.dtype).name, DTYPES),
+            "scan": (self.scan, SCANS),
+        }
+        for field, (value, allowed) in choices.items():
+            if value not in allowed:
+                raise ValueError(f"ActorCritic.{field} is {value!r}; it must be one of {', '.join(allowed)}")
+        if self.policy in RECURRENT and self.separate_critic:
+            raise ValueError(f"separate_critic is for the policies linear and mlp, not for {self.policy}")
+        if self.policy in RECURRENT and self.layers < 1:
+            raise ValueError(f"layers is {self.layers}; the policy {self.policy} needs at least 1")
+        check_encoder(self.encoder, self.observation_space)
+        super().__post_init__()
+
+    def initialize_carry(self, rows: int) -> Any:
+        """The memory of `rows` agents before their first step; see the class for its shape."""
+        zeros = jnp.zeros((rows, self.layers, self.hidden), jnp.float32)
+        return {"mingru": zeros, "lstm": (zeros, zeros)}.get(self.policy, ())
+
+    @nn.compact
+    def __call__(self, carry: Any, obs: Array, reset: Array, mask: Array | None) -> tuple[Any, Distribution, Array]:
+        """`obs` (time, rows, ...) to (carry, distribution, value float32 (time, rows)); see the module's protocol."""
+
+        def body(prefix: str) -> tuple[Any, Array]:
+            x = self._encode(obs, prefix + "encoder")
+            new_carry, x = self._core(carry, x, reset, prefix + "core")
+            return new_carry, jnp.float32(x)
+
+        new_carry, for_actor = body("")
+        for_critic = body("critic_")[1] if self.separate_critic else for_actor
+        # the MinGRU's decoder has no biases either, and weights like the other layers'
+        linear = {"use_bias": False, "kernel_init": uniform(1.0)} if self.policy == "mingru" else {}
+        distribution = actor_head(self.action_space, for_actor, mask, **linear)
+        critic = Dense(1, name="critic", **linear)
+        return new_carry, distribution, critic(for_critic)[..., 0]
+
+    def _encode(self, obs: Array, name: str) -> Array:
+        space = self.observation_space
+        match self.encoder:
+            case "flat":
+                return encode(space, obs)
+            case "embedding":
+                return EmbeddingEncoder(space, self.dtype, name=name)(obs)
+            case "grid":
+                return GridEncoder(space, self.hidden, self.activation, self.dtype, name=name)(obs)
+            case _:
+                return EntityEncoder(self.hidden, self.activation, self.dtype, name=name)(obs)
+
+    def _core(self, carry: Any, x: Array, reset: Array, name: str) -> tuple[Any, Array]:
+        match self.policy:
+            case "linear":
+                return carry, x
+            case "mlp":
+                return carry, feed_forward(x, self.hidden, self.layers, self.activation, self.dtype)
+            case "mingru":
+                return MinGRU(self.hidden, self.layers, self.dtype, self.scan, name=name)(carry, x, reset)
+            case _:
+                return LSTM(self.hidden, self.layers, self.activation, self.dtype, name=name)(carry, x, reset)
+
+
+# Linear layers
 
 FEW_OUTPUTS = 8  # up to which a weight gradient is faster as so many vector products
 
@@ -52,69 +174,336 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
 class Dense(nn.Module):
-    """A linear layer, float32 (..., inputs) to (..., features)."""
+    """A linear layer, (..., inputs) to `dtype` (..., features), with float32 parameters."""
 
     features: int
-    scale: float = 1.0  # of the orthogonal initialisation
+    kernel_init: Any = orthogonal(1.0)
     use_bias: bool = True
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", nn.initializers.orthogonal(self.scale), (x.shape[-1], self.features))
-        y = matmul(x.reshape(-1, x.shape[-1]), kernel)
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        y = matmul(x.reshape(-1, x.shape[-1]).astype(self.dtype), kernel.astype(self.dtype))
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,))[None]
+            y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,)).astype(self.dtype)[None]
         return y.reshape(*x.shape[:-1], self.features)
 
 
-class MLP(nn.Module):
-    """Feed-forward: encoded observations, `layers` of `hidden` units, an actor and a critic head.
+# Encoders: observations (time, rows, ...) to features (time, rows, features)
 
-    With `separate_critic` the critic has layers of its own instead of the actor's.
-    """
 
-    observation_space: Space
-    action_space: Space
-    hidden: int = 128
-    layers: int = 1
-    activation: str = "gelu"
-    separate_critic: bool = False
-
-    def initialize_carry(self, rows: int) -> tuple[()]:
-        return ()
-
-    @nn.compact
-    def __call__(self, carry: Any, obs: Array, reset: Array, mask: Array | None) -> tuple[Any, Distribution, Array]:
-        def layers(x: Array) -> Array:
-            for _ in range(self.layers):
-                x = Dense(self.hidden, 2**0.5)(x)
-                x = ACTIVATIONS[self.activation](x)
-            return x
-
-        x = encode(self.observation_space, obs)
-        for_actor = layers(x)
-        for_critic = layers(x) if self.separate_critic else for_actor
-        distribution = actor_head(self.action_space, for_actor, mask)
-        value = Dense(1, name="critic")(for_critic)
-        return carry, distribution, value[..., 0]
+def check_encoder(encoder: str, space: Space) -> None:
+    """Raise a TypeError if observations of `space` cannot go through this encoder."""
+    tiles = isinstance(space, Box) and space.is_tiles
+    if encoder == "embedding" and not tiles:
+        needed = "a Box of integers"
+    elif encoder == "grid" and not (tiles and _grid_shape(space)):
+        needed = "a Box of integers of shape (h, w), or (n,) with n a perfect square"
+    elif encoder == "entity" and (tiles or len(space.shape) != 2):
+        needed = "a Box of floats of shape (entities, features)"
+    else:
+        return
+    raise TypeError(
+        f"the encoder {encoder} needs {needed}; the observation space is {space}. The encoder flat takes any"
+    )
 
 
 def encode(space: Space, obs: Array) -> Array:
     """Observations (time, rows, ...) as float32 (time, rows, features); tiles become one-hot vectors."""
     if isinstance(space, Box) and space.is_tiles:
-        low, kinds = int(space.low), int(space.high) - int(space.low) + 1
-        obs = jax.nn.one_hot(jnp.int32(obs) - low, kinds, dtype=jnp.float32)
+        obs = _one_hot(space, obs)
     return jnp.float32(obs).reshape(*obs.shape[:2], -1)
 
 
-def actor_head(space: Space, x: Array, mask: Array | None) -> Distribution:
-    """The distribution over actions; to be called inside a module's `__call__`."""
+class EmbeddingEncoder(nn.Module):
+    """Tiles (time, rows, ...) to (time, rows, tiles * 8): a learned vector for each kind of tile."""
+
+    space: Any  # a Box of integers
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, obs: Array) -> Array:
+        # a gather: on a CPU, half again as fast as one-hot vectors times the table
+        x = nn.Embed(_kinds(self.space), EMBEDDING_WIDTH, dtype=self.dtype)(_tile_index(self.space, obs))
+        return x.reshape(*obs.shape[:2], -1)
+
+
+class GridEncoder(nn.Module):
+    """Tiles (time, rows, h, w), or (time, rows, h * h), to (time, rows, hidden).
+
+    One-hot vectors, two 3x3 convolutions with ReLU of which the second halves the grid, a layer.
+    """
+
+    space: Any  # a Box of integers
+    hidden: int
+    activation: str = "gelu"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, obs: Array) -> Array:
+        x = _one_hot(self.space, obs.reshape(*obs.shape[:2], *_grid_shape(self.space)))
+        for channels, stride in zip(GRID_CHANNELS, (1, 2), strict=True):
+            x = nn.Conv(channels, (3, 3), stride, kernel_init=orthogonal(2**0.5), dtype=self.dtype)(x)
+            x = nn.relu(x)  # whatever the activation: there are many numbers here, and the others are costly
+        x = x.reshape(*obs.shape[:2], -1)
+        x = Dense(self.hidden, kernel_init=orthogonal(2**0.5), dtype=self.dtype)(x)
+        return ACTIVATIONS[self.activation](x)
+
+
+class EntityEncoder(nn.Module):
+    """Floats (time, rows, entities, features) to (time, rows, hidden), the same in any order of the entities.
+
+    Each entity's features are normalised over themselves, so they should be several.
+    """
+
+    hidden: int
+    activation: str = "gelu"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, obs: Array) -> Array:
+        x = nn.LayerNorm()(obs)
+        x = Dense(self.hidden, kernel_init=orthogonal(2**0.5), dtype=self.dtype)(x)
+        x = ACTIVATIONS[self.activation](x)
+        return Dense(self.hidden, kernel_init=orthogonal(1.0), dtype=self.dtype)(x).max(-2)
+
+
+def _grid_shape(space: Any) -> tuple[int, ...]:
+    """(h, w) of a grid of tiles, () if the shape is none."""
+    if len(space.shape) == 2:
+        return space.shape
+    side = math.isqrt(math.prod(space.shape))
+    return (side, side) if space.shape == (side * side,) else ()
+
+
+def _kinds(space: Box) -> int:
+    return int(space.high) - int(space.low) + 1
+
+
+def _tile_index(space: Box, obs: Array) -> Array:
+    return jnp.int32(obs) - int(space.low)
+
+
+def _one_hot(space: Box, obs: Array) -> Array:
+    return jax.nn.one_hot(_tile_index(space, obs), _kinds(space), dtype=jnp.float32)
+
+
+# Cores: features (time, rows, features) to (time, rows, hidden), the recurrent ones with a carry
+
+
+def feed_forward(x: Array, hidden: int, layers: int, activation: str, dtype: Any) -> Array:
+    """`layers` layers of `hidden` units, `dtype` (time, rows, hidden); to be called inside a module's `__call__`."""
+    for _ in range(layers):
+        x = Dense(hidden, kernel_init=orthogonal(2**0.5), dtype=dtype)(x)
+        x = ACTIVATIONS[activation](x)
+    return x
+
+
+class MinGRU(nn.Module):
+    """PufferLib 4.0's stack of MinGRUs (Feng et al., 2024, arXiv 2410.01201) with highway gates, without biases.
+
+        x = encoder(x)
+        candidate, gate, highway = split(layer(x))                          for each layer
+        h = (1 - sigmoid(gate)) * h_before + sigmoid(gate) * g(candidate)
+        x = sigmoid(highway) * h + (1 - sigmoid(highway)) * x
+
+    where g(u) is u + 0.5 if u >= 0, else sigmoid(u). Weights are uniform up to
+    sqrt(2 / fan_in) in the encoder and 1 / sqrt(fan_in) in the layers. The products with
+    weights are computed in `dtype`, all else in float32.
+    """
+
+    hidden: int
+    layers: int
+    dtype: Any = jnp.float32
+    scan: str = "auto"
+
+    @nn.compact
+    def __call__(self, carry: Array, x: Array, reset: Array) -> tuple[Array, Array]:
+        """Carry float32 (rows, layers, hidden), x (time, rows, features), reset bool (time, rows).
+
+        Returns the carry after the last step and float32 (time, rows, hidden).
+        """
+
+        def dense(units: int, gain: float, name: str) -> Dense:
+            return Dense(units, use_bias=False, kernel_init=uniform(gain), dtype=self.dtype, name=name)
+
+        scan = self.scan
+        if scan == "auto":
+            scan = "sequential" if jax.default_backend() == "cpu" else "parallel"
+        one_by_one = scan == "sequential" or len(x) == 1
+        recurrence = mingru_sequential if one_by_one else mingru_parallel
+        x = jnp.float32(dense(self.hidden, 2**0.5, "encoder")(x))
+        last = []
+        for i in range(self.layers):
+            projected = jnp.float32(dense(3 * self.hidden, 1.0, f"layer_{i}")(x))
+            candidate, gate, highway = jnp.split(projected, 3, axis=-1)
+            h = recurrence(carry[:, i], candidate, gate, reset)
+            last.append(h[-1])
+            share = nn.sigmoid(highway)
+            x = share * h + (1.0 - share) * x
+        return jnp.stack(last, axis=1), x
+
+
+def mingru_parallel(start: Array, candidate: Array, gate: Array, reset: Array) -> Array:
+    """MinGRU's states h after each step, by an associative scan over logarithms.
+
+    Args:
+        start: h before the first step, float32 (rows, hidden).
+        candidate: before g, float32 (time, rows, hidden).
+        gate: before the sigmoid, float32 (time, rows, hidden).
+        reset: bool (time, rows); h is zero before a step where it is true.
+
+    Returns:
+        h, float32 (time, rows, hidden).
+    """
+    # h_t = keep_t h_{t-1} + add_t; forgetting everything is a keep of 0, whose logarithm the scan never subtracts
+    log_keep = jnp.where(reset[..., None], -jnp.inf, -nn.softplus(gate))
+    positive = jnp.where(candidate >= 0, candidate, 0.0)  # so that neither branch has a NaN in its gradient
+    log_g = jnp.where(candidate >= 0, jnp.log(positive + 0.5), -nn.softplus(-candidate))
+    log_add = -nn.softplus(-gate) + log_g
+
+    def join(earlier: tuple[Array, Array], later: tuple[Array, Array]) -> tuple[Array, Array]:
+        return earlier[0] + later[0], jnp.logaddexp(earlier[1] + later[0], later[1])
+
+    log_kept, log_added = lax.associative_scan(join, (log_keep, log_add))
+    # start stays out of the logarithms: it may be zero
+    return jnp.exp(log_kept) * start[None] + jnp.exp(log_added)
+
+
+def mingru_sequential(start: Array, candidate: Array, gate: Array, reset: Array) -> Array:
+    """What `mingru_parallel` returns, one step after the other."""
+    keep = jnp.where(reset[..., None], 0.0, nn.sigmoid(-gate))
+    add = nn.sigmoid(gate) * jnp.where(candidate >= 0, candidate + 0.5, nn.sigmoid(candidate))
+
+    def step(h: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        keep, add = inputs
+        h = keep * h + add
+        return h, h
+
+    return lax.scan(step, start, (keep, add))[1]
+
+
+class LSTM(nn.Module):
+    """PufferLib 3.0's recurrent core: a layer with activation, then LSTMs (Hochreiter & Schmidhuber, 1997).
+
+        i, f, g, o = split(x W_x + bias + h_before W_h)
+        c = sigmoid(f) * c_before + sigmoid(i) * tanh(g)
+        h = sigmoid(o) * tanh(c)
+
+    W_x and W_h are orthogonal, biases start at zero. The products with weights are
+    computed in `dtype`, the recurrence in float32.
+    """
+
+    hidden: int
+    layers: int
+    activation: str = "gelu"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, carry: tuple[Array, Array], x: Array, reset: Array) -> tuple[tuple[Array, Array], Array]:
+        """Carry (h, c), each float32 (rows, layers, hidden), x (time, rows, features), reset bool (time, rows).
+
+        Returns the carry after the last step and float32 (time, rows, hidden).
+        """
+        x = Dense(self.hidden, kernel_init=orthogonal(2**0.5), dtype=self.dtype, name="encoder")(x)
+        x = ACTIVATIONS[self.activation](x)
+        last = []
+        for i in range(self.layers):
+            # x W_x of all steps is one product; only h W_h has to wait for the step before
+            from_input = Dense(4 * self.hidden, kernel_init=orthogonal(1.0), dtype=self.dtype, name=f"layer_{i}")(x)
+            shape = (self.hidden, 4 * self.hidden)
+            from_memory = jnp.asarray(self.param(f"recurrent_{i}", orthogonal(1.0), shape), self.dtype)
+            start = (carry[0][:, i], carry[1][:, i])
+            end, x = lstm_scan(start, jnp.float32(from_input), from_memory, reset)
+            last.append(end)
+        h, c = zip(*last, strict=True)
+        return (jnp.stack(h, axis=1), jnp.stack(c, axis=1)), x
+
+
+def lstm_scan(
+    start: tuple[Array, Array], from_input: Array, from_memory: Array, reset: Array
+) -> tuple[tuple[Array, Array], Array]:
+    """An LSTM over time.
+
+    Args:
+        start: (h, c) before the first step, each float32 (rows, hidden).
+        from_input: x W_x + bias, float32 (time, rows, 4 * hidden), the gates in the order i, f, g, o.
+        from_memory: W_h, (hidden, 4 * hidden).
+        reset: bool (time, rows); h and c are zero before a step where it is true.
+
+    Returns:
+        (h, c) after the last step, and h after each, float32 (time, rows, hidden).
+    """
+
+    def step(carried: tuple[Array, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        from_input, reset = inputs
+        h, c = (jnp.where(reset[:, None], 0.0, x) for x in carried)
+        gates = from_input + jnp.float32(h.astype(from_memory.dtype) @ from_memory)
+        i, f, g, o = jnp.split(gates, 4, axis=-1)
+        c = nn.sigmoid(f) * c + nn.sigmoid(i) * jnp.tanh(g)
+        h = nn.sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
+
+    return lax.scan(step, start, (from_input, reset))
+
+
+def uniform(gain: float) -> Any:
+    """An initialiser: uniform up to gain / sqrt(fan_in), either sign."""
+    return nn.initializers.variance_scaling(gain**2 / 3, "fan_in", "uniform")
+
+
+def actor_head(space: Space, x: Array, mask: Array | None, **linear: Any) -> Distribution:
+    """The distribution over actions; to be called inside a module's `__call__`.
+
+    Choices have one linear layer together, numbers have one for their means and a free
+    log-std that starts at 0. The mask, bool (..., n), has an entry for each choice of
+    each Discrete or MultiDiscrete part in order. `linear` are fields of the layers, whose
+    weights are else orthogonal times 0.01.
+    """
+    linear = {"kernel_init": orthogonal(0.01)} | linear
+    parts = space.parts if isinstance(space, Mixed) else (space,)
+    choices: list[int] = []
+    for part in parts:
+        if isinstance(part, Discrete):
+            choices.append(part.n)
+        elif isinstance(part, MultiDiscrete):
+            choices.extend(part.nvec)
+        elif part.is_tiles or len(part.shape) != 1:
+            raise TypeError(
+                f"no head for the action space {space}; there are heads for Discrete, MultiDiscrete, "
+                "one-dimensional float Box, and Mixed of these"
+            )
+
+    categoricals = []
+    if choices:
+        logits = Dense(sum(choices), name="actor", **linear)(x)
+        for i, n in enumerate(choices):
+            columns = slice(sum(choices[:i]), sum(choices[:i]) + n)
+            part_mask = None if mask is None else mask[..., columns]
+            categoricals.append(Categorical.masked(logits[..., columns], part_mask))
     if isinstance(space, Discrete):
-        return Categorical.masked(Dense(space.n, 0.01, name="actor")(x), mask)
-    if isinstance(space, Box) and not space.is_tiles and len(space.shape) == 1:
-        mean = Dense(space.shape[0], 0.01, name="actor")(x)
-        return Normal(mean, _LogStd(space.shape[0], name="log_std")())
-    raise TypeError(f"no head for the action space {space}; there are heads for Discrete and one-dimensional Box")
+        return categoricals[0]
+
+    dimensions = sum(part.shape[0] for part in parts if isinstance(part, Box))
+    if dimensions:
+        mean = Dense(dimensions, name="actor_mean" if choices else "actor", **linear)(x)
+        log_std = _LogStd(dimensions, name="log_std")()
+        if isinstance(space, Box):
+            return Normal(mean, log_std)
+
+    # the parts in the order of the space
+    ordered: list[Categorical | Normal] = []
+    start = 0
+    for part in parts:
+        if isinstance(part, Box):
+            size = part.shape[0]
+            ordered.append(Normal(mean[..., start : start + size], log_std[start : start + size]))
+            start += size
+        else:
+            for _ in range(len(part.nvec) if isinstance(part, MultiDiscrete) else 1):
+                ordered.append(categoricals.pop(0))
+    return Joint(tuple(ordered), space.dtype)
 
 
 class _LogStd(nn.Module):

@@ -6,7 +6,11 @@
 
 All three are pure: jit them, vmap them over keys, over traced fields of the config
 (`config.axes("learning_rate")`) or of the environment. `jaxpuffer.fit` runs `update`
-from the host with progress, checkpoints and interruption.
+from the host with progress, checkpoints and interruption, `jaxpuffer.sharding` on
+several devices.
+
+The algorithm is PufferLib's; what differs between its versions is a field of
+`PPOConfig`: the advantage, prioritised segments, the optimiser, the network.
 """
 
 import functools
@@ -16,19 +20,32 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from jaxpuffer import rng
-from jaxpuffer.advantage import gae
+from jaxpuffer import priority, rng
+from jaxpuffer.advantage import gae, puffer_advantage
 from jaxpuffer.env import Log
-from jaxpuffer.networks import ACTIVATIONS, MLP
+from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, SCANS, ActorCritic
+from jaxpuffer.normalizer import Normalizer
 from jaxpuffer.optimizers import make_optimizer
 from jaxpuffer.pytree import Parameters, PyTreeNode, param, static
 from jaxpuffer.registry import name_of
+from jaxpuffer.spaces import Box
 
 TRUNCATED_CHUNK = 64  # truncated rows whose final observations are valued together
+
+CHOICES = {
+    "policy": POLICIES,
+    "encoder": ENCODERS,
+    "activation": tuple(ACTIVATIONS),
+    "scan": SCANS,
+    "precision": DTYPES,
+    "advantage": ("gae", "puffer"),
+    "prioritize": ("no", "with_replacement", "without_replacement"),
+    "optimizer": ("muon", "adam"),
+    "schedule": ("constant", "linear", "cosine"),
+}
 
 
 class PPOConfig(Parameters):
@@ -38,48 +55,81 @@ class PPOConfig(Parameters):
     vmapped over. Fields made with `static` set shapes or code paths.
     """
 
+    # how much
     total_steps: int = static(
         default=10_000_000, minimum=1, help="agent-steps to train for, rounded up to whole updates"
     )
     num_envs: int = static(default=1024, minimum=1, help="environments stepped together")
     horizon: int = static(default=64, minimum=1, help="steps of a rollout")
     minibatch_size: int = static(default=8192, minimum=1, help="agent-steps per gradient step")
-    update_epochs: int = static(default=1, minimum=1, help="passes over each rollout")
+    update_epochs: float = static(
+        default=1.0, minimum=0, help="agent-steps trained on per agent-step collected (PufferLib's replay ratio)"
+    )
+    num_agents: int = static(default=1, minimum=1, help="agents per environment; set from the environment")
+
+    # the network
+    policy: str = static(default="mlp", help="linear, mlp, mingru or lstm")
+    encoder: str = static(default="flat", help="of observations: flat, embedding, grid or entity")
     hidden: int = static(default=128, minimum=1, help="units of a hidden layer")
     layers: int = static(default=1, minimum=0, help="hidden layers")
     activation: str = static(default="gelu", help="of hidden layers: gelu, relu or tanh")
     separate_critic: bool = static(default=False, help="give the critic hidden layers of its own")
-    optimizer: str = static(default="muon", help="muon or adam")
-    schedule: str = static(default="cosine", help="of the learning rate: constant, linear or cosine, down to 0")
-    normalize_advantage: bool = static(default=True, help="per minibatch, to mean 0 and standard deviation 1")
-    num_agents: int = static(default=1, minimum=1, help="agents per environment; set from the environment")
-    learning_rate: float = param(default=0.015, minimum=0, help="at the start")
-    momentum: float = param(default=0.95, minimum=0, maximum=0.99999, help="Muon's beta, Adam's beta1")
-    adam_beta2: float = param(default=0.999, minimum=0, maximum=0.999999)
-    adam_epsilon: float = param(default=1e-8, minimum=0)
-    max_grad_norm: float = param(default=1.5, minimum=0, help="global norm that gradients are clipped to")
+    scan: str = static(default="auto", help="mingru's over time: parallel, sequential, or auto by the device")
+    precision: str = static(default="float32", help="of the network's arithmetic: float32, or bfloat16 over float32")
+    normalize_observation: bool = static(default=False, help="to mean 0 and standard deviation 1 so far, within 10")
+
+    # rewards and advantages
     gamma: float = param(default=0.995, minimum=0, maximum=1, help="discount per step")
     gae_lambda: float = param(default=0.9, minimum=0, maximum=1)
+    reward_scale: float = param(default=1.0, help="rewards are multiplied by this")
+    reward_clip: float = param(default=1.0, minimum=0, help="and then clipped to this magnitude")
+    advantage: str = static(
+        default="gae", help="gae: once per rollout; puffer: anew before each gradient step, with V-trace's clips"
+    )
+    rho_clip: float = param(default=1.0, minimum=0, help="puffer: largest ratio that weights a difference")
+    c_clip: float = param(default=1.0, minimum=0, help="puffer: largest ratio that hands on what comes later")
+    normalize_advantage: bool = static(default=True, help="per minibatch, to mean 0 and standard deviation 1")
+    prioritize: str = static(
+        default="no", help="draw the segments of a minibatch by advantage: no, with_replacement, without_replacement"
+    )
+    priority_alpha: float = param(default=0.8, minimum=0, help="power of a segment's summed |advantage|")
+    priority_beta: float = param(
+        default=0.2, minimum=0, maximum=1, help="power of the weights at the start; 1 at the end"
+    )
+
+    # the loss
     clip: float = param(default=0.2, minimum=0, help="how far a probability ratio may move from 1")
     value_clip: float = param(default=0.2, minimum=0, help="how far a value may move from the rollout's")
     value_coefficient: float = param(default=2.0, minimum=0)
     entropy_coefficient: float = param(default=0.001, minimum=0)
-    reward_clip: float = param(default=1.0, minimum=0, help="rewards are clipped to this magnitude")
+    early_stop: bool = static(default=False, help="end an update's gradient steps once approx_kl exceeds target_kl")
+    target_kl: float = param(default=0.02, minimum=0)
+
+    # the optimiser
+    optimizer: str = static(default="muon", help="muon or adam")
+    learning_rate: float = param(default=0.015, minimum=0, help="at the start")
+    schedule: str = static(default="cosine", help="of the learning rate: constant, linear or cosine")
+    min_learning_rate_share: float = param(default=0.0, minimum=0, maximum=1, help="of the learning rate, at the end")
+    momentum: float = param(default=0.95, minimum=0, maximum=0.99999, help="Muon's, Adam's beta1")
+    adam_beta2: float = param(default=0.999, minimum=0, maximum=0.999999)
+    adam_epsilon: float = param(default=1e-8, minimum=0)
+    weight_decay: float = param(default=0.0, minimum=0, help="per gradient step, times the learning rate")
+    max_grad_norm: float = param(default=1.5, minimum=0, help="global norm that gradients are clipped to")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choices = {
-            "activation": tuple(ACTIVATIONS),
-            "optimizer": ("muon", "adam"),
-            "schedule": ("constant", "linear", "cosine"),
-        }
-        for name, allowed in choices.items():
+        for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"PPOConfig.{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}")
         if self.rows * self.horizon % self.minibatch_size or self.minibatch_size % self.horizon:
             raise ValueError(
                 f"PPOConfig.minibatch_size is {self.minibatch_size}; it must be a multiple of horizon ({self.horizon}) "
                 f"that divides num_envs * num_agents * horizon ({self.rows * self.horizon})"
+            )
+        if self.policy in ("mingru", "lstm") and (self.separate_critic or not self.layers):
+            raise ValueError(
+                f"PPOConfig.policy is {self.policy!r}; it needs layers of at least 1 ({self.layers}) "
+                f"and separate_critic=False ({self.separate_critic})"
             )
 
     @property
@@ -97,6 +147,11 @@ class PPOConfig(Parameters):
         return self.batch_size // self.minibatch_size
 
     @property
+    def gradient_steps(self) -> int:
+        """Of one update; at least one."""
+        return max(1, round(self.update_epochs * self.num_minibatches))
+
+    @property
     def num_updates(self) -> int:
         return -(-self.total_steps // self.batch_size)
 
@@ -106,10 +161,19 @@ class Policy(PyTreeNode):
 
     params: Any
     module: Any = static(default=None)
+    normalizer: Any = None  # of observations, None without
 
     def __call__(self, carry: Any, obs: Array, reset: Array, mask: Array | None) -> Any:
         """One step of `rows` agents: (carry, distribution, value (rows,))."""
-        return _apply(self.module, self.params, carry, obs, reset, mask)
+        mask = None if mask is None else mask[None]
+        carry, distribution, value = self.sequence(carry, obs[None], reset[None], mask)
+        return carry, jax.tree.map(lambda x: x[0] if x.ndim > 1 else x, distribution), value[0]
+
+    def sequence(self, carry: Any, obs: Array, reset: Array, mask: Array | None) -> Any:
+        """Steps of `rows` agents in order, time first: (carry, distribution, value (time, rows))."""
+        if self.normalizer is not None:
+            obs = self.normalizer(obs)
+        return self.module.apply({"params": self.params}, carry, obs, reset, mask)
 
 
 class TrainState(PyTreeNode):
@@ -122,6 +186,8 @@ class TrainState(PyTreeNode):
     reset: Array  # bool (rows,), where obs is the first of an episode
     carry: Any  # the policy's memory
     streams: Array  # uint32 (rows, 2), for sampling actions
+    key: Array  # uint32 (2,), of a JAX key, for drawing segments
+    normalizer: Any  # of observations, None without
     updates: Array  # int32 (), done so far; agent-steps are this times config.batch_size
 
 
@@ -134,7 +200,7 @@ class Rollout(PyTreeNode):
     action: Array
     log_prob: Array
     value: Array
-    reward: Array  # clipped, with the value of a truncated episode's rest
+    reward: Array  # scaled and clipped, with the value of a truncated episode's rest
     ended: Array  # bool
 
 
@@ -148,11 +214,23 @@ class Result(PyTreeNode):
     env: Any
 
 
-def init(env: Any, key: Array, config: PPOConfig) -> TrainState:
-    """The state before the first update, from a JAX key."""
-    module = make_module(env, config)
+def init(env: Any, key: Array, config: PPOConfig, module: Any = None) -> TrainState:
+    """The state before the first update, from a JAX key; arguments as of `train`."""
+    module = module or make_module(env, config)
     key_params, key_envs, key_streams = jax.random.split(key, 3)
-    envs, obs = env.batch(config.num_envs).reset(key_envs)
+    return start(env, module, config, key_params, *fresh_streams(config, key_envs, key_streams))
+
+
+def fresh_streams(config: PPOConfig, key_envs: Array, key_streams: Array) -> tuple[Array, Array]:
+    """Streams of the environments, uint32 (num_envs, 2), and of the policy, uint32 (rows, 2)."""
+    return rng.seed(key_envs, (config.num_envs,)), rng.seed(key_streams, (config.rows,))
+
+
+def start(
+    env: Any, module: Any, config: PPOConfig, key_params: Array, env_streams: Array, streams: Array
+) -> TrainState:
+    """The state before the first update, from streams."""
+    envs, obs = env.batch(config.num_envs).reset_streams(env_streams)
     obs = _flat_rows(env, obs)
     reset = jnp.ones(config.rows, bool)
     carry = module.initialize_carry(config.rows)
@@ -164,46 +242,58 @@ def init(env: Any, key: Array, config: PPOConfig) -> TrainState:
         obs=obs,
         reset=reset,
         carry=carry,
-        streams=rng.seed(key_streams, (config.rows,)),
+        streams=streams,
+        key=rng.seed(key_params),
+        normalizer=Normalizer.fresh(env.observation_space) if config.normalize_observation else None,
         updates=jnp.int32(0),
     )
 
 
-def update(env: Any, state: TrainState, config: PPOConfig) -> tuple[TrainState, dict[str, Array]]:
+def update(
+    env: Any, state: TrainState, config: PPOConfig, module: Any = None, axis: str | None = None
+) -> tuple[TrainState, dict[str, Array]]:
     """One rollout and its optimisation: (state, metrics).
 
     Metrics are float32 (): `agent_steps` (rounded to 24 bits), means over the episodes
     that ended (`score`, `perf`, `episode_return`, `episode_length`; NaN if none did),
-    `episodes`, and means over the minibatches (`policy_loss`, `value_loss`, `entropy`,
-    `approx_kl`, `clip_fraction`, `grad_norm`), `explained_variance`.
+    `episodes`, means over the minibatches (`policy_loss`, `value_loss`, `entropy`,
+    `approx_kl`, `clip_fraction`, `grad_norm`), `gradient_steps` taken, `explained_variance`.
+
+    Inside a `shard_map`, `axis` is the mesh axis over which environments and
+    minibatches are split; `state` and `config` are then those of one device.
     """
-    module = make_module(env, config)
-    start_carry = state.carry
-    state, rollout, log = collect(env, module, state, config)
+    module = module or make_module(env, config)
+    start_carry, policy = state.carry, Policy(state.params, module, state.normalizer)
+    state, rollout, log = collect(env, policy, state, config)
 
-    # advantages, with the value of what comes after the rollout
-    _, _, last_value = _apply(module, state.params, state.carry, state.obs, state.reset, _mask(env, config, state.envs))
+    # the value of what comes after the rollout
+    _, _, last_value = policy(state.carry, state.obs, state.reset, _mask(env, config, state.envs))
     advantage = gae(rollout.reward, rollout.value, last_value, rollout.ended, config.gamma, config.gae_lambda)
+
+    state, losses = optimize(policy, state, config, rollout, start_carry, advantage, last_value, axis)
+    if config.normalize_observation:
+        state = state.replace(normalizer=state.normalizer.with_batch(rollout.obs, axis))
+
     target = advantage + rollout.value
-
-    state, losses = optimize(module, state, config, rollout, start_carry, advantage, target)
-
-    residual = jnp.var(target - rollout.value)
+    residual = _variance(advantage, axis) / (_variance(target, axis) + 1e-8)
+    if axis is not None:
+        log = jax.tree.map(lambda x: lax.psum(x, axis), log)
     state = state.replace(updates=state.updates + 1)
+    devices = 1 if axis is None else lax.axis_size(axis)
     metrics = {
-        "agent_steps": jnp.float32(state.updates) * config.batch_size,
+        "agent_steps": jnp.float32(state.updates) * (config.batch_size * devices),
         "score": log.score / log.n,
         "perf": log.perf / log.n,
         "episode_return": log.episode_return / log.n,
         "episode_length": log.episode_length / log.n,
         "episodes": log.n,
         **losses,
-        "explained_variance": 1.0 - residual / (jnp.var(target) + 1e-8),
+        "explained_variance": 1.0 - residual,
     }
     return state, metrics
 
 
-def collect(env: Any, module: Any, state: TrainState, config: PPOConfig) -> tuple[TrainState, Rollout, Log]:
+def collect(env: Any, policy: Policy, state: TrainState, config: PPOConfig) -> tuple[TrainState, Rollout, Log]:
     """Play `horizon` steps: the state after them, what happened, and the log summed over all rows."""
     batch = env.batch(config.num_envs)
 
@@ -212,15 +302,16 @@ def collect(env: Any, module: Any, state: TrainState, config: PPOConfig) -> tupl
 
         # act
         mask = _mask(env, config, state.envs)
-        carry, distribution, value = _apply(module, state.params, state.carry, state.obs, state.reset, mask)
+        carry, distribution, value = policy(state.carry, state.obs, state.reset, mask)
         streams, action = distribution.sample(state.streams)
         log_prob = distribution.log_prob(action)
         envs, step = batch.transition(state.envs, action.reshape(config.num_envs, *env.agent_shape, *action.shape[1:]))
 
         # a truncated episode would have gone on: its reward gets the value of the rest
         truncated = step.truncated.reshape(-1)
-        rest = truncated_values(env, batch, module, state.params, carry, envs, truncated)
-        reward = jnp.clip(step.reward.reshape(-1), -config.reward_clip, config.reward_clip) + config.gamma * rest
+        rest = truncated_values(env, batch, policy, carry, envs, truncated)
+        reward = jnp.clip(step.reward.reshape(-1) * config.reward_scale, -config.reward_clip, config.reward_clip)
+        reward = reward + config.gamma * rest
 
         # put back what ended; the barrier lets this happen in place, after the old states were read
         envs, reward = lax.optimization_barrier((envs, reward))
@@ -237,7 +328,7 @@ def collect(env: Any, module: Any, state: TrainState, config: PPOConfig) -> tupl
     return state, rollout, jax.tree.map(jnp.sum, log)
 
 
-def truncated_values(env: Any, batch: Any, module: Any, params: Any, carry: Any, envs: Any, truncated: Array) -> Array:
+def truncated_values(env: Any, batch: Any, policy: Policy, carry: Any, envs: Any, truncated: Array) -> Array:
     """Values of the final observations of truncated rows, zero elsewhere, float32 (rows,).
 
     Evaluated in chunks on those rows alone, with the carry from before the reset.
@@ -254,7 +345,7 @@ def truncated_values(env: Any, batch: Any, module: Any, params: Any, carry: Any,
         if env.multi_agent:
             obs = obs[jnp.arange(chunk), lax.rem(row, jnp.int32(env.num_agents))]
         memory = jax.tree.map(lambda x: x[row], carry)
-        _, _, value = _apply(module, params, memory, obs, jnp.zeros(chunk, bool), None)
+        _, _, value = policy(memory, obs, jnp.zeros(chunk, bool), None)
         return start + chunk, order, values.at[picked].set(value, mode="drop")
 
     def value_all(_: Any) -> tuple[Array, Array]:
@@ -271,44 +362,106 @@ def truncated_values(env: Any, batch: Any, module: Any, params: Any, carry: Any,
 
 
 def optimize(
-    module: Any,
+    policy: Policy,
     state: TrainState,
     config: PPOConfig,
     rollout: Rollout,
     start_carry: Any,
     advantage: Array,
-    target: Array,
+    last_value: Array,
+    axis: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """`update_epochs` passes of gradient steps over the rollout: (state, mean losses)."""
+    """The gradient steps of an update: (state, mean losses).
+
+    `policy` is the rollout's; its parameters are where the steps begin.
+    """
     optimizer = make_optimizer(config)
     width = config.minibatch_size // config.horizon  # rows of a minibatch, each with its whole horizon
+    progress = jnp.float32(state.updates) / config.num_updates
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl="threefry2x32"), state.updates)
+    if axis is not None:
+        key = jax.random.fold_in(key, lax.axis_index(axis))
+    # what the puffer advantage needs of each step: the value and the ratio when it was last trained on
+    latest = (rollout.value, jnp.ones_like(rollout.value)) if config.advantage == "puffer" else None
 
-    def step(carried: tuple[Any, Any], index: Array) -> tuple[tuple[Any, Any], dict[str, Array]]:
-        params, opt_state = carried
+    def step(carried: Any, count: Array) -> tuple[Any, dict[str, Array]]:
+        params, opt_state, latest, taken, kl = carried
+
+        # the advantages of all steps
+        all_advantage, base = advantage, rollout.value
+        if latest is not None:
+            base, ratio = latest
+            clips = config.gamma, config.gae_lambda, config.rho_clip, config.c_clip
+            all_advantage = puffer_advantage(rollout.reward, base, last_value, rollout.ended, ratio, *clips)
+
+        # a minibatch: rows in turn, or drawn
+        weight = None
+        if config.prioritize == "no":
+            begin = lax.rem(count, jnp.int32(config.num_minibatches)) * width
+            index: Any = None
+        else:
+            probability = priority.probabilities(all_advantage, config.priority_alpha)
+            replacement = config.prioritize == "with_replacement"
+            index = priority.draw(jax.random.fold_in(key, count), probability, width, replacement)
+            beta = priority.annealed_beta(config.priority_beta, progress)
+            weight = priority.importance(probability, beta)[index]
 
         def rows(x: Array, axis: int) -> Array:
-            return lax.dynamic_slice_in_dim(x, index * width, width, axis)
+            return lax.dynamic_slice_in_dim(x, begin, width, axis) if index is None else x.take(index, axis)
 
-        minibatch = jax.tree.map(lambda x: rows(x, 1), (rollout, advantage, target))
+        def put(x: Array, new: Array) -> Array:
+            return lax.dynamic_update_slice_in_dim(x, new, begin, 1) if index is None else x.at[:, index].set(new)
+
+        minibatch = jax.tree.map(lambda x: rows(x, 1), (rollout, all_advantage, all_advantage + base))
         carry = jax.tree.map(lambda x: rows(x, 0), start_carry)
-        gradient, losses = jax.grad(loss, argnums=1, has_aux=True)(module, params, config, carry, *minibatch)
+
+        # a gradient step on it
+        differentiate = jax.grad(loss, has_aux=True)
+        gradient, (losses, now) = differentiate(params, policy, config, carry, *minibatch, weight, axis)
+        if axis is not None:
+            gradient = lax.pmean(gradient, axis)
         losses["grad_norm"] = jnp.linalg.norm(ravel_pytree(gradient)[0])
         change, opt_state = optimizer.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, change), opt_state), losses
+        params = jax.tree.map(lambda p, c: p + c, params, change)
+        if latest is not None:
+            latest = jax.tree.map(put, latest, now)
+        return (params, opt_state, latest, taken + 1.0, losses["approx_kl"]), losses
 
-    order = jnp.tile(jnp.arange(config.num_minibatches, dtype=jnp.int32), config.update_epochs)
-    (params, opt_state), losses = lax.scan(step, (state.params, state.opt_state), order)
-    return state.replace(params=params, opt_state=opt_state), jax.tree.map(lambda x: x.mean(), losses)
+    def maybe(carried: Any, count: Array) -> tuple[Any, dict[str, Array]]:
+        _, shapes = jax.eval_shape(step, carried, count)
+        skipped = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return lax.cond(carried[-1] <= config.target_kl, lambda: step(carried, count), lambda: (carried, skipped))
+
+    begin_with = (state.params, state.opt_state, latest, jnp.float32(0), jnp.float32(0))
+    counts = jnp.arange(config.gradient_steps, dtype=jnp.int32)
+    (params, opt_state, _, taken, _), losses = lax.scan(maybe if config.early_stop else step, begin_with, counts)
+    means = jax.tree.map(lambda x: x.sum() / taken, losses)
+    return state.replace(params=params, opt_state=opt_state), {**means, "gradient_steps": taken}
 
 
 def loss(
-    module: Any, params: Any, config: PPOConfig, carry: Any, rollout: Rollout, advantage: Array, target: Array
-) -> tuple[Array, dict[str, Array]]:
-    """PPO's clipped loss on a minibatch (time, rows), and its parts."""
-    _, distribution, value = module.apply({"params": params}, carry, rollout.obs, rollout.reset, rollout.mask)
+    params: Any,
+    policy: Policy,
+    config: PPOConfig,
+    carry: Any,
+    rollout: Rollout,
+    advantage: Array,
+    target: Array,
+    weight: Array | None = None,
+    axis: str | None = None,
+) -> tuple[Array, tuple[dict[str, Array], tuple[Array, Array]]]:
+    """PPO's clipped loss on a minibatch (time, rows): (loss, (its parts, (values, ratios) of every step)).
+
+    `weight`, float32 (rows,), multiplies the advantages of each row.
+    """
+    policy = policy.replace(params=params)
+    _, distribution, value = policy.sequence(carry, rollout.obs, rollout.reset, rollout.mask)
 
     if config.normalize_advantage:
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        advantage = advantage - _mean(advantage, axis)
+        advantage = advantage / (jnp.sqrt(_mean(advantage**2, axis)) + 1e-8)
+    if weight is not None:
+        advantage = weight[None] * advantage
     log_ratio = distribution.log_prob(rollout.action) - rollout.log_prob
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1.0 - config.clip, 1.0 + config.clip)
@@ -319,16 +472,28 @@ def loss(
 
     entropy = distribution.entropy().mean()
     total = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy
-    return total, {
+    parts = {
         "policy_loss": policy_loss,
         "value_loss": value_loss,
         "entropy": entropy,
         "approx_kl": (ratio - 1.0 - log_ratio).mean(),
         "clip_fraction": (jnp.abs(ratio - 1.0) > config.clip).mean(),
     }
+    if axis is not None:
+        parts = lax.pmean(parts, axis)
+    return total, (parts, (value, ratio))
 
 
-def train(env: Any, key: Array, config: PPOConfig | None = None) -> Result:
+def _mean(x: Array, axis: str | None) -> Array:
+    """Over all entries on all devices, ()."""
+    return x.mean() if axis is None else lax.pmean(x.mean(), axis)
+
+
+def _variance(x: Array, axis: str | None) -> Array:
+    return _mean((x - _mean(x, axis)) ** 2, axis)
+
+
+def train(env: Any, key: Array, config: PPOConfig | None = None, module: Any = None) -> Result:
     """Train from scratch for `config.total_steps` in one program.
 
     Needs no `jit` around it, and compiles once per kind of environment and config.
@@ -339,23 +504,27 @@ def train(env: Any, key: Array, config: PPOConfig | None = None) -> Result:
         env: an environment of either backend.
         key: a JAX key.
         config: None for the environment's tuned configuration.
+        module: a Flax module of your own in place of the config's network; `jaxpuffer.networks`
+            says what it must provide.
 
     Raises:
-        TypeError: the environment's functions disagree with each other or its spaces.
+        TypeError: the environment's functions disagree with each other or its spaces,
+            or the module does not do what a policy must.
         ValueError: the config does not fit together.
     """
-    return _train(env, key, complete(env, config))
+    config = complete(env, config)
+    return _train(env, key, config, checked_module(env, config, module))
 
 
-@jax.jit
-def _train(env: Any, key: Array, config: PPOConfig) -> Result:
+@functools.partial(jax.jit, static_argnames="module")
+def _train(env: Any, key: Array, config: PPOConfig, module: Any) -> Result:
     def step(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
-        return update(env, state, config)
+        return update(env, state, config, module)
 
     # the barrier keeps `init` from being compiled into the updates, which would then round differently from `fit`'s
-    state = lax.optimization_barrier(init(env, key, config))
+    state = lax.optimization_barrier(init(env, key, config, module))
     state, metrics = lax.scan(step, state, length=config.num_updates)
-    return Result(Policy(state.params, make_module(env, config)), state, metrics, config, env)
+    return Result(Policy(state.params, module, state.normalizer), state, metrics, config, env)
 
 
 def complete(env: Any, config: PPOConfig | None) -> PPOConfig:
@@ -374,22 +543,79 @@ def tuned_config(env: Any) -> PPOConfig:
 
 
 @functools.cache
-def _module(*fields: Any) -> MLP:
-    return MLP(*fields)
+def _module(*fields: Any) -> ActorCritic:
+    return ActorCritic(*fields)
 
 
-def make_module(env: Any, config: PPOConfig) -> MLP:
-    """The network of a run."""
-    shape = (config.hidden, config.layers, config.activation, config.separate_critic)
-    return _module(env.observation_space, env.action_space, *shape)
+def make_module(env: Any, config: PPOConfig) -> ActorCritic:
+    """The network that the config describes.
+
+    Raises:
+        TypeError: it does not fit the environment's spaces.
+    """
+    spaces = env.observation_space, env.action_space
+    shape = config.hidden, config.layers, config.activation, config.separate_critic
+    dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.precision]
+    return _module(*spaces, *shape, config.policy, config.encoder, dtype, config.scan)
 
 
-def _apply(module: Any, params: Any, carry: Any, obs: Array, reset: Array, mask: Array | None) -> Any:
-    """The policy on one step of rows."""
-    mask = None if mask is None else mask[None]
-    carry, distribution, value = module.apply({"params": params}, carry, obs[None], reset[None], mask)
-    distribution = jax.tree.map(lambda x: x[0] if x.ndim > 1 else x, distribution)
-    return carry, distribution, value[0]
+def checked_module(env: Any, config: PPOConfig, module: Any = None) -> Any:
+    """The module of a run, the config's if None, found to do what `jaxpuffer.networks` asks of a policy.
+
+    Raises:
+        TypeError: it does not, or observations that are no floats should be normalised.
+    """
+    space = env.observation_space
+    if config.normalize_observation and (not isinstance(space, Box) or space.is_tiles):
+        raise TypeError(f"normalize_observation needs a Box of floats; the observation space is {space}")
+    if module is None:
+        return make_module(env, config)
+    name = type(module).__name__
+    for method in ("initialize_carry", "init", "apply"):
+        if not callable(getattr(module, method, None)):
+            raise TypeError(f"{name} has no {method}; a policy is a Flax module with initialize_carry and __call__")
+
+    time, rows = 3, 2
+    action_space = env.action_space
+
+    def play(streams: Array) -> Any:
+        carry = module.initialize_carry(rows)
+        obs = jnp.zeros((time, rows, *space.shape), space.dtype)
+        variables = module.init(jax.random.key(0), carry, obs, jnp.zeros((time, rows), bool), None)
+        if set(variables) - {"params"}:
+            raise TypeError(f"{name} has variables in {', '.join(variables)}; a policy has params alone")
+        out = module.apply(variables, carry, obs, jnp.zeros((time, rows), bool), None)
+        if not isinstance(out, tuple) or len(out) != 3:
+            raise TypeError(f"{name} returns {type(out).__name__}; a policy returns (carry, distribution, value)")
+        carry_after, distribution, value = out
+        first = jax.tree.map(lambda x: x[0] if x.ndim > 1 else x, distribution)
+        _, action = first.sample(streams)
+        log_prob = distribution.log_prob(jnp.broadcast_to(action[None], (time, *action.shape)))
+        return carry, carry_after, action, log_prob, distribution.entropy(), value
+
+    streams = jax.ShapeDtypeStruct((rows, 2), jnp.uint32)
+    carry, carry_after, action, log_prob, entropy, value = jax.eval_shape(play, streams)
+
+    def kinds(tree: Any) -> Any:
+        return jax.tree.structure(tree), [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
+
+    if kinds(carry_after) != kinds(carry):
+        raise TypeError(f"{name} returns the carry {carry_after}; it must be like the one it began with, {carry}")
+    if any(x.shape[:1] != (rows,) for x in jax.tree.leaves(carry)):
+        raise TypeError(f"{name}.initialize_carry({rows}) gives {carry}; first axes must have length {rows}")
+    steps, number = (time, rows), jnp.float32
+    for what, got, shape, dtype in (
+        ("value", value, steps, number),
+        ("distribution.log_prob", log_prob, steps, number),
+        ("distribution.entropy", entropy, steps, number),
+        ("distribution.sample", action, (rows, *action_space.shape), action_space.dtype),
+    ):
+        if got.shape != shape or got.dtype != dtype:
+            wanted = f"{jnp.dtype(dtype).name}{list(shape)}"
+            raise TypeError(
+                f"{name}: {what} is {got.dtype}{list(got.shape)} for {time} steps of {rows} rows; it must be {wanted}"
+            )
+    return module
 
 
 def _mask(env: Any, config: PPOConfig, envs: Any) -> Array | None:

@@ -1,4 +1,4 @@
-"""What an action or an observation can be: Discrete, MultiDiscrete, Box."""
+"""What an action or an observation can be: Discrete, MultiDiscrete, Box, and Mixed for actions of several kinds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -100,7 +100,51 @@ class Box:
         return _fits(value, self) and bool(((value >= self.low) & (value <= self.high)).all())
 
 
-Space = Discrete | MultiDiscrete | Box
+@dataclass(frozen=True)
+class Mixed:
+    """Choices and numbers in one action, float32 (entries,): the entries of each part in order, choices as whole numbers."""
+
+    parts: tuple[Discrete | MultiDiscrete | Box, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts or any(isinstance(part, Box) and len(part.shape) != 1 for part in self.parts):
+            raise ValueError(
+                f"parts is {self.parts}; it must have at least one, and of Boxes only one-dimensional ones"
+            )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Entries of each part."""
+        return tuple(part.shape[0] if part.shape else 1 for part in self.parts)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(self.sizes),)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return _FLOAT32
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        """`shape` independent uniform actions."""
+        keys = jax.random.split(key, len(self.parts))
+        drawn = [part.sample(k, shape) for part, k in zip(self.parts, keys, strict=True)]
+        return jnp.concatenate([jnp.float32(x).reshape(*shape, -1) for x in drawn], -1)
+
+    def contains(self, value: Any) -> bool:
+        value = np.asarray(value)
+        if not _fits(value, self):
+            return False
+        pieces = np.split(value, np.cumsum(self.sizes)[:-1], -1)
+        # a choice must be a whole number
+        typed = [
+            x.reshape(*value.shape[:-1], *p.shape).astype(p.dtype) for x, p in zip(pieces, self.parts, strict=True)
+        ]
+        whole = all((x == t.reshape(x.shape)).all() for x, t in zip(pieces, typed, strict=True))
+        return whole and all(part.contains(x) for part, x in zip(self.parts, typed, strict=True))
+
+
+Space = Discrete | MultiDiscrete | Box | Mixed
 
 
 def _fits(value: np.ndarray, space: Space) -> bool:

@@ -11,7 +11,7 @@ from jaxpuffer import Env, PPOConfig, make, ppo, train
 from jaxpuffer.advantage import gae
 from jaxpuffer.env import Outcome, PyTreeNode
 from jaxpuffer.networks import matmul
-from jaxpuffer.ppo import Rollout, init, loss, make_module, update
+from jaxpuffer.ppo import Policy, Rollout, init, loss, make_module, update
 from jaxpuffer.spaces import Box, Discrete
 
 SMALL = PPOConfig(total_steps=4096, num_envs=32, horizon=16, minibatch_size=128, hidden=16)
@@ -45,7 +45,14 @@ def test_a_critic_of_its_own_does_not_move_the_actor(activation: str) -> None:
         return module.apply({"params": params}, (), obs, jnp.zeros((1, 6), bool), None)[1].logits.sum()
 
     moved = {name: float(jnp.abs(g["kernel"]).max()) > 0 for name, g in jax.grad(actor)(params).items()}
-    assert moved == {"Dense_0": True, "Dense_1": True, "Dense_2": False, "Dense_3": False, "actor": True, "critic": False}
+    assert moved == {
+        "Dense_0": True,
+        "Dense_1": True,
+        "Dense_2": False,
+        "Dense_3": False,
+        "actor": True,
+        "critic": False,
+    }
     train(env, jax.random.key(0), config)
 
 
@@ -192,7 +199,8 @@ def test_loss_is_ppos() -> None:
         return float(policy_loss + 2.0 * value_loss - 0.1 * entropy)
 
     def ours(params: dict) -> tuple[Array, dict]:
-        return loss(module, params, config, (), rollout, advantage, target)
+        total, (parts, _) = loss(params, Policy(params, module), config, (), rollout, advantage, target)
+        return total, parts
 
     (total, parts), gradient = jax.value_and_grad(ours, has_aux=True)(params)
     assert float(total) == pytest.approx(reference(params), rel=1e-5)

@@ -1,0 +1,47 @@
+"""Prioritised sampling of a rollout's segments, one row's whole horizon each (after Schaul et al., 2016, arXiv 1511.05952).
+
+PufferLib draws the segments of each minibatch in proportion to (the sum of |advantage|)
+to the power alpha and weights their advantages by importance.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+LEAST_WEIGHT = 1e-6  # so that any segment can be drawn
+
+
+def probabilities(advantage: Array, alpha: ArrayLike) -> Array:
+    """The probability of each segment, float32 (rows,), from advantages (time, rows); uniform where all are zero."""
+    weight = jnp.abs(advantage).sum(0) ** alpha + LEAST_WEIGHT
+    return weight / weight.sum()
+
+
+def draw(key: Array, probability: Array, count: int, replacement: bool) -> Array:
+    """`count` segments, int32 (count,).
+
+    With replacement by inverting the cumulated probabilities; without it by the `count`
+    largest of log-probabilities plus Gumbel noise, which draws as one after the other does.
+
+    Raises:
+        ValueError: without replacement there are fewer segments than `count`.
+    """
+    rows = len(probability)
+    if replacement:
+        total = probability.cumsum()
+        threshold = jax.random.uniform(key, (count,)) * total[-1]
+        return jnp.minimum(jnp.int32(jnp.searchsorted(total, threshold, side="right")), rows - 1)
+    if count > rows:
+        raise ValueError(f"count is {count}; without replacement it must be at most the number of segments, {rows}")
+    return jnp.int32(lax.top_k(jnp.log(probability) + jax.random.gumbel(key, (rows,)), count)[1])
+
+
+def importance(probability: Array, beta: ArrayLike) -> Array:
+    """Weights (rows * probability)^-beta, float32, of the shape of `probability`: beta 1 undoes the preference."""
+    return (len(probability) * probability) ** -jnp.float32(beta)
+
+
+def annealed_beta(beta: ArrayLike, progress: ArrayLike) -> Array:
+    """From `beta` at the start, progress 0, linearly to 1 at the end, progress 1."""
+    return jnp.float32(beta) + (1.0 - jnp.float32(beta)) * progress
