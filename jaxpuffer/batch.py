@@ -18,7 +18,7 @@ from jax.custom_batching import custom_vmap
 from jaxpuffer import rng
 from jaxpuffer.env import Env, Log, TimeStep, settle
 from jaxpuffer.pytree import PyTreeNode
-from jaxpuffer.spaces import Box, Discrete, MultiDiscrete
+from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete
 
 RESET_CHUNK = 128  # rows of a dear `init` run together
 
@@ -136,6 +136,10 @@ def random_action(env: Env, state: Any, stream: Array) -> Array:
     unit = (jnp.float32(words >> jnp.uint32(8)) * jnp.float32(2.0**-24)).reshape(shape)
     if isinstance(space, Box):
         return space.low + unit * (space.high - space.low)
+    if isinstance(space, Mixed):
+        low, span, whole = _ranges(space)
+        value = low + unit * span
+        return jnp.where(whole, jnp.floor(value), value)
     mask = env.action_mask(state)
     if mask is not None:
         assert isinstance(space, Discrete)
@@ -145,6 +149,18 @@ def random_action(env: Env, state: Any, stream: Array) -> Array:
         return jnp.int32(jnp.argmax(legal.cumsum(-1) > k[..., None], -1))
     n = jnp.array(space.nvec if isinstance(space, MultiDiscrete) else space.n, jnp.float32)
     return jnp.int32(unit * jnp.broadcast_to(n, shape))
+
+
+def _ranges(space: Mixed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each entry its least value, how much lies above it, both float32, and whether it is a choice, bool."""
+    rows: list[tuple[float, float, bool]] = []
+    for part in space.parts:
+        if isinstance(part, Box):
+            rows += [(part.low, part.high - part.low, False)] * part.shape[0]
+        else:
+            rows += [(0.0, n, True) for n in (part.nvec if isinstance(part, MultiDiscrete) else (part.n,))]
+    low, span, whole = zip(*rows, strict=True)
+    return np.array(low, np.float32), np.array(span, np.float32), np.array(whole)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ the old one: a process killed at any moment leaves a run that loads.
 """
 
 import datetime
+import functools
 import importlib.metadata
 import json
 import os
@@ -105,7 +106,7 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
 
     # the shapes of one run; a stack of runs has leading axes
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((), x.dtype), (env, config))
-    abstract = jax.eval_shape(lambda *args: init(*args, module), one[0], jax.random.key(0), one[1])
+    abstract = jax.eval_shape(functools.partial(init, module=module), one[0], jax.random.key(0), one[1])
 
     def restore(tree: Any, prefix: str) -> Any:
         leaves = []

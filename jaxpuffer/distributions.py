@@ -109,15 +109,16 @@ class Joint(PyTreeNode):
 
     def log_prob(self, action: Array) -> Array:
         """Sum of the parts' log-probabilities, float32 (...)."""
-        total, start = None, 0
+        each, start = [], 0
         for part in self.parts:
             if isinstance(part, Categorical):
-                here, start = part.log_prob(jnp.int32(action[..., start])), start + 1
+                each.append(part.log_prob(jnp.int32(action[..., start])))
+                start += 1
             else:
                 size = part.mean.shape[-1]
-                here, start = part.log_prob(action[..., start : start + size]), start + size
-            total = here if total is None else total + here
-        return total
+                each.append(part.log_prob(action[..., start : start + size]))
+                start += size
+        return functools.reduce(jnp.add, each)
 
     def entropy(self) -> Array:
         """Sum of the parts' entropies in nats, float32 (...)."""

@@ -44,7 +44,7 @@ def _chunk(
         state, metrics = update(env, state, config, module)
         return state, jax.tree.map(lambda row, x: row.at[i].set(x), rows, metrics)
 
-    _, metrics = jax.eval_shape(lambda *args: update(*args, module), env, state, config)
+    _, metrics = jax.eval_shape(functools.partial(update, module=module), env, state, config)
     rows = jax.tree.map(lambda x: jnp.zeros((MAX_CHUNK, *x.shape), x.dtype), metrics)
     return lax.fori_loop(jnp.int32(0), count, step, (state, rows))
 

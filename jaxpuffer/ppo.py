@@ -93,9 +93,7 @@ class PPOConfig(Parameters):
         default="no", help="draw the segments of a minibatch by advantage: no, with_replacement, without_replacement"
     )
     priority_alpha: float = param(default=0.8, minimum=0, help="power of a segment's summed |advantage|")
-    priority_beta: float = param(
-        default=0.2, minimum=0, maximum=1, help="power of the weights at the start; 1 at the end"
-    )
+    priority_beta: float = param(default=0.2, minimum=0, maximum=1, help="power of the weights at first; 1 at the end")
 
     # the loss
     clip: float = param(default=0.2, minimum=0, help="how far a probability ratio may move from 1")
@@ -385,7 +383,7 @@ def optimize(
     latest = (rollout.value, jnp.ones_like(rollout.value)) if config.advantage == "puffer" else None
 
     def step(carried: Any, count: Array) -> tuple[Any, dict[str, Array]]:
-        params, opt_state, latest, taken, kl = carried
+        params, opt_state, latest, taken, _ = carried
 
         # the advantages of all steps
         all_advantage, base = advantage, rollout.value

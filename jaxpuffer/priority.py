@@ -1,4 +1,4 @@
-"""Prioritised sampling of a rollout's segments, one row's whole horizon each (after Schaul et al., 2016, arXiv 1511.05952).
+"""Prioritised sampling of a rollout's segments, each a row's whole horizon (after Schaul et al., 2016).
 
 PufferLib draws the segments of each minibatch in proportion to (the sum of |advantage|)
 to the power alpha and weights their advantages by importance.

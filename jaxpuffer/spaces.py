@@ -102,7 +102,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Choices and numbers in one action, float32 (entries,): the entries of each part in order, choices as whole numbers."""
+    """Choices and numbers in one action, float32 (entries,): the parts' entries in order, choices as whole numbers."""
 
     parts: tuple[Discrete | MultiDiscrete | Box, ...]
 

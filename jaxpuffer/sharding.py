@@ -1,0 +1,124 @@
+"""Training on several devices: one mesh axis, `data`, over environments.
+
+    mesh   = data_mesh()                                # all devices of all processes
+    result = train_on(mesh, env, key, config)
+
+Every device steps its own environments and computes the gradients of its part of each
+minibatch; only gradients and means cross between devices. The result is that of one
+device up to the order of summation, except that prioritised segments are drawn on each
+device among its own.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array, lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from jaxpuffer.ppo import (
+    Policy,
+    PPOConfig,
+    Result,
+    TrainState,
+    checked_module,
+    complete,
+    fresh_streams,
+    start,
+    update,
+)
+
+AXIS = "data"
+
+
+def data_mesh(devices: Any = None) -> Mesh:
+    """A mesh with the one axis `data` over the devices, all there are if None."""
+    return Mesh(np.array(jax.devices() if devices is None else devices), (AXIS,))
+
+
+def train_on(mesh: Mesh, env: Any, key: Array, config: PPOConfig | None = None, module: Any = None) -> Result:
+    """`train` on the devices of a mesh; on several processes, each calls this with the same arguments.
+
+    `config` is that of the whole: `num_envs` environments in all.
+
+    Raises:
+        ValueError: the mesh has other axes, or environments and minibatches cannot be split evenly.
+    """
+    config = complete(env, config)
+    module = checked_module(env, config, module)
+    local_config(config, mesh)
+    return _train_on(mesh, env, key, config, module)
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "module"))
+def _train_on(mesh: Mesh, env: Any, key: Array, config: PPOConfig, module: Any) -> Result:
+    def run(env: Any, key: Array, config: PPOConfig) -> tuple[TrainState, dict[str, Array]]:
+        def step(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
+            return update(env, state, local, module, AXIS)
+
+        local = local_config(config, mesh)
+        state = lax.optimization_barrier(init_shard(env, key, config, mesh, module))
+        return lax.scan(step, state, length=config.num_updates)
+
+    specs = state_specs(jax.eval_shape(functools.partial(init_shard, mesh=None, module=module), env, key, config))
+    # the FFI call of the C backend says nothing of how its results vary over the mesh
+    sharded = jax.shard_map(run, mesh=mesh, in_specs=(P(), P(), P()), out_specs=(specs, P()), check_vma=False)
+    state, metrics = sharded(env, key, config)
+    return Result(Policy(state.params, module, state.normalizer), state, metrics, config, env)
+
+
+def local_config(config: PPOConfig, mesh: Mesh) -> PPOConfig:
+    """The config of one device's part.
+
+    Raises:
+        ValueError: as `train_on` says.
+    """
+    if mesh.axis_names != (AXIS,):
+        raise ValueError(f"mesh has the axes {mesh.axis_names}; it must have the one axis {AXIS!r} (see data_mesh)")
+    devices = mesh.size
+    worlds = config.minibatch_size // (config.horizon * config.num_agents)
+    if config.num_envs % devices or worlds % devices:
+        raise ValueError(
+            f"PPOConfig.num_envs is {config.num_envs} and a minibatch holds {worlds} of them; "
+            f"both must be multiples of the number of devices, {devices}"
+        )
+    # the total is per device too, so that schedules run as they do on one
+    return config.replace(
+        num_envs=config.num_envs // devices,
+        minibatch_size=config.minibatch_size // devices,
+        total_steps=config.num_updates * config.batch_size // devices,
+    )
+
+
+def init_shard(env: Any, key: Array, config: PPOConfig, mesh: Mesh | None, module: Any) -> TrainState:
+    """One device's part of the state before the first update; all of it where `mesh` is None.
+
+    Every device holds its part of every minibatch, so that minibatches are made of the
+    same environments on any number of devices.
+    """
+    key_params, key_envs, key_streams = jax.random.split(key, 3)
+    env_streams, streams = fresh_streams(config, key_envs, key_streams)
+    local = config
+    if mesh is not None:
+        devices, device = mesh.size, lax.axis_index(AXIS)
+        local = local_config(config, mesh)
+
+        def part(x: Array) -> Array:
+            x = x.reshape(config.num_minibatches, devices, -1, 2)
+            return lax.dynamic_index_in_dim(x, device, 1, keepdims=False).reshape(-1, 2)
+
+        env_streams, streams = part(env_streams), part(streams)
+    return start(env, module, local, key_params, env_streams, streams)
+
+
+def state_specs(state: TrainState) -> TrainState:
+    """How a state lies on the mesh: what is of rows or environments split, the rest on every device."""
+
+    def split(tree: Any) -> Any:
+        return jax.tree.map(lambda _: P(AXIS), tree)
+
+    whole = jax.tree.map(lambda _: P(), state)
+    of_rows = ("envs", "obs", "reset", "carry", "streams")
+    return whole.replace(**{name: split(getattr(state, name)) for name in of_rows})
