@@ -76,6 +76,7 @@ def train_once(
     from jaxpuffer.checkpoint import parameters_of
     from jaxpuffer.evaluate import evaluation_key
     from jaxpuffer.ppo import complete
+    from jaxpuffer.profile import time_shares
     from jaxpuffer.registry import default_backend
 
     backend = default_backend() if backend == "auto" else backend
@@ -101,6 +102,8 @@ def train_once(
     ] or [total]
     solved = until is not None and score["score"]["mean"] >= until
     training = sum(c["chunk_seconds"] for c in chunks)
+    between = when[-1] - import_seconds - chunks[0]["compile_seconds"] - training if until is None else 0.0
+    shares = time_shares(env, result.state, config, host=between / (between + training))
     return {
         "env": name,
         "backend": backend,
@@ -112,6 +115,7 @@ def train_once(
         "compile_seconds": chunks[0]["compile_seconds"],
         "import_seconds": import_seconds,
         "training_seconds": training,
+        "time_shares": shares,
         "total_seconds": total,  # cold: from process start to the score of the trained policy
         "agent_steps": chunks[-1]["agent_steps"],
         "score": score["score"]["mean"],

@@ -97,6 +97,7 @@ def _train(args: list[str]) -> None:
         directory=out,
         resume=flags.resume,
         stop_at_score=flags.stop_at_score,
+        profile=flags.profile,
         log=lambda _, means: chunks.append(means),
     )
     evaluation = evaluate(env, result.policy, evaluation_key(key))
@@ -162,6 +163,7 @@ def _train_flags(name: str, args: list[str], env: Parameters, config: PPOConfig,
         _flag("out", Path | None, None, "directory of the run; runs/ENV-SEED if not given"),
         _flag("resume", bool, False, "go on exactly with the run in --out", switch=True),
         _flag("stop_at_score", float | None, None, "stop once 256 fresh episodes average this"),
+        _flag("profile", bool, False, "say at the end where the time went", switch=True),
     ]
     return _parse(f"train {name}", dataclasses.make_dataclass("Train", [*top, *nested]), args)
 

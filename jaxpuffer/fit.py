@@ -24,6 +24,7 @@ from jax import Array, lax
 from jaxpuffer.checkpoint import load, parameters_of, read_record, save, twin_of
 from jaxpuffer.evaluate import evaluate, evaluation_key
 from jaxpuffer.ppo import Policy, PPOConfig, Result, TrainState, checked_module, complete, init, update
+from jaxpuffer.profile import shares_line, time_shares
 
 CHUNK_SECONDS = 0.5  # between two reports
 MAX_CHUNK = 256  # updates of a chunk
@@ -61,6 +62,7 @@ def fit(
     progress: bool = True,
     stop_at_score: float | None = None,
     save_every_seconds: float = 60.0,
+    profile: bool = False,
 ) -> Result:
     """Train like `train`, to the same parameters, reporting on the way.
 
@@ -85,6 +87,7 @@ def fit(
             are played between chunks, whenever the training score has reached the aim,
             and otherwise as long as they take a tenth of the time.
         save_every_seconds: time between two saves.
+        profile: print at the end where the time went; takes some seconds more.
 
     Returns:
         What `train` returns; `metrics` are NumPy arrays, `agent_steps` int64 and exact.
@@ -113,7 +116,7 @@ def fit(
         state, _ = jax.block_until_ready(_chunk(env, state, config, jnp.int32(0), module))
     compile_seconds = time.perf_counter() - began
     saved_at = time.perf_counter()
-    evaluation_seconds = 0.0
+    evaluation_seconds = chunk_seconds = 0.0
     count = 1
     last: dict[str, float] = {}  # of what is known only where an episode ended
     with _interruptions() as interrupted, _Progress(config, progress) as show:
@@ -135,6 +138,7 @@ def fit(
             means["steps_per_second"] = count * config.batch_size / (now - started)
             means["compile_seconds"] = compile_seconds
             means["chunk_seconds"] = now - started
+            chunk_seconds += now - started
             count = max(1, int(count * CHUNK_SECONDS / (now - started)))
 
             # far enough?
@@ -163,6 +167,9 @@ def fit(
 
     if directory is not None:
         save(result(), directory, key)
+    if profile and history:
+        training = time.perf_counter() - began - compile_seconds - evaluation_seconds
+        print(shares_line(time_shares(env, state, config, module, 1.0 - chunk_seconds / training)), file=sys.stderr)
     if interrupted.is_set():
         where = f", saved in {directory}" if directory is not None else ""
         print(f"interrupted after {updates * config.batch_size:,} steps{where}", file=sys.stderr)

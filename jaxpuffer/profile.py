@@ -1,0 +1,137 @@
+"""Where the time of an update goes, found by running its parts as programs of their own."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxpuffer import priority
+from jaxpuffer.advantage import gae, puffer_advantage
+from jaxpuffer.ppo import (
+    Policy,
+    PPOConfig,
+    Rollout,
+    TrainState,
+    checked_module,
+    collect,
+    optimize,
+)
+
+REPEATS = 5  # of each part, of which the median counts
+
+
+def profile(env: Any, state: TrainState, config: PPOConfig, module: Any = None) -> dict[str, float]:
+    """Seconds that each part of one update takes.
+
+    `environment` is the horizon's steps alone, with the actions of a rollout; `policy`
+    what a rollout takes beyond that; `advantage` the advantages and, where segments are
+    drawn, the draws; `optimization` the gradient steps without these. Compiles each part, so that it
+    costs some seconds; the parts need not add up exactly to an update, in which XLA may
+    join them.
+
+    Args:
+        env, config, module: as of `train`.
+        state: from `ppo.init`, or a run's; it is not changed.
+    """
+    module = checked_module(env, config, module)
+    policy = Policy(state.params, module, state.normalizer)
+
+    # rollouts one after the other in one program: they go into memory that is there already
+    shapes = jax.eval_shape(collect, env, policy, state, config)[1]
+    rollout = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    rollout_seconds, rollout = _timed(_collect, env, policy, state, config, rollout, jnp.int32(REPEATS))
+    rollout_seconds /= REPEATS
+    environment = _timed(_environment, env, state.envs, rollout.action, config)[0]
+    advantages = _timed(_advantages, rollout, state, config)[0]
+    advantage = _timed(_gae, rollout, config)[1]
+    steps = _timed(_optimize, policy, state, config, rollout, state.carry, advantage)[0]
+    inside = advantages if config.advantage == "puffer" or config.prioritize != "no" else 0.0
+    return {
+        "environment": environment,
+        "policy": max(0.0, rollout_seconds - environment),
+        "advantage": advantages,
+        "optimization": max(0.0, steps - inside),
+    }
+
+
+def time_shares(
+    env: Any, state: TrainState, config: PPOConfig, module: Any = None, host: float = 0.0
+) -> dict[str, float]:
+    """Shares of the parts of `profile` in the time of training, of which the host has the share `host`."""
+    seconds = profile(env, state, config, module)
+    total = sum(seconds.values())
+    return {name: (1.0 - host) * part / total for name, part in seconds.items()} | {"host": host}
+
+
+def shares_line(shares: dict[str, float]) -> str:
+    """The shares in a line."""
+    return "time: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+
+
+def _timed(function: Callable[..., Any], *args: Any) -> tuple[float, Any]:
+    out = jax.block_until_ready(function(*args))
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        jax.block_until_ready(function(*args))
+        seconds.append(time.perf_counter() - began)
+    return sorted(seconds)[REPEATS // 2], out
+
+
+@jax.jit
+def _collect(env: Any, policy: Policy, state: TrainState, config: PPOConfig, rollout: Rollout, count: Array) -> Rollout:
+    def again(_: Array, carried: tuple[TrainState, Rollout]) -> tuple[TrainState, Rollout]:
+        return collect(env, policy, carried[0], config)[:2]
+
+    return lax.fori_loop(jnp.int32(0), count, again, (state, rollout))[1]
+
+
+@jax.jit
+def _environment(env: Any, envs: Any, actions: Array, config: PPOConfig) -> Any:
+    batch = env.batch(config.num_envs)
+
+    def step(envs: Any, action: Array) -> tuple[Any, Array]:
+        envs, step = batch.step(envs, action.reshape(config.num_envs, *env.agent_shape, *action.shape[1:]))
+        return envs, step.reward.sum() + step.obs.astype(jnp.float32).reshape(-1)[0]
+
+    return lax.scan(step, envs, actions)
+
+
+@jax.jit
+def _gae(rollout: Rollout, config: PPOConfig) -> Array:
+    return gae(rollout.reward, rollout.value, rollout.value[-1], rollout.ended, config.gamma, config.gae_lambda)
+
+
+@jax.jit
+def _advantages(rollout: Rollout, state: TrainState, config: PPOConfig) -> Array:
+    """As often as an update computes them."""
+    key = jax.random.wrap_key_data(state.key, impl="threefry2x32")
+    width = config.minibatch_size // config.horizon
+    base = _gae(rollout, config)
+
+    def step(total: Array, count: Array) -> tuple[Array, None]:
+        advantage = base
+        if config.advantage == "puffer":
+            ratio = jnp.ones_like(base) + total
+            clips = config.gamma, config.gae_lambda, config.rho_clip, config.c_clip
+            advantage = puffer_advantage(rollout.reward, rollout.value, rollout.value[-1], rollout.ended, ratio, *clips)
+        if config.prioritize != "no":
+            probability = priority.probabilities(advantage + total, config.priority_alpha)
+            replacement = config.prioritize == "with_replacement"
+            index = priority.draw(jax.random.fold_in(key, count), probability, width, replacement)
+            return total + 1e-9 * probability[index].sum(), None
+        return total + 1e-9 * advantage.sum(), None
+
+    often = config.advantage == "puffer" or config.prioritize != "no"
+    counts = jnp.arange(config.gradient_steps if often else 1, dtype=jnp.int32)
+    return lax.scan(step, jnp.float32(0), counts)[0]
+
+
+@jax.jit
+def _optimize(
+    policy: Policy, state: TrainState, config: PPOConfig, rollout: Rollout, carry: Any, advantage: Array
+) -> Any:
+    return optimize(policy, state, config, rollout, carry, advantage, rollout.value[-1])
