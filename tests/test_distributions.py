@@ -6,7 +6,7 @@ import numpy as np
 import scipy.stats
 
 from jaxpuffer import rng
-from jaxpuffer.distributions import Categorical, Normal
+from jaxpuffer.distributions import Categorical, Joint, Normal
 
 ROWS = 200_000
 
@@ -65,3 +65,29 @@ def test_normal_samples_are_normal() -> None:
         standardised = (np.asarray(actions[:, column]) - 3.0) / std
         assert scipy.stats.kstest(standardised, "norm").pvalue > 1e-3
     assert abs(np.corrcoef(np.asarray(actions).T)[0, 1]) < 0.01
+
+
+def test_joint_agrees_with_scipy() -> None:
+    generator = np.random.default_rng(4)
+    logits = generator.normal(size=(6, 3)).astype(np.float32)
+    mean, log_std = generator.normal(size=(6, 2)).astype(np.float32), np.float32([-0.5, 0.3])
+    numbers = Normal(jnp.asarray(mean), jnp.asarray(log_std))
+    joint = Joint((Categorical(jnp.asarray(logits)), numbers), np.dtype(np.float32))
+    action = np.concatenate([generator.integers(0, 3, (6, 1)), generator.normal(size=(6, 2))], -1).astype(np.float32)
+    p = np.exp(logits.astype(np.float64))
+    p /= p.sum(-1, keepdims=True)
+    reference = scipy.stats.norm(mean.astype(np.float64), np.exp(log_std.astype(np.float64)))
+    expected = np.log(p[np.arange(6), action[:, 0].astype(int)]) + reference.logpdf(action[:, 1:]).sum(-1)
+    np.testing.assert_allclose(joint.log_prob(jnp.asarray(action)), expected, rtol=1e-4, atol=1e-5)
+    entropy = [scipy.stats.entropy(row) for row in p] + reference.entropy().sum(-1)
+    np.testing.assert_allclose(joint.entropy(), entropy, rtol=1e-5)
+    assert joint.mode().shape == (6, 3)
+
+
+def test_parts_of_a_joint_are_drawn_independently() -> None:
+    logits = jnp.log(jnp.float32([0.25, 0.75]))
+    part = Categorical(jnp.broadcast_to(logits, (ROWS, 2)))
+    _, actions = jax.jit(Joint.sample)(Joint((part, part)), streams())
+    assert actions.dtype == jnp.int32 and actions.shape == (ROWS, 2)
+    counts = np.bincount(np.asarray(actions) @ [2, 1], minlength=4)
+    assert scipy.stats.chisquare(counts, ROWS * np.array([1, 3, 3, 9]) / 16).pvalue > 1e-3

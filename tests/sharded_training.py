@@ -1,0 +1,56 @@
+"""Run by test_sharding.py in processes of its own, since a process has its devices from the start; prints JSON."""
+
+import functools
+import json
+import re
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxpuffer import PPOConfig, make, train
+from jaxpuffer.ppo import make_module
+from jaxpuffer.sharding import _train_on, data_mesh, train_on
+
+
+def config() -> PPOConfig:
+    return PPOConfig(total_steps=12 * 2048, num_envs=128, horizon=16, minibatch_size=512, hidden=16)
+
+
+def outcome(result: Any) -> dict[str, Any]:
+    """Metrics and parameters, which every process holds whole."""
+    leaves = jax.tree.leaves(result.policy.params)
+    numbers = {name: np.asarray(x).tolist() for name, x in result.metrics.items()}
+    return numbers | {f"parameter {i}": np.asarray(x).ravel().tolist() for i, x in enumerate(leaves)}
+
+
+def local(backend: str) -> dict[str, Any]:
+    env, key = make("cartpole", backend=backend), jax.random.key(0)
+    one, eight = train(env, key, config()), train_on(data_mesh(), env, key, config())
+    module = make_module(env, config())
+    program = _train_on.lower(data_mesh(), env, key, config(), module).compile().as_text()
+    collectives = set(re.findall(r"\b(all-\w+|collective-\w+|reduce-scatter)\(", program))
+    for several in (4, 8):
+        assert len(data_mesh(jax.devices()[:several]).devices) == several
+    return {
+        "one": outcome(one),
+        "eight": outcome(eight),
+        "episodes": float(np.sum(one.metrics["episodes"])),
+        "collectives": sorted(collectives),
+    }
+
+
+def process(port: str, number: str) -> dict[str, Any]:
+    jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=int(number))
+    assert len(jax.devices()) == 4 and len(jax.local_devices()) == 2
+    return outcome(train_on(data_mesh(), make("cartpole"), jax.random.key(0), config()))
+
+
+def alone() -> dict[str, Any]:
+    return outcome(train(make("cartpole"), jax.random.key(0), config()))
+
+
+if __name__ == "__main__":
+    task = functools.partial({"local": local, "process": process, "alone": alone}[sys.argv[1]], *sys.argv[2:])
+    print(json.dumps(task()))

@@ -1,0 +1,107 @@
+"""Advantages against plain float64 transcriptions of the formulas."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxpuffer.advantage import gae, puffer_advantage
+
+TIME, ROWS = 9, 4  # one shape, so that each function compiles once
+fast = jax.jit(puffer_advantage)
+
+
+def made_up(seed: int, time: int = TIME, rows: int = ROWS) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return {
+        "reward": generator.normal(size=(time, rows)),
+        "value": generator.normal(size=(time, rows)),
+        "last_value": generator.normal(size=rows),
+        "ended": generator.random((time, rows)) < 0.2,
+        "ratio": np.exp(0.7 * generator.normal(size=(time, rows))),
+    }
+
+
+def single(data: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {name: jnp.asarray(x) if x.dtype == bool else jnp.float32(x) for name, x in data.items()}
+
+
+def transcription(data: dict[str, np.ndarray], gamma: float, lam: float, rho_clip: float, c_clip: float) -> np.ndarray:
+    """The recursion as PufferLib writes it, a step at a time, with a value after the last step."""
+    reward, value, ended, ratio = (data[name] for name in ("reward", "value", "ended", "ratio"))
+    time, rows = reward.shape
+    out = np.zeros((time, rows))
+    for r in range(rows):
+        later = 0.0
+        for t in reversed(range(time)):
+            following = data["last_value"][r] if t == time - 1 else value[t + 1, r]
+            goes_on = 0.0 if ended[t, r] else 1.0
+            delta = min(ratio[t, r], rho_clip) * (reward[t, r] + gamma * following * goes_on - value[t, r])
+            later = delta + gamma * lam * min(ratio[t, r], c_clip) * later * goes_on
+            out[t, r] = later
+    return out
+
+
+unit = st.floats(0, 1, width=32)
+clips = st.floats(0, 3, width=32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), unit, unit, clips, clips)
+def test_it_is_the_formula(seed: int, gamma: float, lam: float, rho_clip: float, c_clip: float) -> None:
+    data = made_up(seed)
+    got = fast(**single(data), gamma=gamma, gae_lambda=lam, rho_clip=rho_clip, c_clip=c_clip)
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, transcription(data, gamma, lam, rho_clip, c_clip), rtol=2e-4, atol=2e-4)
+
+
+def test_vtrace_is_the_case_of_lambda_one() -> None:
+    """v_s as Espeholt et al. (2018) define it, a sum of products of clipped ratios, within one episode."""
+    data = made_up(3)
+    data["ended"][:] = False
+    gamma, rho_clip, c_clip = 0.9, 1.3, 0.8
+    values = np.concatenate([data["value"], data["last_value"][None]])
+    rho, c = np.minimum(data["ratio"], rho_clip), np.minimum(data["ratio"], c_clip)
+    delta = rho * (data["reward"] + gamma * values[1:] - values[:-1])
+    targets = data["value"].copy()
+    for s in range(TIME):
+        for t in range(s, TIME):
+            targets[s] += gamma ** (t - s) * np.prod(c[s:t], axis=0) * delta[t]
+    got = fast(**single(data), gamma=gamma, gae_lambda=1.0, rho_clip=rho_clip, c_clip=c_clip)
+    np.testing.assert_allclose(got + jnp.float32(data["value"]), targets, rtol=1e-4, atol=1e-4)
+
+
+def test_gae_is_the_case_of_ratio_one() -> None:
+    data = single(made_up(5))
+    data["ratio"] = jnp.ones_like(data["ratio"])
+    inputs = {name: data[name] for name in ("reward", "value", "last_value", "ended")}
+    expected = gae(**inputs, gamma=0.97, gae_lambda=0.9)
+    for clip in (1.0, 2.0):
+        got = fast(**data, gamma=0.97, gae_lambda=0.9, rho_clip=clip, c_clip=clip)
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, TIME - 1))
+def test_nothing_crosses_an_end(seed: int, at: int) -> None:
+    data = made_up(seed)
+    data["ended"][at] = True
+    before = fast(**single(data), gamma=0.99, gae_lambda=0.95, rho_clip=1.0, c_clip=1.0)
+    data["reward"][at + 1 :] += 100.0
+    data["value"][at + 1 :] -= 50.0
+    data["last_value"] += 7.0
+    after = fast(**single(data), gamma=0.99, gae_lambda=0.95, rho_clip=1.0, c_clip=1.0)
+    np.testing.assert_array_equal(before[: at + 1], after[: at + 1])
+
+
+def test_the_last_step_counts() -> None:
+    """A rollout cut in two gives the advantages of the whole, given what comes after each part."""
+    data = single(made_up(8))
+    whole = fast(**data, gamma=0.9, gae_lambda=0.0, rho_clip=1.0, c_clip=1.0)
+    first = {name: x[:4] if x.ndim == 2 else data["value"][4] for name, x in data.items()}
+    part = puffer_advantage(**first, gamma=0.9, gae_lambda=0.0, rho_clip=1.0, c_clip=1.0)
+    np.testing.assert_allclose(part, whole[:4], rtol=1e-6)
+    assert float(jnp.abs(part[-1]).min()) > 0

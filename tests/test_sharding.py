@@ -1,0 +1,70 @@
+"""Several devices: the same training, and nothing but gradients and means between them."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from jaxpuffer import PPOConfig, make
+from jaxpuffer.sharding import data_mesh, train_on
+
+SCRIPT = Path(__file__).parent / "sharded_training.py"
+
+
+def run(*args: Any, devices: int = 8) -> subprocess.Popen:
+    flags = os.environ["XLA_FLAGS"] + f" --xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(SCRIPT.parent.parent)}
+    command = [sys.executable, str(SCRIPT), *map(str, args)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def answer(process: subprocess.Popen) -> dict[str, Any]:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert set(one) == set(other)
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], rtol=2e-3, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.needs_c
+@pytest.mark.parametrize("backend", ["jax", "c"])
+def test_eight_devices_train_as_one(backend: str) -> None:
+    got = answer(run("local", backend))
+    same(got["one"], got["eight"])
+    assert got["episodes"] > 100
+    # what crosses between the devices
+    assert got["collectives"] == ["all-reduce"]
+
+
+def test_two_processes_train_as_one() -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [run("process", port, number, devices=2) for number in range(2)]
+    first, second = map(answer, processes)
+    alone = answer(run("alone", devices=1))
+    same(first, second)
+    same(first, alone)
+
+
+def test_what_cannot_be_split_is_refused() -> None:
+    mesh = data_mesh()
+    config = PPOConfig(num_envs=3, horizon=16, minibatch_size=16)
+    if mesh.size == 1:
+        other = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
+        with pytest.raises(
+            ValueError, match=re.escape("mesh has the axes ('batch',); it must have the one axis 'data'")
+        ):
+            train_on(other, make("cartpole"), jax.random.key(0), config)
