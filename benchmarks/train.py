@@ -2,8 +2,8 @@
 
 Time to a score counts from the start of that process (imports, compilation and
 evaluations included) to the first evaluation of 256 episodes that reaches it. The run
-stops there, or at its end, and is evaluated once more with another key: that score is
-reported, and a run in which it falls short has failed. Training speed excludes compilation and evaluations.
+stops once one exceeds it by two standard errors, or at its end, and is evaluated once
+more with another key: that score is reported, and a run in which it falls short has failed. Training speed excludes compilation and evaluations.
 """
 
 import argparse

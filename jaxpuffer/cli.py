@@ -162,7 +162,12 @@ def _train_flags(name: str, args: list[str], env: Parameters, config: PPOConfig,
         _flag("seed", int, seed, "the run's"),
         _flag("out", Path | None, None, "directory of the run; runs/ENV-SEED if not given"),
         _flag("resume", bool, False, "go on exactly with the run in --out", switch=True),
-        _flag("stop_at_score", float | None, None, "stop once 256 fresh episodes average this"),
+        _flag(
+            "stop_at_score",
+            float | None,
+            None,
+            "stop once 256 fresh episodes average this and two standard errors more",
+        ),
         _flag("profile", bool, False, "say at the end where the time went", switch=True),
     ]
     return _parse(f"train {name}", dataclasses.make_dataclass("Train", [*top, *nested]), args)

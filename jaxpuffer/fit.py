@@ -83,7 +83,8 @@ def fit(
             `steps_per_second` and `chunk_seconds` of training, and `evaluated_score` where one was made.
             Where no episode ended, score, perf, return and length are the last known.
         progress: show a line on a terminal, or a line now and then elsewhere (stderr).
-        stop_at_score: stop when 256 fresh episodes (`evaluate`) average this score. They
+        stop_at_score: stop when 256 fresh episodes (`evaluate`) average this score and two
+            standard errors more. They
             are played between chunks, whenever the training score has reached the aim,
             and otherwise as long as they take a tenth of the time.
         save_every_seconds: time between two saves.
@@ -149,8 +150,10 @@ def fit(
             ):
                 evaluation = evaluate(env, result().policy, evaluation_key(key, updates))
                 evaluation_seconds += time.perf_counter() - now
-                means["evaluated_score"] = float(evaluation.score.mean(dtype=np.float64))
-                reached = means["evaluated_score"] >= stop_at_score
+                score = evaluation.summary()["score"]
+                means["evaluated_score"] = score["mean"]
+                # of many evaluations the first to reach the aim was a lucky one: well above it, or no stop
+                reached = score["mean"] - 2.0 * score["standard_error"] >= stop_at_score
             means["seconds"] = time.perf_counter() - began
             show(agent_steps, means)
             if log is not None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxpuffer import PPOConfig, make
-from jaxpuffer.sharding import data_mesh, train_on
+from jaxpuffer.sharding import local_config, train_on
 
 SCRIPT = Path(__file__).parent / "sharded_training.py"
 
@@ -60,11 +59,15 @@ def test_two_processes_train_as_one() -> None:
 
 
 def test_what_cannot_be_split_is_refused() -> None:
-    mesh = data_mesh()
-    config = PPOConfig(num_envs=3, horizon=16, minibatch_size=16)
-    if mesh.size == 1:
-        other = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
-        with pytest.raises(
-            ValueError, match=re.escape("mesh has the axes ('batch',); it must have the one axis 'data'")
-        ):
-            train_on(other, make("cartpole"), jax.random.key(0), config)
+    env, key = make("cartpole"), jax.random.key(0)
+    other = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
+    with pytest.raises(ValueError, match="it must have the one axis 'data'"):
+        train_on(other, env, key, PPOConfig(num_envs=4, horizon=16, minibatch_size=16))
+
+    # shapes are all that is looked at: a mesh of eight devices that are not there
+    class Eight:
+        axis_names = ("data",)
+        size = 8
+
+    with pytest.raises(ValueError, match="num_envs is 4 and a minibatch holds 1 of them; .* number of devices, 8"):
+        local_config(PPOConfig(num_envs=4, horizon=16, minibatch_size=16), Eight())  # type: ignore[arg-type]
