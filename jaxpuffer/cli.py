@@ -166,7 +166,7 @@ def _train_flags(name: str, args: list[str], env: Parameters, config: PPOConfig,
             "stop_at_score",
             float | None,
             None,
-            "stop once 256 fresh episodes average this and two standard errors more",
+            "stop once 256 fresh episodes average this plus two standard errors",
         ),
         _flag("profile", bool, False, "say at the end where the time went", switch=True),
     ]

@@ -83,10 +83,9 @@ def fit(
             `steps_per_second` and `chunk_seconds` of training, and `evaluated_score` where one was made.
             Where no episode ended, score, perf, return and length are the last known.
         progress: show a line on a terminal, or a line now and then elsewhere (stderr).
-        stop_at_score: stop when 256 fresh episodes (`evaluate`) average this score and two
-            standard errors more. They
-            are played between chunks, whenever the training score has reached the aim,
-            and otherwise as long as they take a tenth of the time.
+        stop_at_score: stop when 256 fresh episodes (`evaluate`) average this score plus two
+            standard errors. They are played between chunks, whenever the training score
+            has reached the aim, and otherwise as long as they take a tenth of the time.
         save_every_seconds: time between two saves.
         profile: print at the end where the time went; takes some seconds more.
 
