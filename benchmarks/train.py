@@ -3,8 +3,9 @@
 Time to a score counts from the start of that process (imports, compilation and
 evaluations included) to the first evaluation of 256 episodes that reaches it. The run
 stops once one exceeds it by two standard errors, or at its end, and is evaluated once
-more with another key: that score is reported, and a run in which it falls short has failed. Training speed excludes compilation and
-evaluations. The shares of time are those of an update's parts, each timed apart.
+more with another key: that score is reported, and a run in which it falls short has
+failed. Training speed excludes compilation and evaluations. The shares of time are those
+of an update's parts, each timed apart.
 """
 
 import argparse
