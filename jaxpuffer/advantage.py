@@ -49,7 +49,9 @@ def puffer_advantage(
     Args:
         ratio: float32 (time, rows), the present policy's probability of each action
             over the rollout's; None where they are the same.
-        rho_clip: largest ratio that weights a difference, a truncated episode's rest included.
+        rho_clip: largest ratio that weights a difference. It weights all of it, and so also
+            the value of a truncated episode's rest, which is part of the reward: the same
+            as for the bootstrap of a step that was not truncated.
         c_clip: largest ratio that hands on what comes later.
         others: as in `gae`.
     """
@@ -66,4 +68,6 @@ def puffer_advantage(
         advantage = delta + decay * advantage
         return advantage, advantage
 
+    # Neither `unroll` nor an associative scan is faster on a CPU: at (128, 8192) 1.07 ms as it
+    # is, 1.3 to 2.2 ms with 2 to 8 steps unrolled, 9.0 ms associative; at (64, 5) 9, 12 to 13, 12 us
     return lax.scan(backward, jnp.zeros_like(last_value), (delta, decay), reverse=True)[1]

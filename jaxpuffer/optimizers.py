@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 if TYPE_CHECKING:
     from jaxpuffer.ppo import PPOConfig
@@ -21,19 +22,24 @@ NEWTON_SCHULZ = (
 
 
 def make_optimizer(config: "PPOConfig") -> optax.GradientTransformation:
-    """The optimiser; the config's traced fields may be traced."""
+    """The optimiser; the config's traced fields may be traced.
+
+    Weight decay is decoupled, W <- W (1 - learning_rate * weight_decay). Under Muon it is
+    for matrices alone, as in PufferLib; under Adam for everything (Loshchilov and Hutter, 2019).
+    The state's layout names the leaves of saved runs: changing it makes them unreadable.
+    """
 
     def learning_rate(count: Array) -> Array:
         return config.learning_rate * annealed(config, count)
 
     if config.optimizer == "muon":
-        rule = muon(config.momentum)
+        rule, decayed = muon(config.momentum), _matrices
     else:
-        rule = optax.scale_by_adam(b1=config.momentum, b2=config.adam_beta2, eps=config.adam_epsilon)
+        rule, decayed = optax.scale_by_adam(b1=config.momentum, b2=config.adam_beta2, eps=config.adam_epsilon), None
     chain = optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
         rule,
-        optax.add_decayed_weights(config.weight_decay),
+        optax.add_decayed_weights(config.weight_decay, decayed),
         optax.scale_by_learning_rate(learning_rate),
     )
     if config.optimizer == "adam":
@@ -50,21 +56,42 @@ def make_optimizer(config: "PPOConfig") -> optax.GradientTransformation:
 def annealed(config: "PPOConfig", count: Array) -> Array:
     """The share of the learning rate that is left after `count` gradient steps, float32 ()."""
     progress = jnp.minimum(jnp.float32(count) / (config.num_updates * config.gradient_steps), 1.0)
-    left = {
-        "constant": jnp.float32(1.0),
-        "linear": 1.0 - progress,
-        "cosine": 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
-    }[config.schedule]
-    return config.min_learning_rate_share + (1.0 - config.min_learning_rate_share) * left
+    return schedule(config.schedule, progress, config.min_learning_rate_share)
 
 
-def muon(momentum: Any) -> optax.GradientTransformation:
+def schedule(kind: str, progress: Array, minimum: ArrayLike = 0.0) -> Array:
+    """The share of the learning rate that is left, float32, from 1 at progress 0 to `minimum` at progress 1.
+
+    Args:
+        kind: linear, cosine (half a period; Loshchilov and Hutter, 2017), or constant, which stays at 1.
+        progress: float32, from 0 to 1.
+
+    Raises:
+        ValueError: kind is none of these.
+    """
+    if kind == "constant":
+        return jnp.ones_like(progress)
+    if kind == "linear":
+        left = 1.0 - progress
+    elif kind == "cosine":
+        left = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+    else:
+        raise ValueError(f"kind is {kind!r}; it must be one of constant, linear, cosine")
+    return minimum + (1.0 - minimum) * left
+
+
+def _matrices(params: Any) -> Any:
+    return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+def muon(momentum: ArrayLike) -> optax.GradientTransformation:
     """PufferLib 4.0's Muon (after Jordan et al., 2024): Nesterov momentum, whose matrices are made orthogonal.
 
         m <- momentum * m + g;  u = g + momentum * m
 
     The step is u itself where it is a vector or a number, and for a matrix (inputs,
-    outputs) sqrt(max(1, outputs / inputs)) * `orthogonal(u)`. Kernels with more axes
+    outputs) sqrt(max(1, outputs / inputs)) * `orthogonal(u)`: PufferLib's rows / columns,
+    as its matrices are the transposes of Flax's kernels. Kernels with more axes
     (convolutions) count as matrices (all but the last axis, last axis). Optax's own Muon
     corrects the momentum for its start and gives what is no matrix to Adam.
     """

@@ -1,7 +1,8 @@
 """Prioritised sampling of a rollout's segments, each a row's whole horizon (after Schaul et al., 2016).
 
 PufferLib draws the segments of each minibatch in proportion to (the sum of |advantage|)
-to the power alpha and weights their advantages by importance.
+to the power alpha and weights their advantages by importance. Everything stays on the
+device and maps under vmap; `count` and `replacement` are static. Advantages must be finite.
 """
 
 import jax
@@ -13,16 +14,24 @@ LEAST_WEIGHT = 1e-6  # so that any segment can be drawn
 
 
 def probabilities(advantage: Array, alpha: ArrayLike) -> Array:
-    """The probability of each segment, float32 (rows,), from advantages (time, rows); uniform where all are zero."""
+    """The probability of each segment, float32 (rows,), from advantages, float32 (time, rows).
+
+    Uniform where all advantages are zero or alpha is 0.
+    """
     weight = jnp.abs(advantage).sum(0) ** alpha + LEAST_WEIGHT
     return weight / weight.sum()
 
 
 def draw(key: Array, probability: Array, count: int, replacement: bool) -> Array:
-    """`count` segments, int32 (count,).
+    """`count` segments, int32 (count,), from a JAX key and probabilities, float32 (rows,).
+
+    A key and not a stream of `rng`: this is one draw per minibatch for all rows together,
+    where a stream belongs to one row and draws one number after the other.
 
     With replacement by inverting the cumulated probabilities; without it by the `count`
-    largest of log-probabilities plus Gumbel noise, which draws as one after the other does.
+    largest of log-probabilities plus Gumbel noise, which draws as one after the other does
+    (Vieira, 2014). Cumulated probabilities are float32: with replacement, segments below
+    about 1e-7 may never come up.
 
     Raises:
         ValueError: without replacement there are fewer segments than `count`.

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,18 +59,21 @@ def test_it_is_the_formula(seed: int, gamma: float, lam: float, rho_clip: float,
     np.testing.assert_allclose(got, transcription(data, gamma, lam, rho_clip, c_clip), rtol=2e-4, atol=2e-4)
 
 
-def test_vtrace_is_the_case_of_lambda_one() -> None:
-    """v_s as Espeholt et al. (2018) define it, a sum of products of clipped ratios, within one episode."""
+@pytest.mark.parametrize("ends", [False, True])
+def test_vtrace_is_the_case_of_lambda_one(ends: bool) -> None:
+    """v_s as Espeholt et al. (2018) define it, a sum of products of clipped ratios; an end has discount 0."""
     data = made_up(3)
-    data["ended"][:] = False
+    data["ended"] &= ends
+    assert data["ended"].any() == ends
     gamma, rho_clip, c_clip = 0.9, 1.3, 0.8
     values = np.concatenate([data["value"], data["last_value"][None]])
     rho, c = np.minimum(data["ratio"], rho_clip), np.minimum(data["ratio"], c_clip)
-    delta = rho * (data["reward"] + gamma * values[1:] - values[:-1])
+    discount = gamma * ~data["ended"]
+    delta = rho * (data["reward"] + discount * values[1:] - values[:-1])
     targets = data["value"].copy()
     for s in range(TIME):
         for t in range(s, TIME):
-            targets[s] += gamma ** (t - s) * np.prod(c[s:t], axis=0) * delta[t]
+            targets[s] += np.prod(discount[s:t] * c[s:t], axis=0) * delta[t]
     got = fast(**single(data), gamma=gamma, gae_lambda=1.0, rho_clip=rho_clip, c_clip=c_clip)
     np.testing.assert_allclose(got + jnp.float32(data["value"]), targets, rtol=1e-4, atol=1e-4)
 
@@ -105,3 +109,41 @@ def test_the_last_step_counts() -> None:
     part = puffer_advantage(**first, gamma=0.9, gae_lambda=0.0, rho_clip=1.0, c_clip=1.0)
     np.testing.assert_allclose(part, whole[:4], rtol=1e-6)
     assert float(jnp.abs(part[-1]).min()) > 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), st.floats(-3, 3, width=32))
+def test_it_is_linear_in_rewards_and_values(seed: int, scale: float) -> None:
+    one, other = made_up(seed), made_up(seed + 1)
+    both = dict(one)
+    for name in ("reward", "value", "last_value"):
+        both[name] = one[name] + scale * other[name]
+    other |= {"ended": one["ended"], "ratio": one["ratio"]}
+    settled = {"gamma": 0.95, "gae_lambda": 0.9, "rho_clip": 1.2, "c_clip": 1.1}
+    first, second, got = (fast(**single(data), **settled) for data in (one, other, both))
+    np.testing.assert_allclose(got, first + jnp.float32(scale) * second, rtol=1e-3, atol=1e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), clips, clips)
+def test_larger_clips_hand_on_more_where_differences_are_not_negative(seed: int, clip: float, more: float) -> None:
+    """With no values and rewards of one sign every term grows with either clip; otherwise this is not so."""
+    data = made_up(seed)
+    data["reward"] = np.abs(data["reward"])
+    data["value"] *= 0.0
+    data["last_value"] *= 0.0
+    settled = {"gamma": 0.95, "gae_lambda": 0.9}
+    least = fast(**single(data), **settled, rho_clip=clip, c_clip=clip)
+    for rho_clip, c_clip in ((clip + more, clip), (clip, clip + more)):
+        got = fast(**single(data), **settled, rho_clip=rho_clip, c_clip=c_clip)
+        assert bool((got >= least - 1e-5 * jnp.abs(least)).all())
+
+
+def test_rho_weights_a_truncated_rest_as_it_does_a_bootstrap() -> None:
+    """A step cut by the clock, its rest in the reward, is worth what it is where the rollout goes on from it."""
+    ratio, value, rest = jnp.float32([[0.4]]), jnp.float32([[2.0]]), jnp.float32([5.0])
+    clips = {"gamma": 0.9, "gae_lambda": 0.8, "rho_clip": 1.0, "c_clip": 1.0}
+    goes_on = puffer_advantage(jnp.ones((1, 1)), value, rest, jnp.array([[False]]), ratio, **clips)
+    cut = puffer_advantage(1.0 + 0.9 * rest[None], value, rest * 0.0, jnp.array([[True]]), ratio, **clips)
+    np.testing.assert_allclose(cut, goes_on, rtol=1e-6)
+    np.testing.assert_allclose(cut, [[0.4 * (1.0 + 0.9 * 5.0 - 2.0)]], rtol=1e-6)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxpuffer import PPOConfig
-from jaxpuffer.optimizers import NEWTON_SCHULZ, annealed, make_optimizer, orthogonal
+from jaxpuffer.optimizers import NEWTON_SCHULZ, annealed, make_optimizer, orthogonal, schedule
 
 SHAPES = {"tall": (12, 5), "wide": (4, 9), "bias": (9,), "kernel": (3, 3, 2, 7)}
 SMALL = PPOConfig(total_steps=64 * 10, num_envs=4, horizon=16, minibatch_size=64)
@@ -53,13 +53,17 @@ def test_muon(weight_decay: float) -> None:
                     x = a * x + b * s @ x + c * s @ s @ x
                 inputs, outputs = matrix.shape
                 u = (np.sqrt(max(1.0, outputs / inputs)) * x).reshape(u.shape)
-            params[name] = params[name] * (1 - rate * weight_decay) - rate * u
+            kept = 1 - rate * weight_decay if u.ndim > 1 else 1.0  # vectors do not decay
+            params[name] = params[name] * kept - rate * u
     for name, got in steps(config, 3).items():
         np.testing.assert_allclose(got, params[name], rtol=2e-4, atol=2e-5, err_msg=name)
 
 
-def test_adam() -> None:
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+def test_adam(weight_decay: float) -> None:
+    """Textbook Adam; with decay AdamW, where everything decays."""
     config = SMALL.replace(optimizer="adam", learning_rate=0.1, momentum=0.8, schedule="constant", max_grad_norm=2.0)
+    config = config.replace(weight_decay=weight_decay)
     params = made_up(0)
     first, second = ({name: np.zeros(shape) for name, shape in SHAPES.items()} for _ in range(2))
     for k in range(3):
@@ -67,6 +71,7 @@ def test_adam() -> None:
             first[name] = 0.8 * first[name] + 0.2 * g
             second[name] = 0.999 * second[name] + 0.001 * g**2
             unbiased = first[name] / (1 - 0.8 ** (k + 1)), second[name] / (1 - 0.999 ** (k + 1))
+            params[name] *= 1 - 0.1 * weight_decay
             params[name] = params[name] - 0.1 * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
     for name, got in steps(config, 3).items():
         np.testing.assert_allclose(got, params[name], rtol=1e-4, atol=1e-5, err_msg=name)
@@ -90,12 +95,36 @@ def test_a_gradient_of_zeros_moves_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "schedule, shares", [("constant", [1, 1, 1, 1]), ("linear", [1, 0.55, 0.1, 0.1]), ("cosine", [1, 0.55, 0.1, 0.1])]
+    "kind, shares", [("constant", [1, 1, 1, 1]), ("linear", [1, 0.55, 0.1, 0.1]), ("cosine", [1, 0.55, 0.1, 0.1])]
 )
-def test_schedules(schedule: str, shares: list[float]) -> None:
-    config = SMALL.replace(schedule=schedule, min_learning_rate_share=0.1 if schedule != "constant" else 0.0)
+def test_schedules(kind: str, shares: list[float]) -> None:
+    config = SMALL.replace(schedule=kind, min_learning_rate_share=0.1)
     got = [float(annealed(config, jnp.int32(count))) for count in (0, 5, 10, 50)]
     assert got == pytest.approx(shares, abs=1e-6)
+
+
+def test_an_unknown_schedule_is_refused() -> None:
+    with pytest.raises(ValueError, match="kind is 'step'; it must be one of constant, linear, cosine"):
+        schedule("step", jnp.float32(0.5))
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+def test_the_state_keeps_its_layout(optimizer: str) -> None:
+    """Saved runs name their leaves by path: another layout would leave them unreadable."""
+    state = make_optimizer(SMALL.replace(optimizer=optimizer)).init(jax.tree.map(jnp.float32, made_up(0)))
+    got = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]}
+    traces = {f"[1][0].trace['{name}']" for name in SHAPES}
+    assert got == {"[3].count"} | (traces if optimizer == "muon" else {"[1].count", "[1].mu", "[1].nu"})
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+def test_weight_decay_maps(optimizer: str) -> None:
+    configs = SMALL.replace(optimizer=optimizer, weight_decay=jnp.float32([0.0, 0.5]))
+    moved = jax.vmap(lambda c: steps(c, 1), in_axes=(configs.axes("weight_decay"),))(configs)
+    for k, decay in enumerate((0.0, 0.5)):
+        alone = steps(SMALL.replace(optimizer=optimizer, weight_decay=decay), 1)
+        for name, x in moved.items():
+            np.testing.assert_allclose(x[k], alone[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_traced_fields_map() -> None:

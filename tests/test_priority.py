@@ -61,3 +61,35 @@ def test_beta_goes_to_one() -> None:
 def test_too_many_without_replacement_are_refused() -> None:
     with pytest.raises(ValueError, match="count is 4; without replacement it must be at most .* 3"):
         draw(jax.random.key(0), jnp.full(3, 1 / 3), 4, replacement=False)
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_without_a_preference_all_are_alike(replacement: bool) -> None:
+    p = probabilities(jax.random.normal(jax.random.key(2), (7, 5)), 0.0)
+    np.testing.assert_allclose(importance(p, 0.6), np.ones(5), rtol=1e-6)
+    keys = jax.random.split(jax.random.key(3), DRAWS)
+    drawn = np.asarray(jax.vmap(lambda key: draw(key, p, 2, replacement))(keys))
+    for column in drawn.T:
+        assert scipy.stats.chisquare(np.bincount(column, minlength=5)).pvalue > 1e-3
+
+
+def test_all_of_them_without_replacement_is_an_order() -> None:
+    p = probabilities(jnp.float32([[0.0, 1.0, 100.0, 0.0]]), 0.8)
+    assert sorted(np.asarray(draw(jax.random.key(4), p, 4, replacement=False)).tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_it_maps_over_advantages_and_exponents(replacement: bool) -> None:
+    advantage = jax.random.normal(jax.random.key(5), (3, 7, 6))
+    alpha, beta = jnp.float32([0.0, 0.5, 1.0]), jnp.float32([0.2, 0.6, 1.0])
+    keys = jax.random.split(jax.random.key(6), 3)
+
+    def chosen(key: jax.Array, advantage: jax.Array, alpha: jax.Array, beta: jax.Array) -> tuple[jax.Array, jax.Array]:
+        p = probabilities(advantage, alpha)
+        return draw(key, p, 4, replacement), importance(p, beta)
+
+    index, weight = jax.jit(jax.vmap(chosen))(keys, advantage, alpha, beta)
+    for k in range(3):
+        one_index, one_weight = chosen(keys[k], advantage[k], alpha[k], beta[k])
+        np.testing.assert_array_equal(index[k], one_index)
+        np.testing.assert_allclose(weight[k], one_weight, rtol=1e-5)
