@@ -77,7 +77,8 @@ def schedule(kind: str, progress: Array, minimum: ArrayLike = 0.0) -> Array:
         left = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
     else:
         raise ValueError(f"kind is {kind!r}; it must be one of constant, linear, cosine")
-    return minimum + (1.0 - minimum) * left
+    least = jnp.float32(minimum)
+    return least + (1.0 - least) * left
 
 
 def _matrices(params: Any) -> Any:

@@ -30,8 +30,8 @@ def draw(key: Array, probability: Array, count: int, replacement: bool) -> Array
 
     With replacement by inverting the cumulated probabilities; without it by the `count`
     largest of log-probabilities plus Gumbel noise, which draws as one after the other does
-    (Vieira, 2014). Cumulated probabilities are float32: with replacement, segments below
-    about 1e-7 may never come up.
+    (Vieira, 2014). Cumulated probabilities are float32: with replacement, segments whose
+    probability is far below 1e-6 are not drawn in proportion to it, together rather too often.
 
     Raises:
         ValueError: without replacement there are fewer segments than `count`.
