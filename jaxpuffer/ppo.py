@@ -111,7 +111,7 @@ class PPOConfig(Parameters):
     momentum: float = param(default=0.95, minimum=0, maximum=0.99999, help="Muon's, Adam's beta1")
     adam_beta2: float = param(default=0.999, minimum=0, maximum=0.999999)
     adam_epsilon: float = param(default=1e-8, minimum=0)
-    weight_decay: float = param(default=0.0, minimum=0, help="per gradient step, times the learning rate")
+    weight_decay: float = param(default=0.0, minimum=0, help="times the learning rate; Muon: matrices alone")
     max_grad_norm: float = param(default=1.5, minimum=0, help="global norm that gradients are clipped to")
 
     def __post_init__(self) -> None:
