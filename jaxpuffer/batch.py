@@ -163,6 +163,18 @@ def _ranges(space: Mixed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(low, np.float32), np.array(span, np.float32), np.array(whole)
 
 
+def ranked(where: Array, chunk: int) -> tuple[Array, Array]:
+    """The rows where `where`, bool (rows,), is true, to be taken in chunks: (order, their number).
+
+    Slot k of `order`, int32 (rows + chunk,), holds the k-th of them; the rest point past the end.
+    """
+    rows = len(where)
+    rank = jnp.cumsum(jnp.int32(where)) - 1
+    order = jnp.full(rows + chunk, rows, jnp.int32)
+    order = order.at[jnp.where(where, rank, rows + chunk)].set(jnp.arange(rows, dtype=jnp.int32), mode="drop")
+    return order, rank[-1] + 1
+
+
 @functools.cache
 def _put_back(per_row: bool) -> Any:
     """A function (env, states, ended) -> states that puts back what ended.
@@ -203,12 +215,7 @@ def _put_back(per_row: bool) -> Any:
         # rank the ended rows once, then begin their episodes in chunks
         num_rows = world_ended.shape[0]
         chunk = min(RESET_CHUNK, num_rows)
-        rank = jnp.cumsum(jnp.int32(world_ended)) - 1
-        count = rank[-1] + 1
-        indices = jnp.arange(num_rows, dtype=jnp.int32)
-        # slot k holds the k-th ended row; the rest point past the end
-        order = jnp.full(num_rows + chunk, num_rows, jnp.int32)
-        order = order.at[jnp.where(world_ended, rank, num_rows + chunk)].set(indices, mode="drop")
+        order, count = ranked(world_ended, chunk)
 
         def fill(carry: Any) -> Any:
             start, states = carry

@@ -25,8 +25,9 @@ from jax.flatten_util import ravel_pytree
 
 from jaxpuffer import priority, rng
 from jaxpuffer.advantage import gae, puffer_advantage
+from jaxpuffer.batch import ranked
 from jaxpuffer.env import Log
-from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, SCANS, ActorCritic
+from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, RECURRENT, SCANS, ActorCritic
 from jaxpuffer.normalizer import Normalizer
 from jaxpuffer.optimizers import make_optimizer
 from jaxpuffer.pytree import Parameters, PyTreeNode, param, static
@@ -124,7 +125,7 @@ class PPOConfig(Parameters):
                 f"PPOConfig.minibatch_size is {self.minibatch_size}; it must be a multiple of horizon ({self.horizon}) "
                 f"that divides num_envs * num_agents * horizon ({self.rows * self.horizon})"
             )
-        if self.policy in ("mingru", "lstm") and (self.separate_critic or not self.layers):
+        if self.policy in RECURRENT and (self.separate_critic or not self.layers):
             raise ValueError(
                 f"PPOConfig.policy is {self.policy!r}; it needs layers of at least 1 ({self.layers}) "
                 f"and separate_critic=False ({self.separate_critic})"
@@ -333,6 +334,7 @@ def truncated_values(env: Any, batch: Any, policy: Policy, carry: Any, envs: Any
     """
     rows = len(truncated)
     chunk = max(1, min(TRUNCATED_CHUNK, rows // 16))
+    nothing = jnp.zeros(rows, jnp.float32)
 
     def value_chunk(carried: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         start, order, values = carried
@@ -347,15 +349,11 @@ def truncated_values(env: Any, batch: Any, policy: Policy, carry: Any, envs: Any
         return start + chunk, order, values.at[picked].set(value, mode="drop")
 
     def value_all(_: Any) -> tuple[Array, Array]:
-        # slot k holds the k-th truncated row; the rest point past the end
-        rank = jnp.cumsum(jnp.int32(truncated)) - 1
-        order = jnp.full(rows + chunk, rows, jnp.int32)
-        order = order.at[jnp.where(truncated, rank, rows + chunk)].set(jnp.arange(rows, dtype=jnp.int32), mode="drop")
-        start = (jnp.int32(0), order, jnp.zeros(rows, jnp.float32))
-        return jnp.bool_(False), lax.while_loop(lambda carried: carried[0] <= rank[-1], value_chunk, start)[2]
+        order, count = ranked(truncated, chunk)
+        start = (jnp.int32(0), order, nothing)
+        return jnp.bool_(False), lax.while_loop(lambda carried: carried[0] < count, value_chunk, start)[2]
 
     # a loop of one turn or none: vmapped over seeds it still skips what a cond would then compute and discard
-    nothing = jnp.zeros(rows, jnp.float32)
     return lax.while_loop(lambda carried: carried[0], value_all, (truncated.any(), nothing))[1]
 
 
@@ -586,7 +584,7 @@ def checked_module(env: Any, config: PPOConfig, module: Any = None) -> Any:
         if not isinstance(out, tuple) or len(out) != 3:
             raise TypeError(f"{name} returns {type(out).__name__}; a policy returns (carry, distribution, value)")
         carry_after, distribution, value = out
-        first = jax.tree.map(lambda x: x[0] if x.ndim > 1 else x, distribution)
+        _, first, _ = Policy(variables["params"], module)(carry, obs[0], jnp.zeros(rows, bool), None)
         _, action = first.sample(streams)
         log_prob = distribution.log_prob(jnp.broadcast_to(action[None], (time, *action.shape)))
         return carry, carry_after, action, log_prob, distribution.entropy(), value
