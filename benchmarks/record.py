@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peer_scripts.serve import enough_steps, timed
+
 ROOT = Path(__file__).resolve().parents[1]
 REPEATS = 3
 SECONDS = 0.3  # a repeat takes at least this
@@ -41,17 +43,8 @@ def use_threads(threads: int | None) -> int:
 
 def time_steps(run: Callable[[int], None], repeats: int = REPEATS, seconds: float = SECONDS) -> tuple[int, list[float]]:
     """Call `run(steps)`, with the number of steps that takes at least `seconds`, `repeats` times: (steps, timings)."""
-
-    def timed() -> float:
-        began = time.perf_counter()
-        run(steps)
-        return time.perf_counter() - began
-
-    steps = 1
-    while (spent := timed()) < seconds:
-        # at most tenfold at once: the first calls tell little
-        steps = max(steps + 1, int(steps * min(10.0, 1.2 * seconds / spent)))
-    return steps, [timed() for _ in range(repeats)]
+    steps = enough_steps(run, seconds)
+    return steps, [timed(run, steps) for _ in range(repeats)]
 
 
 def particulars(seed: int, threads: int) -> dict[str, Any]:

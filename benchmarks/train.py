@@ -104,8 +104,11 @@ def train_once(
     ] or [total]
     solved = until is not None and score["score"]["mean"] >= until
     training = sum(c["chunk_seconds"] for c in chunks)
-    between = when[-1] - import_seconds - chunks[0]["compile_seconds"] - training if until is None else 0.0
+    # with evaluations on the way, what passes between the chunks is not the host's time alone
+    between = 0.0 if until is not None else when[-1] - import_seconds - chunks[0]["compile_seconds"] - training
     shares = time_shares(env, result.state, config, host=between / (between + training))
+    if until is not None:
+        del shares["host"]
     return {
         "env": name,
         "backend": backend,
@@ -145,13 +148,15 @@ def train_once(
 
 def line(record: dict[str, Any]) -> str:
     """One run in a line."""
+    from jaxpuffer.profile import shares_line
+
     if "error" in record:
         return f"{record['env']} seed {record['seed']}: {record['error']}"
     r = record
     text = (
         f"{r['env']} seed {r['seed']} ({r['backend']}): {r['steps_per_second'] / 1e6:.2f} M steps/s, "
         f"score {r['score']:.2f} ± {r['score_standard_error']:.2f} after {r['agent_steps'] / 1e6:.2f} M steps, "
-        f"compile {r['compile_seconds']:.1f} s, cold total {r['total_seconds']:.1f} s"
+        f"compile {r['compile_seconds']:.1f} s, cold total {r['total_seconds']:.1f} s, {shares_line(r['time_shares'])}"
     )
     if record["until"] is None:
         return text

@@ -29,11 +29,11 @@ class Normalizer(PyTreeNode):
     def with_batch(self, obs: Array, axis: str | None = None) -> "Normalizer":
         """After observations (time, rows, ...) too, of all devices along the mesh axis `axis`."""
         mean = obs.mean((0, 1))
-        square = (obs**2).mean((0, 1))
-        devices = 1
-        if axis is not None:
-            mean, square, devices = lax.pmean(mean, axis), lax.pmean(square, axis), lax.axis_size(axis)
-        variance = jnp.maximum(square - mean**2, 0.0)
+        mean = mean if axis is None else lax.pmean(mean, axis)
+        # around the mean: a mean of squares less a squared mean would cancel where the mean is large
+        variance = jnp.square(obs - mean[None, None]).mean((0, 1))
+        variance = variance if axis is None else lax.pmean(variance, axis)
+        devices = 1 if axis is None else lax.axis_size(axis)
         new = jnp.float32(obs.shape[0] * obs.shape[1] * devices)
         # counts are capped, so that adding to them never stops counting
         total = jnp.minimum(self.count + new, jnp.float32(2.0**40))

@@ -58,7 +58,8 @@ class MultiDiscrete:
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         """`shape` independent uniform choices."""
-        return jax.random.randint(key, (*shape, *self.shape), 0, jnp.array(self.nvec, jnp.int32), jnp.int32)
+        shape = (*shape, *self.shape)
+        return jax.random.randint(key, shape, 0, jnp.broadcast_to(jnp.array(self.nvec, jnp.int32), shape), jnp.int32)
 
     def contains(self, value: Any) -> bool:
         value = np.asarray(value)
@@ -138,7 +139,7 @@ class Mixed:
         pieces = np.split(value, np.cumsum(self.sizes)[:-1], -1)
         # a choice must be a whole number
         typed = [
-            x.reshape(*value.shape[:-1], *p.shape).astype(p.dtype) for x, p in zip(pieces, self.parts, strict=True)
+            x.reshape((*value.shape[:-1], *p.shape)).astype(p.dtype) for x, p in zip(pieces, self.parts, strict=True)
         ]
         whole = all((x == t.reshape(x.shape)).all() for x, t in zip(pieces, typed, strict=True))
         return whole and all(part.contains(x) for part, x in zip(self.parts, typed, strict=True))

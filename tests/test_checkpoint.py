@@ -2,6 +2,7 @@
 
 import json
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from toy_envs import Corridor, tiny_config
 import jaxpuffer
 from jaxpuffer import fit, load, save, train
 from jaxpuffer.checkpoint import read_record
+from jaxpuffer.distributions import Categorical
 from jaxpuffer.ppo import complete, init, update
 
 KEY = jax.random.key(5)
@@ -109,3 +111,35 @@ def test_a_policy_trained_in_c_plays_in_jax(tmp_path):
         save(moved, tmp_path / "other")
     with pytest.raises(ValueError, match="backend='c'"):
         fit(jaxpuffer.make("cartpole"), KEY, tiny_config(), directory=tmp_path, resume=True)
+
+
+class Small(nn.Module):
+    """A policy of one's own without memory."""
+
+    def initialize_carry(self, rows):
+        return ()
+
+    @nn.compact
+    def __call__(self, carry, obs, reset, mask):
+        logits = nn.Dense(2)(obs)
+        return carry, Categorical(logits), nn.Dense(1)(obs)[..., 0]
+
+
+def test_an_own_module_comes_back_and_must_be_given(tmp_path):
+    result = train(Corridor(), KEY, tiny_config(), Small())
+    save(result, tmp_path)
+    assert_same(load(tmp_path, env=Corridor(), module=Small()), result)
+    with pytest.raises(ValueError, match="Small"):
+        load(tmp_path, env=Corridor())
+
+
+def test_a_normalizer_comes_back(tmp_path):
+    result = train(Corridor(), KEY, tiny_config(normalize_observation=True))
+    assert result.policy.normalizer.count > 0
+    save(result, tmp_path)
+    loaded = load(tmp_path, env=Corridor())
+    assert_same(loaded, result)
+    assert_same(
+        jax.jit(update)(loaded.env, loaded.state, loaded.config),
+        jax.jit(update)(result.env, result.state, result.config),
+    )

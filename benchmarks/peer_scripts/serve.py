@@ -15,20 +15,29 @@ def serve(prepare: Callable[[], tuple[Callable[[int], None], int]], packages: tu
     run(1)
     compile_seconds = time.perf_counter() - began
 
-    def timed() -> float:
-        began = time.perf_counter()
-        run(steps)
-        return time.perf_counter() - began
-
-    steps = 1
-    while (spent := timed()) < seconds:
-        steps = max(steps + 1, int(steps * min(10.0, 1.2 * seconds / spent)))
+    steps = enough_steps(run, seconds)
     versions = {name: importlib.metadata.version(name) for name in packages}
     versions["python"] = sys.version.split()[0]
     answer({"versions": versions, "compile_seconds": compile_seconds, "steps": steps, "rows": rows})
     for _ in sys.stdin:
-        spent = timed()
+        spent = timed(run, steps)
         answer({"seconds": spent, "steps_per_second": steps * rows / spent})
+
+
+def timed(run: Callable[[int], None], steps: int) -> float:
+    """Seconds that `run(steps)` takes."""
+    began = time.perf_counter()
+    run(steps)
+    return time.perf_counter() - began
+
+
+def enough_steps(run: Callable[[int], None], seconds: float) -> int:
+    """How many steps take at least `seconds`."""
+    steps = 1
+    while (spent := timed(run, steps)) < seconds:
+        # at most tenfold at once: the first calls tell little
+        steps = max(steps + 1, int(steps * min(10.0, 1.2 * seconds / spent)))
+    return steps
 
 
 def answer(record: dict[str, Any]) -> None:
