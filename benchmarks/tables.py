@@ -1,4 +1,7 @@
-"""python -m benchmarks.tables FILE.json ...: the records of benchmarks as Markdown tables."""
+"""python -m benchmarks.tables FILE.json ...: the records of benchmarks as Markdown tables.
+
+`python -m benchmarks.tables baselines`: the README's table of environments.
+"""
 
 import json
 import math
@@ -11,6 +14,9 @@ from typing import Any
 def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit(f"{__doc__}")
+    if sys.argv[1] == "baselines":
+        print(baselines())
+        return
     print("\n\n".join(tables(json.loads(Path(file).read_text())) for file in sys.argv[1:]))
 
 
@@ -26,6 +32,24 @@ def tables(records: list[dict[str, Any]]) -> str:
     else:
         table = _training(records)
     return f"{_setting(first)}\n\n{table}"
+
+
+def baselines() -> str:
+    """A row per environment: what its agents see and do, the scores of an untrained and the shipped one, its speed."""
+    from jaxpuffer import list_envs, make
+    from jaxpuffer.baselines import baseline_record, spaces_in_words
+
+    rows = []
+    for name in list_envs():
+        env, record = make(name), baseline_record(name)
+        page = type(env).__module__.removeprefix("envs_jax.")
+        row = [f"[{name}](docs/envs/{page}.md)", str(env.num_agents), *spaces_in_words(env)]
+        if record is not None:
+            row += [f"{record[which]['mean']:.4g}" for which in ("untrained_score", "score")]
+            row += [f"{record['steps_per_second'][backend] / 1e6:.1f}" for backend in ("c", "jax")]
+        rows.append(row + [""] * (8 - len(row)))
+    columns = ["name", "agents", "observation", "action", "untrained", "trained", "C", "JAX"]
+    return markdown(columns, rows, left=4)
 
 
 def _environments(records: list[dict[str, Any]]) -> str:

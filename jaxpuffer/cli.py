@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import itertools
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpuffer.animate import animate
+from jaxpuffer.baselines import baseline_record, load_baseline, spaces_in_words
 from jaxpuffer.checkpoint import load, parameters_of, read_record
 from jaxpuffer.evaluate import evaluate, evaluation_key
 from jaxpuffer.fit import fit
@@ -26,10 +28,10 @@ from jaxpuffer.registry import Backend, default_backend, env_class, list_envs, m
 _USAGE = """\
 usage: jaxpuffer COMMAND
 
-  list              the environments
+  list              the environments, what their trained agents score, and how fast they step
   config ENV        an environment's tuned configuration, as TOML
   train ENV         train an agent and save the run (train ENV --help: all flags)
-  eval RUN          evaluate the agent of a saved run (eval --help: all flags)"""
+  eval RUN          evaluate the agent of a saved run, or of an environment as it ships (eval --help: all flags)"""
 
 _imported = time.perf_counter()
 
@@ -53,8 +55,21 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _list(args: list[str]) -> None:
     if args:
         raise ValueError("usage: jaxpuffer list")
+    rows: list[tuple[str, ...]] = [("name", "agents", "observation", "action", "untrained", "baseline", "C", "JAX")]
     for name in list_envs():
-        print(f"{name:<22}{(env_class(name).__doc__ or '').splitlines()[0]}")
+        env = make(name)
+        record = baseline_record(name)
+        figures: tuple[str, ...] = ()
+        if record is not None:
+            scores = (f"{record[score]['mean']:.4g}" for score in ("untrained_score", "score"))
+            speeds = (f"{record['steps_per_second'][backend] / 1e6:.1f}" for backend in ("c", "jax"))
+            figures = (*scores, *speeds)
+        rows.append((name, str(env.num_agents), *spaces_in_words(env), *figures))
+    widths = [max(map(len, column)) for column in itertools.zip_longest(*rows, fillvalue="")]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)))
+    print("\nbaseline: mean score of the agent that ships with it; C and JAX: million agent-steps per second of 1,024")
+    print("environments on two CPU cores; `python -m benchmarks.baselines NAME` measures both anew")
 
 
 def _config(args: list[str]) -> None:
@@ -116,20 +131,25 @@ def _eval(args: list[str]) -> None:
         raise ValueError("usage: jaxpuffer eval RUN [flags]")
     run = "RUN" if args[0] in ("-h", "--help") else args.pop(0)
     flags = _parse("eval RUN", _eval_flags(), args)
-    record = read_record(run)
-    env = None
-    if flags.backend is not None and record["environment"] is not None:
-        env = make(record["environment"], backend=flags.backend, **record["parameters"])
-    result = load(run, env)
-    words = [0, 0] if record["key"] is None else record["key"]
-    key = jax.random.wrap_key_data(jnp.array(words, jnp.uint32))
-    evaluation = evaluate(result.env, result.policy, evaluation_key(key), flags.episodes, flags.max_steps)
+    if run in list_envs() and not Path(run).exists():
+        env = make(run, backend=flags.backend or default_backend())
+        policy, words = load_baseline(env), None
+        agent_steps = (baseline_record(run) or {}).get("agent_steps")
+    else:
+        record = read_record(run)
+        env = None
+        if flags.backend is not None and record["environment"] is not None:
+            env = make(record["environment"], backend=flags.backend, **record["parameters"])
+        result = load(run, env)
+        env, policy, agent_steps, words = result.env, result.policy, record["agent_steps"], record["key"]
+    key = jax.random.wrap_key_data(jnp.array(words or [0, 0], jnp.uint32))
+    evaluation = evaluate(env, policy, evaluation_key(key), flags.episodes, flags.max_steps)
     print(evaluation)
     if flags.json is not None:
-        summary = {"run": run, "agent_steps": record["agent_steps"], **evaluation.summary()}
+        summary = {"run": run, "agent_steps": agent_steps, **evaluation.summary()}
         Path(flags.json).write_text(json.dumps(summary, indent=2) + "\n")
     if flags.gif is not None:
-        animate(result.env, result.policy, evaluation_key(key), path=flags.gif)
+        animate(env, policy, evaluation_key(key), path=flags.gif)
 
 
 def _eval_flags() -> type:

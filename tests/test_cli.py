@@ -28,7 +28,11 @@ def run(*args):
 
 def test_list_and_config(capsys):
     main(["list"])
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list_envs()
+    table, note = capsys.readouterr().out.split("\n\n")
+    _, *rows = [line.split("  ") for line in table.splitlines()]
+    assert [row[0].strip() for row in rows] == list_envs()
+    snake = next(line for line in table.splitlines() if line.startswith("snake"))
+    assert all(x in snake for x in ("16", "int8 (121,)", "Discrete(4), masked")) and "baseline" in note
     main(["config", "cartpole"])
     assert tomllib.loads(capsys.readouterr().out)["optimizer"] in ("muon", "adam")
 

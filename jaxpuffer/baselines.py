@@ -1,0 +1,74 @@
+"""Trained agents that ship with the environments.
+
+    envs_jax/baselines/NAME.npz     the weights, float16
+    envs_jax/baselines/NAME.json    what the agent scores, and how fast the environment steps
+
+`python -m benchmarks.baselines NAME` trains one anew.
+"""
+
+import importlib.resources
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxpuffer.batch import has_action_mask
+from jaxpuffer.normalizer import Normalizer
+from jaxpuffer.ppo import Policy, init, make_module, tuned_config
+from jaxpuffer.registry import env_class, name_of
+from jaxpuffer.spaces import Discrete, MultiDiscrete
+
+
+def load_baseline(env: Any) -> Policy:
+    """The trained agent that ships with a registered environment, for `evaluate` and `animate`.
+
+    Args:
+        env: an environment of either backend, or its name.
+
+    Raises:
+        ValueError: there is none for it.
+    """
+    name = env if isinstance(env, str) else name_of(env)
+    env = env_class(env)() if isinstance(env, str) else env
+    file = _folder() / f"{name}.npz"
+    if name is None or not file.is_file():
+        raise ValueError(f"there is no trained agent for {name or env}")
+    config = tuned_config(env)
+    with file.open("rb") as opened, np.load(opened) as arrays:
+        saved = unflatten_dict({path: jnp.float32(array) for path, array in arrays.items()}, sep="/")
+    expected = jax.eval_shape(init, env, jax.random.key(0), config).params
+    if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, saved["params"]):
+        raise ValueError(f"the trained agent of {name} does not fit {env}: it was trained with the default parameters")
+    normalizer = Normalizer(**saved["normalizer"]) if "normalizer" in saved else None
+    return Policy(saved["params"], make_module(env, config), normalizer)
+
+
+def save_baseline(policy: Policy, file: str | Path) -> None:
+    """Write an agent's weights as float16, and a normaliser's numbers as they are."""
+    tree: dict[str, Any] = {"params": jax.tree.map(np.float16, policy.params)}
+    if policy.normalizer is not None:
+        tree["normalizer"] = {key: getattr(policy.normalizer, key) for key in ("count", "mean", "variance")}
+    arrays: dict[str, Any] = {path: np.asarray(x) for path, x in flatten_dict(tree, sep="/").items()}
+    np.savez_compressed(file, **arrays)
+
+
+def baseline_record(name: str) -> dict[str, Any] | None:
+    """What was measured of the agent and the environment; None where none ships."""
+    file = _folder() / f"{name}.json"
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def spaces_in_words(env: Any) -> tuple[str, str]:
+    """Observation and action of an environment in a few words, for tables."""
+    seen, done = env.observation_space, env.action_space
+    words = {Discrete: lambda: f"Discrete({done.n})", MultiDiscrete: lambda: f"MultiDiscrete{done.nvec}"}
+    action = words.get(type(done), lambda: f"{type(done).__name__} {done.shape}")()
+    return f"{seen.dtype} {seen.shape}", action + (", masked" if has_action_mask(env) else "")
+
+
+def _folder() -> Any:
+    return importlib.resources.files("envs_jax") / "baselines"
