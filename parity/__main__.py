@@ -17,14 +17,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--level", choices=("functions", "resync", "rollout"), help="default rollout; native: resync")
     parser.add_argument("--mode", choices=("strict", "native"), default="strict")
+    parser.add_argument("--device", choices=("cpu", "gpu"), help="the JAX port's; C stays on the CPU (--level resync)")
     parser.add_argument("--json", metavar="FILE", help="write the reports there")
     args = parser.parse_args()
     if args.steps < 1 or (args.num_envs is not None and args.num_envs < 1):
         parser.error("--steps and --num-envs must be at least 1")
     if args.mode == "native" and args.level == "rollout":
         parser.error("--level rollout needs --mode strict: without equal bits free-running rollouts part ways")
-    level: Any = args.level or ("rollout" if args.mode == "strict" else "resync")
+    level: Any = args.level or ("rollout" if args.mode == "strict" and args.device is None else "resync")
+    if args.device is not None and level != "resync":
+        parser.error("--device needs --level resync")
+    if args.device == "gpu" and args.mode == "strict":
+        parser.error("--device gpu needs --mode native: a GPU fuses multiplications into additions")
     use_mode(args.mode)
+
+    import jax
 
     from jaxpuffer import list_envs, make
     from parity.harness import compare
@@ -32,10 +39,15 @@ def main() -> None:
     unknown = set(args.envs) - set(list_envs())
     if unknown:
         parser.error(f"no such environment: {', '.join(sorted(unknown))} (there are: {', '.join(list_envs())})")
+    try:
+        device = None if args.device is None else jax.devices(args.device)[0]
+    except RuntimeError as error:
+        parser.error(str(error))
     reports, good = [], True
     for name in args.envs or list_envs():
         num_envs = args.num_envs or max(4, -(-64 // make(name).num_agents))
-        report = compare(name, level, args.mode, args.steps, num_envs, args.seed)
+        with jax.default_device(jax.devices("cpu")[0]):
+            report = compare(name, level, args.mode, args.steps, num_envs, args.seed, device=device)
         print(report.line(), flush=True)
         if not report.counts:
             print(f"{'':20s} (too small to count: that takes 20,000 steps and 1,000 ended episodes)")

@@ -25,6 +25,7 @@ from parity import Mode
 
 Level = Literal["functions", "resync", "rollout"]
 CHUNK = 1000  # steps of one jitted call
+DEVICE_CHUNK = 100  # the same where C's steps are kept to be sent to another device
 
 # what native mode allows: FMA moves the last bits of floats, and so, rarely, a comparison
 NATIVE_INTEGER_SHARE = 1e-6
@@ -125,13 +126,20 @@ def compare(
     num_envs: int = 64,
     seed: int = 0,
     closed_over: bool = False,
+    device: Any = None,
     **params: Any,
 ) -> Report:
     """Run both ports of an environment for `steps` steps of `num_envs` environments.
 
     Stops at the first divergence in strict mode. The environments are operands of the
     jitted program, or constants in it with `closed_over`; XLA rewrites the two differently.
+    With `device`, a GPU say, C plays on the CPU and the JAX port takes the same steps there.
+
+    Raises:
+        ValueError: `device` with another level than resync.
     """
+    if device is not None and level != "resync":
+        raise ValueError(f"level is {level!r}; on a device of its own the JAX port can only be compared at 'resync'")
     env, c_env = make(name, **params), make(name, backend="c", **params)
 
     def start(envs: Any, key: Array) -> Any:
@@ -143,6 +151,12 @@ def compare(
     def step(envs: Any, carry: Any) -> Any:
         return _Sides(envs[0], envs[1], num_envs, level).step(carry)
 
+    def record(envs: Any, carry: Any, length: int) -> Any:
+        return _Sides(envs[0], envs[1], num_envs, level).record(carry, length)
+
+    def check(envs: Any, recorded: Any) -> Any:
+        return _Sides(envs[0], envs[1], num_envs, level).check(recorded)
+
     def jit(function: Any, **kwargs: Any) -> Any:
         if closed_over:
             return jax.jit(functools.partial(function, (env, c_env)), **kwargs)
@@ -152,11 +166,14 @@ def compare(
     totals: dict[str, Any] = {}
     done, divergence = 0, None
     started = time.perf_counter()
-    jitted = jit(run, static_argnames="length")
+    jitted = jit(run if device is None else record, static_argnames="length")
+    checked = jit(check)
     while done < steps and divergence is None:
-        length = min(CHUNK, steps - done)
+        length = min(CHUNK if device is None else DEVICE_CHUNK, steps - done)
         before = carry
         carry, found = jitted(carry, length=length)
+        if device is not None:
+            found = checked(jax.device_put(found, device))
         found = jax.device_get(found)
         totals = _accumulate(totals, found)
         if mode == "strict":
@@ -211,21 +228,26 @@ class _Sides:
         actions = jax.vmap(self.env.player)(jax_state.env, streams)
         streams = jax.vmap(lambda s: rng.bits(s)[0])(streams)
 
-        middle, jax_step = self.jax.transition(jax_state, actions)
-        events = jax.vmap(self.env.events)(jax_state.env, actions, middle.env)
-        next_jax, jax_obs = self.jax.reset_ended(middle, jax_step)
-        next_c, c_step = self.c.step(c_state, actions)
-        pairs: dict[str, Any] = {
-            "state": (self.c.unpack(next_c), next_jax),
-            "": (c_step, jax_step.replace(obs=jax_obs)),
-        }
-        if self.c.action_mask(next_c) is not None:
-            pairs["action_mask"] = (self.c.action_mask(next_c), self.jax.action_mask(next_jax))
+        next_c, from_c = self.step_c(c_state, actions)
+        next_jax, from_jax, events = self.step_jax(jax_state, actions)
+        pairs = {name: (from_c[name], from_jax[name]) for name in from_c}
         if self.level == "functions":
             pairs |= self.functions(jax_state, c_state, actions, streams)
-        carry = next_jax, next_c, streams
-        assert c_step.log is not None
-        return carry, _flatten(pairs), (actions, events, c_step.log.n)
+        return (next_jax, next_c, streams), _flatten(pairs), (actions, events, from_c[""].log.n)
+
+    def step_c(self, c_state: Array, actions: Array) -> tuple[Array, dict[str, Any]]:
+        """A whole step in C: (state, all that it produced)."""
+        state, step = self.c.step(c_state, actions)
+        mask = self.c.action_mask(state)
+        return state, {"state": self.c.unpack(state), "": step} | ({} if mask is None else {"action_mask": mask})
+
+    def step_jax(self, state: Any, actions: Array) -> tuple[Any, dict[str, Any], dict[str, Array]]:
+        """The same in JAX: (state, all that it produced, events)."""
+        middle, step = self.jax.transition(state, actions)
+        events = jax.vmap(self.env.events)(state.env, actions, middle.env)
+        state, obs = self.jax.reset_ended(middle, step)
+        produced = {"state": state, "": step.replace(obs=obs), "action_mask": self.jax.action_mask(state)}
+        return state, produced, events
 
     def functions(self, jax_state: Any, c_state: Any, actions: Array, streams: Array) -> dict[str, Any]:
         """Each function alone, from the same state."""
@@ -264,19 +286,55 @@ class _Sides:
     def run(self, carry: Any, length: int) -> tuple[Any, dict[str, Any]]:
         """`length` steps, reduced on the device to what `compare` reports."""
 
-        def one(inner: Any, index: Array) -> tuple[Any, None]:
-            carry, totals = inner
+        def one(carry: Any, _: None) -> Any:
             carry, pairs, (_, events, ended) = self.step(carry)
-            found = _difference(pairs, index, length)
-            found["events"] = {name: jnp.int32(happened).sum() for name, happened in events.items()}
-            found["episodes"] = jnp.int32(ended).sum()
-            return (carry, _accumulate(totals, found)), None
+            return carry, pairs, events, ended
 
-        shapes = jax.eval_shape(lambda c: one((c, {}), jnp.int32(0))[0][1], carry)
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        for field in zeros["fields"].values():
-            field["first"] = jnp.int32(length)
-        return lax.scan(one, (carry, zeros), jnp.arange(length, dtype=jnp.int32))[0]
+        return _reduced(one, carry, None, length)
+
+    def record(self, carry: Any, length: int) -> tuple[Any, Any]:
+        """`length` steps in C alone, kept: of each the JAX state before it, the actions and all that it produced."""
+
+        def one(carry: Any, _: None) -> Any:
+            _, c_state, streams = carry
+            before = self.c.unpack(c_state)
+            actions = jax.vmap(self.env.player)(before.env, streams)
+            streams = jax.vmap(lambda s: rng.bits(s)[0])(streams)
+            c_state, produced = self.step_c(c_state, actions)
+            return (before, c_state, streams), (before, actions, produced)
+
+        return lax.scan(one, carry, length=length)
+
+    def check(self, recorded: Any) -> dict[str, Any]:
+        """The recorded steps taken in JAX and compared, as `run` reports them."""
+
+        def one(carry: Any, step: Any) -> Any:
+            before, actions, from_c = step
+            _, from_jax, events = self.step_jax(before, actions)
+            pairs = _flatten({name: (from_c[name], from_jax[name]) for name in from_c})
+            return carry, pairs, events, from_c[""].log.n
+
+        return _reduced(one, (), recorded, len(recorded[1]))[1]
+
+
+def _reduced(one: Any, carry: Any, steps: Any, length: int) -> tuple[Any, dict[str, Any]]:
+    """Scan `one(carry, step) -> (carry, pairs, events, ended)`: (carry, what `compare` reports)."""
+
+    def step(inner: Any, indexed: Any) -> tuple[Any, None]:
+        carry, totals = inner
+        index, step = indexed
+        carry, pairs, events, ended = one(carry, step)
+        found = _difference(pairs, index, length)
+        found["events"] = {name: jnp.int32(happened).sum() for name, happened in events.items()}
+        found["episodes"] = jnp.int32(ended).sum()
+        return (carry, _accumulate(totals, found)), None
+
+    first = jax.tree.map(lambda x: x[0], steps)
+    shapes = jax.eval_shape(lambda carry: step((carry, {}), (jnp.int32(0), first))[0][1], carry)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    for field in zeros["fields"].values():
+        field["first"] = jnp.int32(length)
+    return lax.scan(step, (carry, zeros), (jnp.arange(length, dtype=jnp.int32), steps))[0]
 
 
 def _locate(step: Any, carry: Any, index: int, done: int) -> Divergence:

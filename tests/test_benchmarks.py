@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from benchmarks import peers, record, seeds, sps, tables, train
+from benchmarks import ablations, gpu, peers, record, seeds, sps, tables, train
+from jaxpuffer import make
+from jaxpuffer.ppo import complete, init
 
 ROOT = Path(__file__).parents[1]
 EVERY = {"env", "backend", "num_envs", "num_agents", "steps_per_second", "compile_seconds", "seconds", "params"}
@@ -122,3 +125,48 @@ def test_threads_are_chosen_before_jax():
     with pytest.raises(RuntimeError, match="before JAX"):
         record.use_threads(1)
     assert record.use_threads(None) >= 1
+
+
+def test_an_ablation_trains_every_seed_at_every_learning_rate(monkeypatch, tmp_path):
+    monkeypatch.setattr(ablations, "EVALUATED", 8)
+    records = [ablations.run_arm("cartpole", "no prioritised segments", 2, 8192, "jax", 2)]
+    assert ablations.run_arm("cartpole", "Adam instead of Muon", 2, 8192, "jax", 2) is None  # so it is already
+    (arm,) = records
+    assert (arm["config"]["advantage"], arm["config"]["prioritize"]) == ("puffer", "no")
+    assert arm["agent_steps"] == 8192 and arm["steps_per_second"] > 0
+    rates = [r["learning_rate"] for r in arm["runs"]]
+    assert rates == [0.5 * rates[1], rates[1], 2 * rates[1]]
+    for r in arm["runs"]:
+        assert len(r["scores"]) == 2 and all(1 <= score <= 500 for score in r["scores"])
+        assert r["interval"][0] <= r["interquartile_mean"] <= r["interval"][1]
+        assert len(r["curve"]) == 2 and len(r["curve"][0]) == 2  # updates
+    assert json.loads(json.dumps(records)) == records
+    ablations.draw("cartpole", records, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("arm", ablations.ARMS)
+def test_every_arm_is_a_config(arm):
+    config = complete(make("breakout"), None)
+    changed = config.replace(**ablations.FULL | ablations.ARMS[arm])
+    assert changed.advantage in ("puffer", "gae")
+
+
+def test_interquartile_means_and_spans():
+    assert ablations.interquartile_mean(np.array([0.0, 1, 2, 3, 4, 5, 6, 1000])) == 3.5
+    low, high = ablations.interval(np.arange(8.0))
+    assert 0 < low < 3.5 < high < 7
+    thinned = ablations.thinned(np.array([[1.0, 3, np.nan, np.nan, 5, np.nan]]), 3)
+    np.testing.assert_array_equal(thinned, [[2, np.nan, 5]])
+
+
+def test_a_roofline_counts_what_a_network_costs():
+    costs = gpu.costs("breakout", 16, 16, 4)
+    assert {part: cost["times"] for part, cost in costs.items()} == {"environment": 16, "policy": 16, "optimization": 4}
+    assert all(cost["flops"] > 0 and cost["bytes"] > 0 for cost in costs.values())
+    # products at two operations for each weight and row; a gradient step costs about three of them
+    env, config = gpu.chosen("breakout", 16, 16, 4)
+    params = jax.eval_shape(init, env, jax.random.key(0), config).params
+    product = 2 * sum(x.size for x in jax.tree.leaves(params) if len(x.shape) == 2) * config.batch_size
+    assert 0.9 < costs["policy"]["flops"] / product < 1.6
+    assert 2.0 < costs["optimization"]["flops"] / product < 5.0

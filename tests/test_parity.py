@@ -118,6 +118,19 @@ def test_the_first_divergence_is_named(monkeypatch: pytest.MonkeyPatch, level: A
     assert text in report.line() and "DIVERGED" in report.line()
 
 
+def test_on_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C's steps are recorded, and the port takes them elsewhere: the same verdict as side by side."""
+    device = jax.devices()[0]
+    here = compare("cartpole", "resync", steps=250, num_envs=8, seed=3)
+    there = compare("cartpole", "resync", steps=250, num_envs=8, seed=3, device=device)
+    assert there.equal and dataclasses.replace(there, seconds=here.seconds) == here
+    monkeypatch.setattr(envs_jax.cartpole, "CartPole", Late)
+    wrong = compare("cartpole", "resync", steps=250, num_envs=8, seed=3, device=device)
+    assert not wrong.equal and wrong.divergence is not None and wrong.divergence.step == 19
+    with pytest.raises(ValueError, match="'rollout'.*'resync'"):
+        compare("cartpole", "rollout", device=device)
+
+
 def test_a_divergence_in_a_later_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     class Latest(CartPole):
         def transition(self, s: Any, action: Any) -> Any:
@@ -215,6 +228,8 @@ def test_command_line(tmp_path: Path) -> None:
     assert done.returncode == 2 and "no such environment: cartpool" in done.stderr
     done = command("parity", "--mode", "native", "--level", "rollout")
     assert done.returncode == 2 and "needs --mode strict" in done.stderr
+    done = command("parity", "--device", "gpu")
+    assert done.returncode == 2 and "needs --mode native" in done.stderr
 
 
 # ------------------------------------------------------------------------------------------

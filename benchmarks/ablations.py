@@ -1,0 +1,241 @@
+"""python -m benchmarks.ablations ENV: the full algorithm, and each of its parts left out.
+
+The full algorithm is the tuned configuration with everything of PufferLib's switched on.
+Each arm changes one thing of it and is trained at three learning rates, half, once and
+twice its own; the seeds of a learning rate are one program under `vmap`. Each agent's
+final score is that of the first episodes of 256 fresh environments; of an arm the
+learning rate with the best interquartile mean over seeds counts, with a bootstrap
+interval of 95 %. Curves show training's own episodes, over steps, and over wall-clock:
+steps divided by the speed of one run of that arm, timed alone. Records are written after
+each arm; --resume goes on with the arms that are not in the file.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import ROOT, particulars, show, time_steps, use_threads, write
+
+FULL = {"advantage": "puffer", "prioritize": "with_replacement", "value_clip": 0.2}
+ADAM = {"optimizer": "adam", "momentum": 0.9, "learning_rate": 0.004}
+OFF = 1e9  # of a clip: never reached
+ARMS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "GAE instead of the puffer advantage": {"advantage": "gae"},
+    "no prioritised segments": {"prioritize": "no"},
+    "Adam instead of Muon": ADAM,
+    "constant learning rate": {"schedule": "constant"},
+    "no value clipping": {"value_clip": OFF},
+    "advantages not normalised": {"normalize_advantage": False},
+    "rewards not clipped": {"reward_clip": OFF},
+    "gradients not clipped": {"max_grad_norm": OFF},
+    "no entropy bonus": {"entropy_coefficient": 0.0},
+    "MinGRU instead of an MLP": {"policy": "mingru"},
+    "tuned configuration": {},
+}
+FACTORS = (0.5, 1.0, 2.0)  # of the arm's learning rate
+EVALUATED = 256
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__)
+    parser.add_argument("env", metavar="ENV")
+    parser.add_argument("--seeds", type=int, default=8, help="how many, from 0 on (%(default)s)")
+    parser.add_argument("--total-steps", type=int, help="agent-steps of each run; default the tuned configuration's")
+    parser.add_argument("--arms", type=lambda s: s.split(","), default=list(ARMS), help=f"of {', '.join(ARMS)}")
+    parser.add_argument("--backend", choices=("auto", "c", "jax"), default="auto", help="auto: the faster one here")
+    parser.add_argument("--threads", type=int, help="confine the process to so many processors")
+    parser.add_argument("--json", metavar="FILE", help="default benchmarks/results/ablations-ENV.json")
+    parser.add_argument("--figure", metavar="FILE", help="default docs/pictures/ablations-ENV.png")
+    parser.add_argument("--resume", action="store_true", help="go on with the arms that the file lacks")
+    args = parser.parse_args()
+    if unknown := set(args.arms) - set(ARMS):
+        parser.error(f"no such arm: {', '.join(sorted(unknown))} (there are: {', '.join(ARMS)})")
+    if args.seeds < 2:
+        parser.error(f"--seeds is {args.seeds}; an interval needs at least 2")
+    threads = use_threads(args.threads)
+    file = Path(args.json or ROOT / f"benchmarks/results/ablations-{args.env}.json")
+    records: list[dict[str, Any]] = json.loads(file.read_text()) if args.resume and file.exists() else []
+    same = {"env": args.env, "num_seeds": args.seeds}
+    if any(record[key] != value for record in records for key, value in same.items()):
+        parser.error(f"{file} was made with other settings than {same}")
+    for arm in args.arms:
+        if arm in [record["arm"] for record in records]:
+            continue
+        record = run_arm(args.env, arm, args.seeds, args.total_steps, args.backend, threads)
+        if record is None:
+            print(f"{args.env}, {arm}: so it is already, left out", flush=True)
+            continue
+        records.append(record)
+        print(line(records[-1]), flush=True)
+        write(file, records)
+    columns = ["arm", "learning rate", "score", "95 %", "M steps/s alone", "compile s", "other learning rates"]
+    show(f"Ablations of {args.env}, {args.seeds} seeds", columns, [row(record) for record in records])
+    draw(args.env, records, Path(args.figure or ROOT / f"docs/pictures/ablations-{args.env}.png"))
+
+
+def run_arm(
+    name: str, arm: str, seeds: int, total_steps: int | None, backend: str, threads: int
+) -> dict[str, Any] | None:
+    """Train one arm with every seed at every learning rate, and time one run alone; None if it changes nothing."""
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    from jaxpuffer import evaluate, make, train
+    from jaxpuffer.checkpoint import parameters_of
+    from jaxpuffer.evaluate import evaluation_key
+    from jaxpuffer.ppo import complete, init, update
+    from jaxpuffer.registry import default_backend
+
+    about = particulars(0, threads)
+    env = make(name, backend=default_backend() if backend == "auto" else backend)  # type: ignore[arg-type]
+    config = complete(env, None)
+    if total_steps is not None:
+        config = config.replace(total_steps=total_steps)
+    tuned, full = config, config.replace(**FULL)
+    changes = ARMS[arm]
+    choices = {key: value for key, value in changes.items() if isinstance(value, (str, bool))}
+    if choices and all(getattr(full, key) == value for key, value in choices.items()):
+        return None
+    config = tuned if arm == "tuned configuration" else full.replace(**changes)
+    rates = [float(config.learning_rate) * factor for factor in FACTORS]
+    keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
+
+    began = time.perf_counter()
+    program = jax.jit(jax.vmap(train, in_axes=(None, 0, None))).lower(env, keys, config).compile()
+    compile_seconds = time.perf_counter() - began
+    runs: list[dict[str, Any]] = []
+    for rate in rates:
+        began = time.perf_counter()
+        result = jax.block_until_ready(program(env, keys, config.replace(learning_rate=rate)))
+        seconds = time.perf_counter() - began
+        scores = []
+        for seed in range(seeds):
+            one = jax.tree.map(lambda x, seed=seed: x[seed], result.policy)
+            scores.append(evaluate(env, one, evaluation_key(keys[seed]), EVALUATED).summary()["score"]["mean"])
+        curve = np.asarray(result.metrics["score"], np.float64)
+        runs.append(
+            {
+                "learning_rate": rate,
+                "scores": scores,
+                "interquartile_mean": float(interquartile_mean(np.array(scores))),
+                "interval": interval(np.array(scores)),
+                "curve": [[None if np.isnan(x) else round(float(x), 3) for x in seed] for seed in thinned(curve)],
+                "seconds": seconds,  # of all seeds together
+            }
+        )
+
+    # one run alone
+    @jax.jit
+    def loop(env: Any, state: Any, config: Any, count: Any) -> Any:
+        return lax.fori_loop(jnp.int32(0), count, lambda _, state: update(env, state, config)[0], state)
+
+    state = jax.jit(init)(env, keys[0], config)
+
+    def timed(updates: int) -> None:
+        jax.block_until_ready(loop(env, state, config, jnp.int32(updates)))
+
+    timed(1)
+    updates, timings = time_steps(timed, seconds=1.0)
+    return {
+        "env": name,
+        "arm": arm,
+        "num_seeds": seeds,
+        "agent_steps": config.num_updates * config.batch_size,
+        "runs": runs,
+        "best": int(np.argmax([run["interquartile_mean"] for run in runs])),
+        "steps_per_second": updates * config.batch_size / float(np.median(timings)),
+        "timings": timings,
+        "timed_updates": updates,
+        "compile_seconds": compile_seconds,
+        "config": parameters_of(config),
+        "params": parameters_of(getattr(env, "env", env)),
+        "backend": type(env).__name__,
+        **about,
+    }
+
+
+def interquartile_mean(scores: np.ndarray, axis: int = -1) -> np.ndarray:
+    """The mean without the lowest and the highest quarter (Agarwal et al., 2021, arXiv 2108.13264)."""
+    from scipy.stats import trim_mean
+
+    return trim_mean(scores, 0.25, axis)
+
+
+def interval(scores: np.ndarray) -> list[float]:
+    """Percentile bootstrap over seeds of the interquartile mean, 95 %."""
+    from scipy.stats import bootstrap
+
+    found = bootstrap(
+        (scores,), interquartile_mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
+    )
+    return [float(found.confidence_interval.low), float(found.confidence_interval.high)]
+
+
+def thinned(curve: np.ndarray, points: int = 100) -> np.ndarray:
+    """Means over spans of updates, at most `points` of them, of each seed; NaN where no episode ended."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a span without an episode
+        spans = np.array_split(curve, min(points, curve.shape[1]), 1)
+        return np.stack([np.nanmean(span, 1) for span in spans], 1)
+
+
+def row(record: dict[str, Any]) -> list[str]:
+    """One arm in a row of the table."""
+    best = record["runs"][record["best"]]
+    others = [run for run in record["runs"] if run is not best]
+    return [
+        record["arm"],
+        f"{best['learning_rate']:g}",
+        f"{best['interquartile_mean']:.1f}",
+        "{:.1f} to {:.1f}".format(*best["interval"]),
+        f"{record['steps_per_second'] / 1e6:.2f}",
+        f"{record['compile_seconds']:.1f}",
+        ", ".join(f"{run['learning_rate']:g}: {run['interquartile_mean']:.1f}" for run in others),
+    ]
+
+
+def line(record: dict[str, Any]) -> str:
+    """One arm in a line."""
+    arm, rate, score, between, speed, *_ = row(record)
+    return f"{record['env']}, {arm}: {score} ({between}) at learning rate {rate}, {speed} M steps/s"
+
+
+def draw(name: str, records: list[dict[str, Any]], file: Path) -> None:
+    """Score over steps and over seconds, interquartile mean over seeds; the band is between the quartiles' means."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5), sharey=True)
+    for number, record in enumerate(records):
+        best = record["runs"][record["best"]]
+        curves = np.array(best["curve"], np.float64)
+        known = ~np.isnan(curves).any(0)
+        steps = (np.arange(curves.shape[1]) + 1) * record["agent_steps"] / curves.shape[1]
+        middle = interquartile_mean(curves[:, known], 0)
+        low, high = np.quantile(curves[:, known], (0.25, 0.75), 0)
+        look = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--"}
+        for axes, x in ((left, steps / 1e6), (right, steps / record["steps_per_second"])):
+            axes.plot(x[known], middle, label=record["arm"], **look, linewidth=2.5 if record["arm"] == "full" else 1.2)
+            axes.fill_between(x[known], low, high, color=look["color"], alpha=0.08, linewidth=0)
+    left.set(xlabel="million agent-steps", ylabel="score of training's episodes", title=name)
+    right.set(
+        xlabel="seconds, of one run alone", title=f"{records[0]['num_seeds']} seeds, each arm at its best learning rate"
+    )
+    right.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.tight_layout()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=80)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""python -m benchmarks.gpu: training on an accelerator, batch size by batch size, and its roofline.
+
+Breakout in JAX with a MinGRU of 64, 2 deep, everything in one program. For each number of
+environments: steps per second of whole updates, and of the largest one the roofline. The
+floating-point operations and bytes of a policy step and of a gradient step are XLA's own
+count of these programs, which have no loop over time; the peaks are measured here: a
+product of large matrices and a copy. The time an ideal machine would take is the larger
+of operations over peak and bytes over peak.
+"""
+
+import argparse
+from typing import Any
+
+from benchmarks.record import particulars, show, time_steps, use_threads, write
+
+NETWORK = {"policy": "mingru", "hidden": 64, "layers": 2}
+MATRIX = 8192  # rows of the matrices whose product gives the peak
+COPIED = 2**30  # bytes of the array whose copy gives the other
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--env", default="breakout")
+    parser.add_argument(
+        "--num-envs", type=lambda s: [int(n) for n in s.split(",")], default=[1024, 4096, 16384, 65536, 131072]
+    )
+    parser.add_argument("--horizon", type=int, default=64)
+    parser.add_argument("--minibatches", type=int, default=4, help="of an update (%(default)s)")
+    parser.add_argument("--matrix", type=int, default=MATRIX, help="rows of the matrices of the peak (%(default)s)")
+    parser.add_argument("--copied", type=int, default=COPIED, help="bytes copied for the peak (%(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the records there")
+    args = parser.parse_args()
+    threads = use_threads(None)
+    records = []
+    for num_envs in args.num_envs:
+        records.append(measure(args.env, num_envs, args.horizon, args.minibatches, threads))
+        write(args.json, records)
+    roof = timed_roofline(args.env, args.num_envs[-1], args.horizon, args.minibatches, args.matrix, args.copied)
+    records[-1]["roofline"] = roof
+    write(args.json, records)
+    show(
+        f"Training {args.env} on {records[0]['platform']}",
+        ["environments", "minibatch", "M steps/s", "update, ms", "compile s"],
+        [
+            [
+                f"{r['num_envs']:,}",
+                f"{r['minibatch_size']:,}",
+                f"{r['steps_per_second'] / 1e6:.2f}",
+                f"{r['update_seconds'] * 1e3:.2f}",
+                f"{r['compile_seconds']:.1f}",
+            ]
+            for r in records
+        ],
+    )
+    peaks = f"peaks: {roof['peak_flops'] / 1e12:.2f} TFLOP/s, {roof['peak_bytes'] / 1e9:.0f} GB/s"
+    show(
+        f"Roofline of an update of {args.num_envs[-1]:,} environments ({peaks})",
+        ["part", "times", "GFLOP", "GB", "ideal, ms", "measured, ms", "share of ideal"],
+        [
+            [
+                name,
+                str(part["times"]),
+                f"{part['flops'] / 1e9:.2f}",
+                f"{part['bytes'] / 1e9:.3f}",
+                f"{part['ideal_seconds'] * 1e3:.2f}",
+                f"{part['seconds'] * 1e3:.2f}",
+                f"{part['ideal_seconds'] / part['seconds']:.0%}",
+            ]
+            for name, part in roof["parts"].items()
+        ],
+    )
+
+
+def chosen(name: str, num_envs: int, horizon: int, minibatches: int) -> tuple[Any, Any]:
+    """Environment and config."""
+    from jaxpuffer import make
+    from jaxpuffer.ppo import complete
+
+    env = make(name)
+    minibatch = num_envs * env.num_agents * horizon // minibatches
+    return env, complete(env, None).replace(
+        num_envs=num_envs, horizon=horizon, minibatch_size=minibatch, update_epochs=1.0, **NETWORK
+    )
+
+
+def measure(name: str, num_envs: int, horizon: int, minibatches: int, threads: int) -> dict[str, Any]:
+    """Steps per second of whole updates."""
+    import statistics
+    import time
+
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    from jaxpuffer.checkpoint import parameters_of
+    from jaxpuffer.ppo import init, update
+
+    about = particulars(0, threads)
+    env, config = chosen(name, num_envs, horizon, minibatches)
+
+    @jax.jit
+    def loop(state: Any, env: Any, config: Any, count: Any) -> Any:
+        return lax.fori_loop(jnp.int32(0), count, lambda _, state: update(env, state, config)[0], state)
+
+    state = jax.block_until_ready(jax.jit(init)(env, jax.random.key(0), config))
+    began = time.perf_counter()
+    loop.lower(state, env, config, jnp.int32(1)).compile()
+    compile_seconds = time.perf_counter() - began
+
+    def run(updates: int) -> None:
+        jax.block_until_ready(loop(state, env, config, jnp.int32(updates)))
+
+    run(1)
+    updates, timings = time_steps(run)
+    seconds = statistics.median(timings) / updates
+    return {
+        "env": name,
+        "num_envs": num_envs,
+        "minibatch_size": config.minibatch_size,
+        "steps_per_second": config.batch_size / seconds,
+        "update_seconds": seconds,
+        "updates": updates,
+        "seconds": timings,
+        "compile_seconds": compile_seconds,
+        "config": parameters_of(config),
+        "platform": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        **about,
+    }
+
+
+def timed_roofline(
+    name: str, num_envs: int, horizon: int, minibatches: int, matrix: int, copied: int
+) -> dict[str, Any]:
+    """What the parts of an update cost beside the time that they take, and the peaks of the machine."""
+    import jax
+
+    from jaxpuffer.ppo import init
+    from jaxpuffer.profile import profile
+
+    env, config = chosen(name, num_envs, horizon, minibatches)
+    seconds = profile(env, jax.jit(init)(env, jax.random.key(0), config), config)
+    peak_flops, peak_bytes = peaks(matrix, copied)
+    parts = costs(name, num_envs, horizon, minibatches)
+    for part, cost in parts.items():
+        ideal = max(cost["flops"] / peak_flops, cost["bytes"] / peak_bytes)
+        cost |= {"ideal_seconds": ideal, "seconds": seconds[part]}
+    return {"peak_flops": peak_flops, "peak_bytes": peak_bytes, "parts": parts, "part_seconds": seconds}
+
+
+def costs(name: str, num_envs: int, horizon: int, minibatches: int) -> dict[str, dict[str, float]]:
+    """Operations and bytes of an update's parts, as XLA counts them, and how often each part's program runs."""
+    import jax
+
+    from jaxpuffer.advantage import gae
+    from jaxpuffer.ppo import Policy, collect, init, loss, make_module
+
+    # the scan over time in one piece: of a loop XLA counts one turn
+    env, config = chosen(name, num_envs, horizon, minibatches)
+    config = config.replace(scan="parallel")
+    state = jax.eval_shape(init, env, jax.random.key(0), config)
+    policy = Policy(state.params, make_module(env, config))
+    rollout = jax.eval_shape(collect, env, policy, state, config)[1]
+    width = config.minibatch_size // config.horizon
+
+    def step(envs: Any, action: Any) -> Any:
+        return env.batch(num_envs).step(envs, action)
+
+    def act(policy: Any, carry: Any, obs: Any, reset: Any, streams: Any) -> Any:
+        carry, distribution, value = policy(carry, obs, reset, None)
+        return carry, value, distribution.sample(streams)
+
+    def gradient(params: Any, carry: Any, rollout: Any) -> Any:
+        minibatch = jax.tree.map(lambda x: x[:, :width], rollout)
+        advantage = gae(
+            minibatch.reward, minibatch.value, minibatch.value[-1], minibatch.ended, config.gamma, config.gae_lambda
+        )
+        target = advantage + minibatch.value
+        return jax.grad(loss, has_aux=True)(params, policy, config, carry, minibatch, advantage, target)
+
+    def first(tree: Any) -> Any:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tree)
+
+    carry = jax.tree.map(lambda x: jax.ShapeDtypeStruct((width, *x.shape[1:]), x.dtype), state.carry)
+    programs: dict[str, Any] = {
+        "environment": (step, (state.envs, first(rollout.action)), config.horizon),
+        "policy": (act, (policy, state.carry, state.obs, state.reset, state.streams), config.horizon),
+        "optimization": (gradient, (state.params, carry, rollout), config.gradient_steps),
+    }
+    found = {}
+    for part, (function, operands, times) in programs.items():
+        cost = jax.jit(function).lower(*operands).compile().cost_analysis()
+        assert cost is not None
+        found[part] = {"times": times, "flops": cost["flops"] * times, "bytes": cost["bytes accessed"] * times}
+    return found
+
+
+def peaks(matrix: int, copied: int) -> tuple[float, float]:
+    """Operations and bytes per second that this device reached: a float32 product as JAX makes it, and a copy."""
+    import statistics
+
+    import jax
+    import jax.numpy as jnp
+
+    square = jnp.ones((matrix, matrix), jnp.float32)
+    array = jnp.ones(copied // 4, jnp.float32)
+    product, shifted = jax.jit(lambda x: x @ x), jax.jit(lambda x: x + 1.0)
+    rates = []
+    for function, operand, amount in ((product, square, 2.0 * matrix**3), (shifted, array, 2.0 * copied)):
+        jax.block_until_ready(function(operand))
+
+        def run(times: int, function: Any = function, operand: Any = operand) -> None:
+            for _ in range(times):
+                out = function(operand)
+            jax.block_until_ready(out)
+
+        times, timings = time_steps(run)
+        rates.append(amount * times / statistics.median(timings))
+    return rates[0], rates[1]
+
+
+if __name__ == "__main__":
+    main()
