@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="confine the process to so many processors")
     parser.add_argument("--json", metavar="FILE", help="default benchmarks/results/ablations-ENV.json")
     parser.add_argument("--figure", metavar="FILE", help="default docs/pictures/ablations-ENV.png")
+    parser.add_argument("--retime", action="store_true", help="time all arms anew")
     parser.add_argument("--resume", action="store_true", help="go on with the arms that the file lacks")
     args = parser.parse_args()
     if unknown := set(args.arms) - set(ARMS):
@@ -63,46 +64,55 @@ def main() -> None:
     same = {"env": args.env, "num_seeds": args.seeds}
     if any(record[key] != value for record in records for key, value in same.items()):
         parser.error(f"{file} was made with other settings than {same}")
+    backend = None if args.backend == "auto" else args.backend
     for arm in args.arms:
         if arm in [record["arm"] for record in records]:
             continue
-        record = run_arm(args.env, arm, args.seeds, args.total_steps, args.backend, threads)
-        if record is None:
+        env, config = chosen(args.env, arm, args.total_steps, backend)
+        if config is None:
             print(f"{args.env}, {arm}: so it is already, left out", flush=True)
             continue
-        records.append(record)
-        print(line(records[-1]), flush=True)
+        records.append({"arm": arm} | train_arm(args.env, env, config, args.seeds, threads))
+        print(f"{args.env}, {arm}: {', '.join(row(records[-1])[1:4])}", flush=True)
         write(file, records)
+    # one arm after the other, so that they are timed alike
+    for record in records:
+        env, config = chosen(args.env, record["arm"], None, backend)
+        if args.retime or "timings" not in record:
+            record |= time_alone(env, config)
+            write(file, records)
     columns = ["arm", "learning rate", "score", "95 %", "M steps/s alone", "compile s", "other learning rates"]
     show(f"Ablations of {args.env}, {args.seeds} seeds", columns, [row(record) for record in records])
     draw(args.env, records, Path(args.figure or ROOT / f"docs/pictures/ablations-{args.env}.png"))
 
 
-def run_arm(
-    name: str, arm: str, seeds: int, total_steps: int | None, backend: str, threads: int
-) -> dict[str, Any] | None:
-    """Train one arm with every seed at every learning rate, and time one run alone; None if it changes nothing."""
-    import jax
-    import jax.numpy as jnp
-    from jax import lax
-
-    from jaxpuffer import evaluate, make, train
-    from jaxpuffer.checkpoint import parameters_of
-    from jaxpuffer.evaluate import evaluation_key
-    from jaxpuffer.ppo import complete, init, update
+def chosen(name: str, arm: str, total_steps: int | None, backend: str | None) -> tuple[Any, Any]:
+    """Environment and config of an arm; no config if it changes nothing."""
+    from jaxpuffer import make
+    from jaxpuffer.ppo import complete
     from jaxpuffer.registry import default_backend
 
-    about = particulars(0, threads)
-    env = make(name, backend=default_backend() if backend == "auto" else backend)  # type: ignore[arg-type]
-    config = complete(env, None)
+    env = make(name, backend=backend or default_backend())  # type: ignore[arg-type]
+    tuned = complete(env, None)
     if total_steps is not None:
-        config = config.replace(total_steps=total_steps)
-    tuned, full = config, config.replace(**FULL)
-    changes = ARMS[arm]
+        tuned = tuned.replace(total_steps=total_steps)
+    full, changes = tuned.replace(**FULL), ARMS[arm]
     choices = {key: value for key, value in changes.items() if isinstance(value, (str, bool))}
     if choices and all(getattr(full, key) == value for key, value in choices.items()):
-        return None
-    config = tuned if arm == "tuned configuration" else full.replace(**changes)
+        return env, None
+    return env, tuned if arm == "tuned configuration" else full.replace(**changes)
+
+
+def train_arm(name: str, env: Any, config: Any, seeds: int, threads: int) -> dict[str, Any]:
+    """Train with every seed at every learning rate."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxpuffer import evaluate, train
+    from jaxpuffer.checkpoint import parameters_of
+    from jaxpuffer.evaluate import evaluation_key
+
+    about = particulars(0, threads)
     rates = [float(config.learning_rate) * factor for factor in FACTORS]
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
 
@@ -130,12 +140,33 @@ def run_arm(
             }
         )
 
-    # one run alone
+    return {
+        "env": name,
+        "num_seeds": seeds,
+        "agent_steps": config.num_updates * config.batch_size,
+        "runs": runs,
+        "best": int(np.argmax([run["interquartile_mean"] for run in runs])),
+        "compile_seconds": compile_seconds,
+        "config": parameters_of(config),
+        "params": parameters_of(getattr(env, "env", env)),
+        "backend": "c" if hasattr(env, "env") else "jax",
+        **about,
+    }
+
+
+def time_alone(env: Any, config: Any) -> dict[str, Any]:
+    """Steps per second of one run."""
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    from jaxpuffer.ppo import init, update
+
     @jax.jit
     def loop(env: Any, state: Any, config: Any, count: Any) -> Any:
         return lax.fori_loop(jnp.int32(0), count, lambda _, state: update(env, state, config)[0], state)
 
-    state = jax.jit(init)(env, keys[0], config)
+    state = jax.jit(init)(env, jax.random.key(0), config)
 
     def timed(updates: int) -> None:
         jax.block_until_ready(loop(env, state, config, jnp.int32(updates)))
@@ -143,20 +174,9 @@ def run_arm(
     timed(1)
     updates, timings = time_steps(timed, seconds=1.0)
     return {
-        "env": name,
-        "arm": arm,
-        "num_seeds": seeds,
-        "agent_steps": config.num_updates * config.batch_size,
-        "runs": runs,
-        "best": int(np.argmax([run["interquartile_mean"] for run in runs])),
         "steps_per_second": updates * config.batch_size / float(np.median(timings)),
         "timings": timings,
         "timed_updates": updates,
-        "compile_seconds": compile_seconds,
-        "config": parameters_of(config),
-        "params": parameters_of(getattr(env, "env", env)),
-        "backend": type(env).__name__,
-        **about,
     }
 
 
@@ -196,16 +216,10 @@ def row(record: dict[str, Any]) -> list[str]:
         f"{best['learning_rate']:g}",
         f"{best['interquartile_mean']:.1f}",
         "{:.1f} to {:.1f}".format(*best["interval"]),
-        f"{record['steps_per_second'] / 1e6:.2f}",
+        f"{record['steps_per_second'] / 1e6:.2f}" if "timings" in record else "",
         f"{record['compile_seconds']:.1f}",
         ", ".join(f"{run['learning_rate']:g}: {run['interquartile_mean']:.1f}" for run in others),
     ]
-
-
-def line(record: dict[str, Any]) -> str:
-    """One arm in a line."""
-    arm, rate, score, between, speed, *_ = row(record)
-    return f"{record['env']}, {arm}: {score} ({between}) at learning rate {rate}, {speed} M steps/s"
 
 
 def draw(name: str, records: list[dict[str, Any]], file: Path) -> None:

@@ -27,6 +27,8 @@ def tables(records: list[dict[str, Any]]) -> str:
         table = _environments(records)
     elif "peer" in first:
         table = _peers(records)
+    elif "arm" in first:
+        table = _ablations(records)
     elif "num_seeds" in first:
         table = _seeds(records)
     else:
@@ -98,6 +100,15 @@ def _training(records: list[dict[str, Any]]) -> str:
         )
     columns = ["environment", "M steps/s", "score of each seed", "seconds to score", "compile, s", "cold total, s"]
     return markdown([*columns, "failed"], rows)
+
+
+def _ablations(records: list[dict[str, Any]]) -> str:
+    """A row per arm, at its best learning rate."""
+    from benchmarks.ablations import row
+
+    columns = ["arm", "learning rate", "score", "95 %", "M steps/s alone", "compile, s", "score at other rates"]
+    title = f"{records[0]['env']}, {records[0]['num_seeds']} seeds, {records[0]['agent_steps'] / 1e6:.1f} million steps"
+    return f"{title}\n\n{markdown(columns, [row(record) for record in records])}"
 
 
 def _seeds(records: list[dict[str, Any]]) -> str:

@@ -129,8 +129,11 @@ def test_threads_are_chosen_before_jax():
 
 def test_an_ablation_trains_every_seed_at_every_learning_rate(monkeypatch, tmp_path):
     monkeypatch.setattr(ablations, "EVALUATED", 8)
-    records = [ablations.run_arm("cartpole", "no prioritised segments", 2, 8192, "jax", 2)]
-    assert ablations.run_arm("cartpole", "Adam instead of Muon", 2, 8192, "jax", 2) is None  # so it is already
+    assert ablations.chosen("cartpole", "Adam instead of Muon", 8192, "jax")[1] is None  # so it is already
+    env, config = ablations.chosen("cartpole", "no prioritised segments", 8192, "jax")
+    records = [{"arm": "no prioritised segments"} | ablations.train_arm("cartpole", env, config, 2, 2)]
+    monkeypatch.setattr(ablations, "time_steps", lambda run, seconds: (2, [run(2) or 0.5]))
+    records[0] |= ablations.time_alone(env, config)
     (arm,) = records
     assert (arm["config"]["advantage"], arm["config"]["prioritize"]) == ("puffer", "no")
     assert arm["agent_steps"] == 8192 and arm["steps_per_second"] > 0
