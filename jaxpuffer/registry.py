@@ -14,6 +14,7 @@ ENVS = {
     "breakout": "breakout.Breakout",
     "cartpole": "cartpole.CartPole",
     "cartpole_continuous": "cartpole.CartPoleContinuous",
+    "drone": "drone.Drone",
     "maze": "maze.Maze",
     "pong": "pong.Pong",
     "snake": "snake.Snake",
