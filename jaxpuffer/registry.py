@@ -16,8 +16,10 @@ ENVS = {
     "cartpole_continuous": "cartpole.CartPoleContinuous",
     "drone": "drone.Drone",
     "maze": "maze.Maze",
+    "memory": "memory.Memory",
     "pong": "pong.Pong",
     "snake": "snake.Snake",
+    "squared": "squared.Squared",
 }
 
 Backend = Literal["jax", "c"]
