@@ -20,6 +20,7 @@ ENVS = {
     "pong": "pong.Pong",
     "snake": "snake.Snake",
     "squared": "squared.Squared",
+    "tripletriad": "tripletriad.TripleTriad",
 }
 
 Backend = Literal["jax", "c"]
