@@ -14,6 +14,7 @@ ENVS = {
     "breakout": "breakout.Breakout",
     "cartpole": "cartpole.CartPole",
     "cartpole_continuous": "cartpole.CartPoleContinuous",
+    "connect4": "connect4.Connect4",
     "drone": "drone.Drone",
     "maze": "maze.Maze",
     "memory": "memory.Memory",
