@@ -16,6 +16,7 @@ ENVS = {
     "cartpole_continuous": "cartpole.CartPoleContinuous",
     "connect4": "connect4.Connect4",
     "drone": "drone.Drone",
+    "g2048": "g2048.G2048",
     "maze": "maze.Maze",
     "memory": "memory.Memory",
     "pong": "pong.Pong",
