@@ -17,6 +17,7 @@ ENVS = {
     "maze": "maze.Maze",
     "pong": "pong.Pong",
     "snake": "snake.Snake",
+    "tetris": "tetris.Tetris",
 }
 
 Backend = Literal["jax", "c"]
