@@ -116,15 +116,15 @@ class Tetris(Env[State]):
 
     def cells(self, shape: Array) -> tuple[Array, Array]:
         """Row and column in the box of each cell of a shape, int32 (4,) each."""
-        cell = jnp.int32(shape[..., None] >> jnp.arange(0, 16, 4, dtype=jnp.uint32)) & 15
+        cell = jnp.int32(shape >> jnp.arange(0, 16, 4, dtype=jnp.uint32)) & 15
         return cell >> 2, cell & 3
 
     def blocked(self, columns: Array, column: Array, shape: Array) -> Array:
         """The rows in which the box of a shape cannot be, bit by bit: there it would overlap what is filled."""
         r, c = self.cells(shape)
         walled = jnp.pad(columns, 1, constant_values=WALL)
-        filled = walled.at[column[..., None] + c + 1].get(mode="clip")
-        return lax.reduce_or(filled >> jnp.uint32(r), (filled.ndim - 1,))
+        filled = walled.at[column + c + 1].get(mode="clip")
+        return lax.reduce_or(filled >> jnp.uint32(r), (0,))
 
     def put(self, row: Array, column: Array, shape: Array) -> Array:
         """Columns in which the cells of a shape are filled and no others."""
@@ -202,7 +202,7 @@ class Tetris(Env[State]):
         column = s.column + jnp.int32(action == RIGHT) - jnp.int32(action == LEFT)
         rotation = (s.rotation + jnp.int32(action == ROTATE)) & 3
         shapes = self.shape(s.piece, jnp.stack([rotation, s.rotation]))
-        both = self.blocked(s.columns, jnp.stack([column, s.column]), shapes)
+        both = jax.vmap(self.blocked, (None, 0, 0))(s.columns, jnp.stack([column, s.column]), shapes)
         stays = (both[0] >> jnp.uint32(s.row)) & jnp.uint32(1) == 1
         column, rotation = jnp.where(stays, s.column, column), jnp.where(stays, s.rotation, rotation)
         shape, blocked = jnp.where(stays, shapes[1], shapes[0]), jnp.where(stays, both[1], both[0])
