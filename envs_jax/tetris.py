@@ -188,7 +188,7 @@ class Tetris(Env[State]):
             may_hold=jnp.int32(1),
             bag=bag,
             fall_timer=jnp.int32(0),
-            garbage_timer=self.garbage_start,
+            garbage_timer=jnp.int32(self.garbage_start),
             lines=jnp.int32(0),
             steps=jnp.int32(0),
         )
@@ -319,7 +319,8 @@ class Tetris(Env[State]):
         return jnp.minimum(jnp.float32(s.lines) * (1 / jnp.float32(GOAL_LINES)), 1.0)
 
     def render(self, s: State) -> Array:
-        picture = jnp.full((HEIGHT + 2, WIDTH + 7, 3), FRAME_COLOUR, jnp.uint8)
+        frame = jnp.asarray(FRAME_COLOUR, jnp.uint8)
+        picture = jnp.broadcast_to(frame, (HEIGHT + 2, WIDTH + 7, 3))
         shape = self.shape(s.piece, s.rotation)
         colours = jnp.asarray(PIECE_COLOURS, jnp.uint8)
 
@@ -330,14 +331,14 @@ class Tetris(Env[State]):
 
         colour = colours[s.piece]
         board = jnp.where(cells(s.columns), jnp.asarray(FILLED_COLOUR, jnp.uint8), jnp.asarray(EMPTY_COLOUR, jnp.uint8))
-        board = jnp.where(cells(self.put(s.landing, s.column, shape)), colour // 3, board)
+        board = jnp.where(cells(self.put(s.landing, s.column, shape)), colour // 2, board)
         board = jnp.where(cells(self.put(s.row, s.column, shape)), colour, board)
         picture = picture.at[1:-1, 1 : 1 + WIDTH].set(board)
 
         # the next two and, below, the one held; at the bottom how far the level has come
         for top, piece in ((1, s.next[0]), (4, s.next[1]), (8, s.held)):
             r, c = self.cells(self.shape(jnp.minimum(piece, PIECES - 1), jnp.int32(0)))
-            shown = jnp.where(piece == NONE, jnp.asarray(FRAME_COLOUR, jnp.uint8), colours[piece])
+            shown = jnp.where(piece == NONE, frame, colours[jnp.minimum(piece, PIECES - 1)])
             picture = picture.at[top + r, WIDTH + 2 + c].set(shown)
         done = jnp.arange(LINES_PER_LEVEL, dtype=jnp.int32) < lax.rem(s.lines, jnp.int32(LINES_PER_LEVEL))
         lamps = jnp.where(done[:, None], jnp.asarray(LAMP_COLOUR, jnp.uint8), jnp.asarray(EMPTY_COLOUR, jnp.uint8))
