@@ -1,8 +1,9 @@
 // tetris.h: falling pieces, full rows, rising garbage. Twin of envs_jax/tetris.py.
 //
-// observation  float32 249: 200 cells column by column from the left, each from the top (1 filled, 0.5 where the
+// observation  float32 252: 200 cells column by column from the left, each from the top (1 filled, 0.5 where the
 //              piece would land, else 0); 10 column heights; the piece's row and column, ticks to its next fall,
-//              may hold, ticks to garbage, level; one-hot: piece, rotation, next two, held or none
+//              may hold, ticks to garbage, level; of a hard drop now: its row, rows cleared, cells covered;
+//              one-hot: piece, rotation, next two, held or none
 // action       discrete   0 nothing, 1 left, 2 right, 3 rotate, 4 soft drop, 5 hard drop, 6 hold
 // reward       per row of a soft and of a hard drop, and for 1, 2, 3 or 4 rows cleared at once
 // ends         terminated when a piece comes into play where cells are filled, or garbage lifts a filled cell over
@@ -281,12 +282,29 @@ static inline void tetris_observe(const tetris_params *p, const tetris_state *s,
 
   // where the piece would land
   uint32_t shape = TETRIS_SHAPES[TETRIS_ROTATIONS * s->piece + s->rotation];
+  uint32_t after[TETRIS_WIDTH];
+  memcpy(after, s->columns, sizeof after);
   for (int32_t i = 0; i < TETRIS_PIECE_CELLS; i++) {
     uint32_t cell = shape >> 4 * i & 15;
     int32_t k = s->column + (int32_t)(cell & 3), r = s->landing + (int32_t)(cell >> 2);
-    if (k >= 0 && k < TETRIS_WIDTH && r < TETRIS_HEIGHT) obs[k * TETRIS_HEIGHT + r] = 0.5f;
+    if (k < 0 || k >= TETRIS_WIDTH || r >= TETRIS_HEIGHT) continue;
+    obs[k * TETRIS_HEIGHT + r] = 0.5f;
+    after[k] |= 1u << r;
   }
   obs += TETRIS_WIDTH * TETRIS_HEIGHT;
+
+  // what that would do: rows it would fill, and empty cells it would cover
+  uint32_t full = ~TETRIS_FLOOR;
+  for (int32_t k = 0; k < TETRIS_WIDTH; k++) full &= after[k];
+  int32_t cleared = 0, covered = 0;
+  for (; full; full &= full - 1) cleared++;
+  for (int32_t i = 0; i < TETRIS_PIECE_CELLS; i++) {
+    uint32_t cell = shape >> 4 * i & 15;
+    int32_t k = s->column + (int32_t)(cell & 3);
+    uint32_t filled = k >= 0 && k < TETRIS_WIDTH ? after[k] : TETRIS_WALL;
+    covered += tetris_free_rows(filled >> (cell >> 2), s->landing);
+  }
+  if (covered > TETRIS_PIECE_CELLS) covered = TETRIS_PIECE_CELLS;
 
   // heights of the columns
   for (int32_t k = 0; k < TETRIS_WIDTH; k++)
@@ -302,7 +320,10 @@ static inline void tetris_observe(const tetris_params *p, const tetris_state *s,
   obs[3] = (float)s->may_hold;
   obs[4] = garbage < 1.0f ? garbage : 1.0f;
   obs[5] = (float)(level < TETRIS_TOP_LEVEL ? level : TETRIS_TOP_LEVEL) * (1.0f / TETRIS_TOP_LEVEL);
-  obs += 6;
+  obs[6] = (float)s->landing * (1.0f / TETRIS_HEIGHT);
+  obs[7] = (float)cleared * (1.0f / TETRIS_PIECE_CELLS);
+  obs[8] = (float)covered * (1.0f / TETRIS_PIECE_CELLS);
+  obs += 9;
 
   // pieces
   obs = tetris_one_hot(obs, s->piece, TETRIS_PIECES);

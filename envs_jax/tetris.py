@@ -78,7 +78,7 @@ class Tetris(Env[State]):
     by a hard drop. A rotation in whose way something is does not happen: there are no kicks.
     From a tick on garbage rises as a piece locks, after ever fewer ticks.
 
-    Observation: float32 (249,): 0 to 199 the cells, column by column from the left, each from
+    Observation: float32 (252,): 0 to 199 the cells, column by column from the left, each from
         the top: 1 filled, -1 where the piece would land, else 0; 200 to 209 heights of the
         columns / 20; 210 and 211 the piece's row / 20 and column / 10; 212 share of the fall
         interval left; 213 may hold; 214 ticks to garbage / garbage_interval, at most 1; 215
@@ -108,7 +108,7 @@ class Tetris(Env[State]):
     tetris_reward: float = param(default=1.0)  # for four at once
     max_steps: int = param(default=2000, minimum=1)  # steps before truncation
 
-    observation_space = Box(-0.2, 1.0, (249,))
+    observation_space = Box(-0.2, 1.0, (252,))
     action_space = Discrete(7)
 
     def shape(self, piece: Array, rotation: Array) -> Array:
@@ -281,12 +281,20 @@ class Tetris(Env[State]):
         # cells, and where the piece would land
         rows = jnp.arange(HEIGHT, dtype=jnp.uint32)
         filled = (s.columns[:, None] >> rows[None, :]) & jnp.uint32(1)
-        r, c = self.cells(self.shape(s.piece, s.rotation))
+        shape = self.shape(s.piece, s.rotation)
+        r, c = self.cells(shape)
         place = jnp.arange(WIDTH * HEIGHT, dtype=jnp.int32).reshape(WIDTH, HEIGHT)
         lands = jnp.zeros((WIDTH, HEIGHT), bool)
         for i in range(PIECE_CELLS):
             lands = lands | (place == ((s.column + c[i]) * HEIGHT + s.landing + r[i])[None, None])
         cells = jnp.where(lands, 0.5, jnp.float32(filled))
+
+        # what that would do: rows it would fill, and empty cells it would cover
+        after = s.columns | self.put(s.landing, s.column, shape)
+        cleared = jnp.int32(lax.population_count(lax.reduce_and(after, (0,)) & ~FLOOR))
+        walled = jnp.pad(after, 1, constant_values=WALL)
+        below = walled.at[s.column + c + 1].get(mode="clip") >> jnp.uint32(r)
+        covered = jnp.minimum(lax.reduce_sum(self.free_rows(below, s.landing), (0,)), PIECE_CELLS)
 
         # heights of the columns
         heights = jnp.float32(HEIGHT - _lowest_bit(s.columns)) * (1 / jnp.float32(HEIGHT))
@@ -301,6 +309,9 @@ class Tetris(Env[State]):
             jnp.float32(s.may_hold),
             jnp.minimum(garbage, 1.0),
             jnp.float32(jnp.minimum(level, TOP_LEVEL)) * (1 / jnp.float32(TOP_LEVEL)),
+            jnp.float32(s.landing) * (1 / jnp.float32(HEIGHT)),
+            jnp.float32(cleared) * (1 / jnp.float32(PIECE_CELLS)),
+            jnp.float32(covered) * (1 / jnp.float32(PIECE_CELLS)),
         ]
 
         # pieces

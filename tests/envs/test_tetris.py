@@ -249,9 +249,20 @@ def test_observation_by_hand() -> None:
     assert obs[200:210] == pytest.approx([0.1, 0.05] + [0] * 8)
     # row 0, column 2; two of four ticks gone on level 2; may hold; garbage is far
     assert obs[210:216] == pytest.approx([0, 0.2, 0.5, 1, 1, 0.2])
-    ones = [216 + T, 223 + 1, 227 + int(s.next[0]), 234 + int(s.next[1]), 241 + J]
-    assert np.flatnonzero(obs[216:]).tolist() == [i - 216 for i in ones] and obs[ones].tolist() == [1] * 5
-    assert np.flatnonzero(observe(ENV, state())[241:]).tolist() == [7]
+    # the box would be in row 17; no row would be full; the cell in column 4 is one above the floor
+    assert obs[216:219] == pytest.approx([0.85, 0, 0.25])
+    ones = [219 + T, 226 + 1, 230 + int(s.next[0]), 237 + int(s.next[1]), 244 + J]
+    assert np.flatnonzero(obs[219:]).tolist() == [i - 219 for i in ones] and obs[ones].tolist() == [1] * 5
+    assert np.flatnonzero(observe(ENV, state())[244:]).tolist() == [7]
+
+
+def test_what_a_hard_drop_would_do() -> None:
+    # an I lies on a tower three high: three columns beside it are covered, three deep each, of which 4 / 4 is shown
+    s, *_ = play(state(*[".....#...."] * 3, piece=I), NOTHING)
+    assert observe(ENV, s)[216:219].tolist() == pytest.approx([15 / 20, 0, 1])
+    # and upright it fills a shaft of two full rows
+    s, *_ = play(state(*["#########."] * 2, piece=I, rotation=1, column=7), NOTHING)
+    assert observe(ENV, s)[216:219].tolist() == pytest.approx([16 / 20, 0.5, 0])
 
 
 @jax.jit
