@@ -91,7 +91,7 @@ class Tetris(Env[State]):
         filled cell over the top; truncated after `max_steps`.
     Score: rows cleared; perf is their share of 200, at most 1.
     Differences from PufferLib: one-hots do not overlap the scalars, the agent sees where the
-        piece would land, no reward for rotations, score in rows, a time limit.
+        piece would land, rotations bring nothing and drops a tenth, score in rows, a time limit.
     """
 
     initial_garbage: int = static(default=4, minimum=0, maximum=16)  # rows
@@ -100,8 +100,8 @@ class Tetris(Env[State]):
     garbage_start: int = param(default=500, minimum=0)  # ticks before the first row rises
     garbage_interval: int = param(default=100, minimum=1)  # ticks between rows on level 0
     min_garbage_interval: int = param(default=40, minimum=1)  # ticks
-    soft_drop_reward: float = param(default=0.01)  # per row
-    hard_drop_reward: float = param(default=0.02)  # per row
+    soft_drop_reward: float = param(default=0.001)  # per row
+    hard_drop_reward: float = param(default=0.002)  # per row
     single_reward: float = param(default=0.1)  # for one row cleared
     double_reward: float = param(default=0.3)  # for two at once
     triple_reward: float = param(default=0.5)  # for three at once
@@ -286,7 +286,8 @@ class Tetris(Env[State]):
         place = jnp.arange(WIDTH * HEIGHT, dtype=jnp.int32).reshape(WIDTH, HEIGHT)
         lands = jnp.zeros((WIDTH, HEIGHT), bool)
         for i in range(PIECE_CELLS):
-            lands = lands | (place == ((s.column + c[i]) * HEIGHT + s.landing + r[i])[None, None])
+            row = s.landing + r[i]
+            lands = lands | ((row < HEIGHT) & (place == ((s.column + c[i]) * HEIGHT + row)[None, None]))
         cells = jnp.where(lands, 0.5, jnp.float32(filled))
 
         # what that would do: rows it would fill, and empty cells it would cover

@@ -74,7 +74,7 @@ def test_default_parameters() -> None:
     assert tuple(map(int, ints)) == (4, 6, 3, 500, 100)
     assert (int(env.min_garbage_interval), int(env.max_steps)) == (40, 2000)
     rewards = env.soft_drop_reward, env.hard_drop_reward, env.single_reward, env.double_reward, env.triple_reward
-    assert [float(r) for r in (*rewards, env.tetris_reward)] == pytest.approx([0.01, 0.02, 0.1, 0.3, 0.5, 1.0])
+    assert [float(r) for r in (*rewards, env.tetris_reward)] == pytest.approx([0.001, 0.002, 0.1, 0.3, 0.5, 1.0])
 
 
 ROTATED = {
@@ -132,7 +132,7 @@ def test_falls_when_its_interval_has_passed() -> None:
 
 def test_soft_drop() -> None:
     s, reward, *_ = play(state(fall_timer=3), SOFT_DROP)
-    assert place(s) == (1, 3, 0) and int(s.fall_timer) == 0 and reward == pytest.approx(0.01)
+    assert place(s) == (1, 3, 0) and int(s.fall_timer) == 0 and reward == pytest.approx(0.001)
     # on the floor it locks, and brings nothing: an O whose box is in row 18 covers rows 18 and 19
     s, reward, *_ = play(state(row=18), SOFT_DROP)
     assert rows(s) == ["....##....", "....##...."] and reward == 0 and place(s) == (0, 3, 0)
@@ -146,10 +146,10 @@ def test_rests_until_it_is_to_fall_and_can_be_slid() -> None:
 
 
 def test_hard_drop() -> None:
-    # 18 rows to the floor, 0.02 each
+    # 18 rows to the floor, 0.002 each
     s, reward, terminated, truncated = play(state(), HARD_DROP)
     assert rows(s) == ["....##....", "....##...."]
-    assert reward == pytest.approx(0.36) and not terminated and not truncated
+    assert reward == pytest.approx(0.036) and not terminated and not truncated
     assert int(s.piece) == int(START.next[0]) and int(s.next[0]) == int(START.next[1])
 
 
@@ -169,7 +169,7 @@ def test_rows_cleared_at_once(count: int, prize: float) -> None:
     # an I down a shaft at the right wall, 16 rows deep: its box goes to column 7
     drawn = ["#........."] * (4 - count) + ["#########."] * count
     s, reward, *_ = play(state(*drawn, piece=I, rotation=1, column=7), HARD_DROP)
-    assert int(s.lines) == count and reward == pytest.approx(16 * 0.02 + prize)
+    assert int(s.lines) == count and reward == pytest.approx(16 * 0.002 + prize)
     assert rows(s) == ["#........#"] * (4 - count)
     assert float(ENV.score(s)) == count and float(ENV.perf(s)) == pytest.approx(count / 200)
 
