@@ -22,6 +22,7 @@ ENVS = {
     "pong": "pong.Pong",
     "snake": "snake.Snake",
     "squared": "squared.Squared",
+    "tetris": "tetris.Tetris",
     "tripletriad": "tripletriad.TripleTriad",
 }
 
