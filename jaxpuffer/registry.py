@@ -22,6 +22,7 @@ ENVS = {
     "pong": "pong.Pong",
     "snake": "snake.Snake",
     "squared": "squared.Squared",
+    "target": "target.Target",
     "tetris": "tetris.Tetris",
     "tripletriad": "tripletriad.TripleTriad",
 }
