@@ -123,7 +123,7 @@ class Tetris(Env[State]):
         """The rows in which the box of a shape cannot be, bit by bit: there it would overlap what is filled."""
         r, c = self.cells(shape)
         walled = jnp.pad(columns, 1, constant_values=WALL)
-        filled = walled.at[column + c + 1].get(mode="clip")
+        filled = walled.at[column + c + 1].get(mode="clip", wrap_negative_indices=False)
         return lax.reduce_or(filled >> jnp.uint32(r), (0,))
 
     def put(self, row: Array, column: Array, shape: Array) -> Array:
@@ -294,7 +294,7 @@ class Tetris(Env[State]):
         after = s.columns | self.put(s.landing, s.column, shape)
         cleared = jnp.int32(lax.population_count(lax.reduce_and(after, (0,)) & ~FLOOR))
         walled = jnp.pad(after, 1, constant_values=WALL)
-        below = walled.at[s.column + c + 1].get(mode="clip") >> jnp.uint32(r)
+        below = walled.at[s.column + c + 1].get(mode="clip", wrap_negative_indices=False) >> jnp.uint32(r)
         covered = jnp.minimum(lax.reduce_sum(self.free_rows(below, s.landing), (0,)), PIECE_CELLS)
 
         # heights of the columns
