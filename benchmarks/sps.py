@@ -141,7 +141,7 @@ def draw_actions(env: Any, num_envs: int, seed: int) -> np.ndarray:
 
     All of the action space: what an action mask hides, the rules ignore.
     """
-    from jaxpuffer.spaces import Box, Discrete, MultiDiscrete
+    from jaxpuffer.spaces import Box, choices
 
     space = env.action_space
     shape = (num_envs, *env.agent_shape, *space.shape)
@@ -149,8 +149,9 @@ def draw_actions(env: Any, num_envs: int, seed: int) -> np.ndarray:
     draw = np.random.default_rng(seed)
     if isinstance(space, Box):
         return draw.uniform(space.low, space.high, (cycle, *shape)).astype(np.float32)
-    assert isinstance(space, Discrete | MultiDiscrete)
-    return draw.integers(0, space.n if isinstance(space, Discrete) else space.nvec, (cycle, *shape), np.int32)
+    # a choice's own axis is the last one
+    bounds = np.array(choices(space)) if space.shape else choices(space)[0]
+    return draw.integers(0, bounds, (cycle, *shape), np.int32)
 
 
 def first_streams(num_envs: int, seed: int) -> "Array":

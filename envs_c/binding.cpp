@@ -119,17 +119,24 @@ void RunBatch(const env_description *env, int what, const batch &b, int64_t thre
   job->Wait();
 }
 
+// How many choices each entry of an action has; empty where actions are numbers.
+using Choices = ffi::Span<const int64_t>;
+
 // a message about the first action that is out of range, if any
-std::optional<std::string> BadAction(const env_description *env, const batch &b, int64_t entries, int64_t choices) {
+std::optional<std::string> BadAction(const env_description *env, const batch &b, int64_t entries, Choices choices) {
   if (env->action_dtype == DTYPE_INT32) {
     const int32_t *action = static_cast<const int32_t *>(b.actions);
-    uint32_t largest = 0;
-    for (int64_t i = 0; i < entries; i++) largest = std::max(largest, static_cast<uint32_t>(action[i]));
-    if (largest < static_cast<uint32_t>(choices)) return std::nullopt;
-    for (int64_t i = 0; i < entries; i++)
-      if (action[i] < 0 || action[i] >= choices)
-        return std::string(env->name) + ": action " + std::to_string(action[i]) + " at entry " + std::to_string(i) +
-               " of the batch; it must be from 0 to " + std::to_string(choices - 1);
+    const int64_t kinds = static_cast<int64_t>(choices.size());
+    if (kinds == 0 || entries % kinds) return std::string(env->name) + ": it is not known how many choices actions have";
+    for (int64_t k = 0; k < kinds; k++) {
+      uint32_t largest = 0;
+      for (int64_t i = k; i < entries; i += kinds) largest = std::max(largest, static_cast<uint32_t>(action[i]));
+      if (largest < static_cast<uint32_t>(choices[k])) continue;
+      for (int64_t i = k; i < entries; i += kinds)
+        if (action[i] < 0 || action[i] >= choices[k])
+          return std::string(env->name) + ": action " + std::to_string(action[i]) + " at entry " + std::to_string(i) +
+                 " of the batch; it must be from 0 to " + std::to_string(choices[k] - 1);
+    }
   } else {
     const float *action = static_cast<const float *>(b.actions);
     for (int64_t i = 0; i < entries; i++)
@@ -162,7 +169,7 @@ ffi::DataType FfiDtype(int32_t dtype) {
 // terminated, truncated. Results likewise: rows, obs, reward, terminated, truncated,
 // the fields of the log, mask, score. vmap puts axes in front of all of them alike.
 ffi::Error RunInXla(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t env_index,
-                    int64_t what_wide, int64_t agents, int64_t choices, int64_t threads) {
+                    int64_t what_wide, int64_t agents, Choices choices, int64_t threads) {
   const env_description *env = env_descriptions[env_index];
   const int what = static_cast<int>(what_wide);
   std::string wrong;
@@ -281,7 +288,7 @@ XLA_FFI_DEFINE_HANDLER(RunInXlaHandler, RunInXla,
                            .Attr<int64_t>("env")
                            .Attr<int64_t>("what")
                            .Attr<int64_t>("agents")
-                           .Attr<int64_t>("choices")
+                           .Attr<Choices>("choices")
                            .Attr<int64_t>("threads"));
 
 // ------------------------------------------------------------------------------------------
@@ -340,8 +347,8 @@ class Workers {
 // One batch over NumPy arrays that Python owns: VecEnv keeps them, and states are read and set through `rows`.
 class NumpyBatch {
  public:
-  NumpyBatch(int64_t env_index, int64_t choices, int64_t threads, const py::dict &arrays)
-      : choices_(choices), threads_(threads), workers_(threads - 1) {
+  NumpyBatch(int64_t env_index, std::vector<int64_t> choices, int64_t threads, const py::dict &arrays)
+      : choices_(std::move(choices)), threads_(threads), workers_(threads - 1) {
     if (env_index < 0 || env_index >= num_env_descriptions) throw py::index_error("no such environment");
     env_ = env_descriptions[env_index];
     b_.params = Take(arrays, "params", "uint32", {env_->params_bytes / 4});
@@ -382,7 +389,7 @@ class NumpyBatch {
     CheckArray(actions, "actions", DtypeName(env_->action_dtype), action_shape_);
     b_.actions = actions.data();
     b_.action_bytes = actions.nbytes() / b_.num_envs;
-    if (auto bad = BadAction(env_, b_, actions.size(), choices_)) throw py::value_error(*bad);
+    if (auto bad = BadAction(env_, b_, actions.size(), {choices_.data(), choices_.size()})) throw py::value_error(*bad);
     Run(BATCH_STEP | MaskBit());
   }
 
@@ -406,7 +413,7 @@ class NumpyBatch {
       py::gil_scoped_release release;
       for (int64_t i = 0; i < num_steps && !bad; i++) {
         b.actions = first + i % shape[0] * b.num_envs * b.action_bytes;
-        bad = BadAction(env_, b, entries, choices_);
+        bad = BadAction(env_, b, entries, {choices_.data(), choices_.size()});
         if (!bad) Run(BATCH_STEP, b);
         for (int64_t a = 0; a < agents; a++) {
           uint32_t bits;
@@ -456,7 +463,8 @@ class NumpyBatch {
   }
 
   const env_description *env_;
-  int64_t choices_, threads_;
+  std::vector<int64_t> choices_;
+  int64_t threads_;
   batch b_ = {};
   std::vector<int64_t> action_shape_;
   std::vector<py::array> kept_;
@@ -501,7 +509,7 @@ PYBIND11_MODULE(_core, m) {
                              {"ACTION_MASK", BATCH_ACTION_MASK}, {"SCORE", BATCH_SCORE}, {"STEP", BATCH_STEP}})
     m.attr(name) = value;
   py::class_<NumpyBatch>(m, "NumpyBatch")
-      .def(py::init<int64_t, int64_t, int64_t, const py::dict &>(), py::arg("env_index"), py::arg("choices"),
+      .def(py::init<int64_t, std::vector<int64_t>, int64_t, const py::dict &>(), py::arg("env_index"), py::arg("choices"),
            py::arg("threads"), py::arg("arrays"))
       .def("reset", &NumpyBatch::Reset)
       .def("step", &NumpyBatch::Step)

@@ -37,7 +37,7 @@ class VecEnv:
         from jaxpuffer.batch import has_action_mask
         from jaxpuffer.pytree import parameter_fields
         from jaxpuffer.registry import make
-        from jaxpuffer.spaces import Discrete
+        from jaxpuffer.spaces import choices
 
         for argument, value in (("num_envs", num_envs), ("threads", threads)):
             if not isinstance(value, int) or value < 1:
@@ -68,10 +68,9 @@ class VecEnv:
             "log": np.zeros((*lead, 5), np.float32),
             "action_shape": [*lead, *space.shape],
         }
-        choices = space.n if isinstance(space, Discrete) else 0
         if has_action_mask(self.env):
-            self._arrays["mask"] = np.ones((*lead, choices), np.bool_)
-        self._batch = _core.NumpyBatch(description["index"], choices, threads, self._arrays)
+            self._arrays["mask"] = np.ones((*lead, *choices(space)), np.bool_)
+        self._batch = _core.NumpyBatch(description["index"], choices(space), threads, self._arrays)
         self._info = {"final_obs": self._arrays["final_obs"], "log": self._arrays["log"]}
         if "mask" in self._arrays:
             self._info["action_mask"] = self._arrays["mask"]

@@ -15,7 +15,7 @@ from jaxpuffer import rng
 from jaxpuffer.batch import Batch, BatchState, check_env, has_action_mask
 from jaxpuffer.env import Env, Log, TimeStep
 from jaxpuffer.pytree import PyTreeNode, parameter_fields
-from jaxpuffer.spaces import Discrete, Space
+from jaxpuffer.spaces import Discrete, Space, choices
 
 _TARGET = "jaxpuffer_batch"
 _LOG_FIELDS = 5
@@ -210,14 +210,13 @@ class CBatch(Batch):
         call = jax.ffi.ffi_call(
             _TARGET, results, vmap_method="broadcast_all", input_output_aliases={1: 0} if in_place else None
         )
-        choices = self.env.action_space.n if isinstance(self.env.action_space, Discrete) else 0
         return call(
             _param_words(self.env),
             *operands,
             env=np.int64(self.description["index"]),
             what=np.int64(what),
             agents=np.int64(self.env.num_agents),
-            choices=np.int64(choices),
+            choices=np.array(choices(self.env.action_space), np.int64),
             threads=np.int64(self.c_env.threads),
         )
 

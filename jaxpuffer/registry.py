@@ -14,9 +14,17 @@ ENVS = {
     "breakout": "breakout.Breakout",
     "cartpole": "cartpole.CartPole",
     "cartpole_continuous": "cartpole.CartPoleContinuous",
+    "connect4": "connect4.Connect4",
+    "drone": "drone.Drone",
+    "g2048": "g2048.G2048",
     "maze": "maze.Maze",
+    "memory": "memory.Memory",
     "pong": "pong.Pong",
     "snake": "snake.Snake",
+    "squared": "squared.Squared",
+    "target": "target.Target",
+    "tetris": "tetris.Tetris",
+    "tripletriad": "tripletriad.TripleTriad",
 }
 
 Backend = Literal["jax", "c"]

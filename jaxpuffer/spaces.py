@@ -148,5 +148,12 @@ class Mixed:
 Space = Discrete | MultiDiscrete | Box | Mixed
 
 
+def choices(space: Space) -> tuple[int, ...]:
+    """How many choices each entry of an action of whole numbers has; () for other spaces."""
+    if isinstance(space, Discrete):
+        return (space.n,)
+    return space.nvec if isinstance(space, MultiDiscrete) else ()
+
+
 def _fits(value: np.ndarray, space: Space) -> bool:
     return value.dtype == space.dtype and value.shape[value.ndim - len(space.shape) :] == space.shape

@@ -10,7 +10,7 @@ import pytest
 import envs_c
 from jaxpuffer import list_envs, make
 from jaxpuffer.pytree import parameter_fields
-from jaxpuffer.spaces import Discrete
+from jaxpuffer.spaces import choices
 
 pytestmark = pytest.mark.needs_c
 
@@ -47,8 +47,8 @@ def test_random_play(name: str, params: dict) -> None:
     shape = (NUM_ENVS, *one.env.agent_shape, *one.single_action_space.shape)
     default = not params
     for _ in range(STEPS):
-        if isinstance(one.single_action_space, Discrete):
-            actions = generator.integers(0, one.single_action_space.n, shape).astype(np.int32)
+        if of := choices(one.single_action_space):
+            actions = generator.integers(0, of if len(of) > 1 else of[0], shape).astype(np.int32)
         else:
             actions = generator.normal(size=shape).astype(np.float32)
         obs, reward, terminated, truncated, info = one.step(actions)

@@ -51,7 +51,7 @@ def test_single(env: Env) -> None:
     after, ts = env.step(state, action)
     assert ts.reward.dtype == jnp.float32 and ts.reward.shape == env.agent_shape
     chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
-    picture = env.render(state)
+    picture = env.render(after)
     assert picture.dtype == jnp.uint8 and picture.ndim == 3 and picture.shape[2] == 3
     assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) >= 3
 

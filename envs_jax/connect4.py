@@ -1,0 +1,274 @@
+"""Four in a row against a searching opponent. Twin of envs_c/connect4.h."""
+
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxpuffer import rng
+from jaxpuffer.batch import random_action
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, static
+from jaxpuffer.spaces import Box, Discrete, Space
+
+# a board is a set of cells: cell (column, row from the bottom) is bit 7 column + row. The seventh row stays
+# empty, so that no line goes on in the next column. Two words hold it: columns 0 to 3, and 4 to 6
+COLUMNS, ROWS, CELLS, UP, WORD = 7, 6, 42, 1, 28
+ALONG, FALLING, RISING = 7, 6, 8  # to the next cell of a line
+
+Cells = tuple[Array, Array]  # uint32 () each
+
+
+def _constant(bits: int) -> Cells:
+    return jnp.uint32(bits & (1 << WORD) - 1), jnp.uint32(bits >> WORD)
+
+
+BOTTOM = 0x40810204081  # the lowest cell of each column
+BOARD = 0xFDFBF7EFDFBF  # 63 times that
+
+
+class State(PyTreeNode):
+    rng: Array  # uint32 (2,)
+    own: Array  # uint32 (2,), the agent's cells
+    theirs: Array  # uint32 (2,), the opponent's
+    outcome: Array  # int32 (), 1 won, -1 lost, 0 not decided
+    steps: Array  # int32 (), since the episode began
+
+
+class Connect4(Env[State]):
+    """Connect Four on seven columns and six rows, against an opponent that looks three moves ahead.
+
+    Observation: float32 (42,), row by row from the top: 1 own, -1 the opponent's, 0 empty.
+    Action: Discrete(7): the column. A full one is masked, and loses if played.
+    Reward: 1 for a won game, -1 for a lost one, 0 for a draw.
+    Ends: terminated at four in a row and on a full board, truncated after `max_steps`.
+    Score: the outcome, -1, 0 or 1; perf scales it to 0..1.
+    Differences from PufferLib: no opening book, and the opponent prefers a win now to one
+        with its next move; a game ends in the step that decides it.
+    """
+
+    opponent_depth: int = static(default=3, minimum=0, maximum=3)  # moves it looks ahead; 0 plays at random
+    opponent_begins: float = param(default=0.0, minimum=0, maximum=1)  # probability
+    max_steps: int = param(default=42, minimum=1)  # steps before truncation
+
+    observation_space: ClassVar[Space] = Box(-1.0, 1.0, (CELLS,))
+    action_space: ClassVar[Space] = Discrete(COLUMNS)
+
+    def value(self, depth: int, mine: Cells, other: Cells, cell: Cells) -> Array:
+        """How good a move to this cell is, looking `depth` moves ahead, int32 ().
+
+        3 wins now, 2 wins with the next move whatever the other does, 0 lets the other win, 1 is any other.
+        """
+        after = _or(mine, cell)
+        taken = _or(after, other)
+        replies = _playable(taken)
+        wins = _any(_and(_threats(mine), cell)) if depth >= 1 else jnp.bool_(False)
+        loses = _any(_and(_threats(other), replies)) if depth >= 2 else jnp.bool_(False)
+        if depth < 3:
+            return jnp.where(wins, 3, jnp.where(loses, 0, 1))
+
+        # a reply saves the other if it takes my only playable threat and makes no other one playable
+        threats = _but(_threats(after), taken)
+        above, open_ = _right(threats, UP), _and(threats, replies)
+        some = _any(open_)
+        saving = _but((jnp.where(some, open_[0], replies[0]), jnp.where(some, open_[1], replies[1])), above)
+        low, high = open_
+        one = jnp.uint32(1)
+        twice = ((low & (low - one)) != 0) | ((high & (high - one)) != 0) | ((low != 0) & (high != 0))
+        forced = _any(replies) & (twice | ~_any(saving))
+        return jnp.where(wins, 3, jnp.where(loses, 0, jnp.where(forced, 2, 1)))
+
+    def values(self, depth: int, mine: Cells, other: Cells) -> Array:
+        """How good each column is, int32 (7,); -1 where it is full."""
+        playable = _playable(_or(mine, other))
+        cells = [_and(playable, _column(c)) for c in range(COLUMNS)]
+        values = [jnp.where(_any(cell), self.value(depth, mine, other, cell), -1) for cell in cells]
+        return jnp.stack(values)
+
+    def reply(self, s: State) -> State:
+        """The opponent's move: random among the best."""
+        mine, other = _cells(s.theirs), _cells(s.own)
+        values = self.values(self.opponent_depth, mine, other)
+        best = jnp.int32(values == values.max())
+        stream, which = rng.below(s.rng, best.sum())
+        cell = _and(_playable(_or(mine, other)), _column(_chosen(best, which)))
+        return s.replace(rng=stream, theirs=jnp.stack(_or(mine, cell)))
+
+    def init(self, stream: Array) -> State:
+        stream, second = rng.bernoulli(stream, self.opponent_begins)
+        nothing = jnp.zeros(2, jnp.uint32)
+        s = State(stream, nothing, nothing, outcome=jnp.int32(0), steps=jnp.int32(0))
+        return _choose(second, self.reply(s), s)
+
+    def action_mask(self, s: State) -> Array:
+        playable = _playable(_or(_cells(s.own), _cells(s.theirs)))
+        return jnp.stack([_any(_and(playable, _column(c))) for c in range(COLUMNS)])
+
+    def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
+        own, theirs = _cells(s.own), _cells(s.theirs)
+        cell = _and(_playable(_or(own, theirs)), _column(action))
+        legal = _any(cell)
+
+        # a full column loses, four in a row wins, else the opponent replies
+        own = _or(own, cell)
+        placed = s.replace(own=jnp.stack(own), steps=s.steps + 1)
+        won = legal & _four(own)
+        over = won | ~legal | _full(_or(own, theirs))
+        replied = self.reply(placed)
+        lost = ~over & _four(_cells(replied.theirs))
+        s = _choose(over, placed, replied)
+        s = s.replace(outcome=jnp.int32(won) - jnp.int32(lost | ~legal))
+
+        terminated = (s.outcome != 0) | (legal & _full(_or(own, _cells(s.theirs))))
+        return s, Outcome(
+            reward=jnp.float32(s.outcome),
+            terminated=terminated,
+            truncated=~terminated & (s.steps >= self.max_steps),
+        )
+
+    def observe(self, s: State) -> Array:
+        return jnp.float32(_planes(s.own) - _planes(s.theirs))
+
+    def score(self, s: State) -> Array:
+        return jnp.float32(s.outcome)
+
+    def perf(self, s: State) -> Array:
+        return 0.5 + 0.5 * jnp.float32(s.outcome)
+
+    def render(self, s: State) -> Array:
+        pixels = 32  # along a cell
+        discs = self.observe(s).reshape(ROWS, COLUMNS)
+        y, x = np.mgrid[0 : ROWS * pixels, 0 : COLUMNS * pixels]
+        disc = (x % pixels - pixels / 2 + 0.5) ** 2 + (y % pixels - pixels / 2 + 0.5) ** 2 < (0.4 * pixels) ** 2
+        cells = discs.repeat(pixels, 0).repeat(pixels, 1)[:, :, None]
+        mine, theirs = jnp.array([0, 187, 187], jnp.uint8), jnp.array([187, 0, 0], jnp.uint8)
+        colour = jnp.where(cells > 0, mine, jnp.where(cells < 0, theirs, jnp.array([6, 24, 24], jnp.uint8)))
+        return jnp.where(disc[:, :, None], colour, jnp.array([20, 60, 70], jnp.uint8))
+
+    def player(self, s: State, stream: Array) -> Array:
+        """Searches as the opponent does, or plays at random, now and then in a full column."""
+        values = self.values(3, _cells(s.own), _cells(s.theirs))
+        best = jnp.int32(values == values.max())
+        stream, which = rng.below(stream, best.sum())
+        stream, style = rng.below(stream, 64)
+        stream, anything = rng.below(stream, COLUMNS)
+        at_random = jnp.where(style == 0, anything, random_action(self, s, stream))
+        return jnp.where(style < 6, at_random, _chosen(best, which))
+
+    def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
+        own, theirs = _cells(next_state.own), _cells(next_state.theirs)
+        won, lost = next_state.outcome == 1, next_state.outcome == -1
+        legal = (self.action_mask(s) & (jnp.arange(COLUMNS, dtype=jnp.int32) == action)).any()
+        names = {UP: "upright", ALONG: "level", FALLING: "falling", RISING: "rising"}
+        found = {f"won with a {name} line": won & _any(_line(own, step)) for step, name in names.items()}
+        found |= {f"lost to a {name} line": lost & _any(_line(theirs, step)) for step, name in names.items()}
+        values = self.values(3, _cells(s.theirs), _cells(s.own))
+        full = _full(_or(own, theirs))
+        return found | {
+            "played a full column": ~legal,
+            "draw": full & (next_state.outcome == 0),
+            "lost to the last disc": full & lost,
+            "a column filled up": (self.action_mask(s) & ~self.action_mask(next_state)).any(),
+            "a double threat": (values == 2).any(),
+        }
+
+    def edge_case(self, s: State, stream: Array) -> State:
+        """A column all but full, or before the last step."""
+        stream, which = rng.below(stream, 3)
+        stream, column = rng.below(stream, COLUMNS)
+        # discs from the bottom, each player's in turn
+        lower = _and(_column(column), _constant(BOTTOM * 0x1F))
+        mine = _and(lower, _constant(BOTTOM * 0b01010))
+        theirs = _but(lower, mine)
+        stacked = s.replace(own=jnp.stack(mine), theirs=jnp.stack(theirs))
+        late = s.replace(steps=self.max_steps - 1 - column % 2)
+        return _choose(which == 0, stacked, _choose(which == 1, late, s))
+
+
+def _cells(words: Array) -> Cells:
+    return words[0], words[1]
+
+
+def _or(a: Cells, b: Cells) -> Cells:
+    return a[0] | b[0], a[1] | b[1]
+
+
+def _and(a: Cells, b: Cells) -> Cells:
+    return a[0] & b[0], a[1] & b[1]
+
+
+def _but(a: Cells, b: Cells) -> Cells:
+    return a[0] & ~b[0], a[1] & ~b[1]
+
+
+def _any(a: Cells) -> Array:
+    return (a[0] | a[1]) != 0
+
+
+def _left(a: Cells, count: int) -> Cells:
+    low, high = jnp.uint32(count), jnp.uint32(WORD - count)
+    return (a[0] << low) & jnp.uint32((1 << WORD) - 1), (a[1] << low) | (a[0] >> high)
+
+
+def _right(a: Cells, count: int) -> Cells:
+    low, high = jnp.uint32(count), jnp.uint32(WORD - count)
+    return (a[0] >> low) | ((a[1] << high) & jnp.uint32((1 << WORD) - 1)), a[1] >> low
+
+
+def _playable(taken: Cells) -> Cells:
+    """The lowest free cell of each column."""
+    bottom = _constant(BOTTOM)
+    return _and((taken[0] + bottom[0], taken[1] + bottom[1]), _constant(BOARD))
+
+
+def _column(column: Array | int) -> Cells:
+    cells = jnp.uint32((1 << ROWS) - 1)
+    shift = jnp.uint32(7 * (column % 4))
+    return jnp.where(column < 4, cells << shift, jnp.uint32(0)), jnp.where(column < 4, jnp.uint32(0), cells << shift)
+
+
+def _full(taken: Cells) -> Array:
+    board = _constant(BOARD)
+    return (taken[0] == board[0]) & (taken[1] == board[1])
+
+
+def _line(b: Cells, step: int) -> Cells:
+    """The first cells of the fours in lines with the given step."""
+    pairs = _and(b, _right(b, step))
+    return _and(pairs, _right(pairs, 2 * step))
+
+
+def _four(b: Cells) -> Array:
+    """Four in a row somewhere?"""
+    return _any(_or(_or(_line(b, UP), _line(b, ALONG)), _or(_line(b, FALLING), _line(b, RISING))))
+
+
+def _completing(b: Cells, step: int) -> Cells:
+    """The cells that would complete a four in a line with the given step, taken ones included."""
+    above, below = _and(_left(b, step), _left(b, 2 * step)), _and(_right(b, step), _right(b, 2 * step))
+    return _or(
+        _and(above, _or(_left(b, 3 * step), _right(b, step))), _and(below, _or(_right(b, 3 * step), _left(b, step)))
+    )
+
+
+def _threats(b: Cells) -> Cells:
+    """The cells that would complete a four, taken ones included."""
+    up = _and(_and(_left(b, UP), _left(b, 2 * UP)), _left(b, 3 * UP))
+    lines = _or(_completing(b, ALONG), _or(_completing(b, FALLING), _completing(b, RISING)))
+    return _and(_or(up, lines), _constant(BOARD))
+
+
+def _chosen(flags: Array, k: Array) -> Array:
+    """The index of the k-th entry that is 1, int32 ()."""
+    return jnp.int32((flags.cumsum() <= k).sum())
+
+
+def _choose(condition: Array, a: State, b: State) -> State:
+    return State(*(jnp.where(condition, getattr(a, field), getattr(b, field)) for field in State.__annotations__))
+
+
+def _planes(words: Array) -> Array:
+    """Each cell's bit, int32 (42,), row by row from the top."""
+    bits = (words[:, None] >> np.arange(WORD, dtype=np.uint32)[None]) & jnp.uint32(1)
+    columns = jnp.int32(bits).reshape(8, 7)[:COLUMNS, :ROWS]
+    return columns.T[::-1].reshape(-1)
