@@ -25,15 +25,22 @@ def main() -> None:
     parser.add_argument("envs", nargs="*", metavar="ENV", help="environments; default all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="replace what the tree has")
+    parser.add_argument("--speeds", action="store_true", help="measure steps per second alone and write them")
     parser.add_argument("--frames", type=int, default=240, help="at most, of the GIF (%(default)s)")
     args = parser.parse_args()
     threads = use_threads(None)
     from jaxpuffer import list_envs
-    from jaxpuffer.baselines import baseline_record
+    from jaxpuffer.baselines import baseline_record, figures_in_words
     from jaxpuffer.registry import env_class
 
     for name in args.envs:
         env_class(name)
+    if args.speeds:
+        for name in args.envs or list_envs():
+            record = (baseline_record(name) or {}) | {"steps_per_second": speeds(name, threads)}
+            print(f"{name}: {', '.join(figures_in_words(record))}", flush=True)
+            (FOLDER / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+        return
     rows = []
     for name in args.envs or list_envs():
         before = baseline_record(name)
@@ -80,7 +87,6 @@ def train(name: str, seed: int, threads: int, frames: int) -> dict[str, Any]:
         which: evaluate(env, player, evaluation_key(key)).summary()
         for which, player in (("trained", policy), ("untrained", nothing))
     }
-    speeds = {backend: measure(name, backend, NUM_ENVS, threads) for backend in ("c", "jax")}
     record = {
         "env": name,
         "score": scores["trained"]["score"],
@@ -91,7 +97,7 @@ def train(name: str, seed: int, threads: int, frames: int) -> dict[str, Any]:
         "train_seconds": seconds,  # with compilation
         "parameters": sum(x.size for x in jax.tree.leaves(half)),
         "num_envs": NUM_ENVS,
-        "steps_per_second": {backend: speeds[backend]["steps_per_second"] for backend in speeds},
+        "steps_per_second": speeds(name, threads),
         "command": f"python -m benchmarks.baselines {name}" + (f" --seed {seed}" if seed else ""),
         **particulars(seed, threads),
     }
@@ -101,6 +107,11 @@ def train(name: str, seed: int, threads: int, frames: int) -> dict[str, Any]:
         (FOLDER / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
         animate(make(name), load_baseline(name), evaluation_key(key), frames, ROOT / f"docs/pictures/{name}.gif")
     return record
+
+
+def speeds(name: str, threads: int) -> dict[str, float]:
+    """Steps per second of the environment alone, by backend."""
+    return {backend: measure(name, backend, NUM_ENVS, threads)["steps_per_second"] for backend in ("c", "jax")}
 
 
 if __name__ == "__main__":

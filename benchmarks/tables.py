@@ -39,7 +39,7 @@ def tables(records: list[dict[str, Any]]) -> str:
 def baselines() -> str:
     """A row per environment: what its agents see and do, the scores of an untrained and the shipped one, its speed."""
     from jaxpuffer import list_envs, make
-    from jaxpuffer.baselines import baseline_record, spaces_in_words
+    from jaxpuffer.baselines import baseline_record, figures_in_words, spaces_in_words
 
     rows = []
     for name in list_envs():
@@ -47,8 +47,7 @@ def baselines() -> str:
         page = type(env).__module__.removeprefix("envs_jax.")
         row = [f"[{name}](docs/envs/{page}.md)", str(env.num_agents), *spaces_in_words(env)]
         if record is not None:
-            row += [f"{record[which]['mean']:.4g}" for which in ("untrained_score", "score")]
-            row += [f"{record['steps_per_second'][backend] / 1e6:.1f}" for backend in ("c", "jax")]
+            row += figures_in_words(record)
         rows.append(row + [""] * (8 - len(row)))
     columns = ["name", "agents", "observation", "action", "untrained", "trained", "C", "JAX"]
     return markdown(columns, rows, left=4)

@@ -382,10 +382,9 @@ class Drone(Env[State]):
         racing = jnp.where(s.task == RACE, jnp.float32(1), jnp.float32(0))
         angles = np.linspace(0, 2 * np.pi, 16, endpoint=False).astype(np.float32)
         ring = [s.target + racing * (np.cos(a) * across + np.sin(a) * over) for a in angles]
-        corners = np.float32(
-            [[x, y, -BOUND] for x in np.linspace(-BOUND, BOUND, 9) for y in np.linspace(-BOUND, BOUND, 9)]
-        )
-        dots = jnp.array(corners), *([shadow]), *ring, position, *arms
+        marks = np.linspace(-BOUND, BOUND, 9)
+        corners = np.array([[x, y, -BOUND] for x in marks for y in marks], np.float32)
+        dots = jnp.array(corners), shadow, *ring, position, *arms
         radii = [1.0, 2.0, *([1.6] * len(ring)), 4.0, *([2.5] * len(arms))]
         shades = [0.3, 0.25, *([0.8] * len(ring)), 1.0, *([0.75] * len(arms))]
         points = jnp.concatenate(dots)

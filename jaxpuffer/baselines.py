@@ -62,6 +62,13 @@ def baseline_record(name: str) -> dict[str, Any] | None:
     return json.loads(file.read_text()) if file.is_file() else None
 
 
+def figures_in_words(record: dict[str, Any]) -> list[str]:
+    """Scores of an untrained and of the shipped agent, million steps per second in C and in JAX, for tables."""
+    scores = [record[which]["mean"] for which in ("untrained_score", "score")]
+    speeds = [record["steps_per_second"][backend] / 1e6 for backend in ("c", "jax")]
+    return [f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}" for x in scores] + [f"{x:.1f}" for x in speeds]
+
+
 def spaces_in_words(env: Any) -> tuple[str, str]:
     """Observation and action of an environment in a few words, for tables."""
     seen, done = env.observation_space, env.action_space

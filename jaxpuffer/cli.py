@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpuffer.animate import animate
-from jaxpuffer.baselines import baseline_record, load_baseline, spaces_in_words
+from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
 from jaxpuffer.checkpoint import load, parameters_of, read_record
 from jaxpuffer.evaluate import evaluate, evaluation_key
 from jaxpuffer.fit import fit
@@ -59,11 +59,7 @@ def _list(args: list[str]) -> None:
     for name in list_envs():
         env = make(name)
         record = baseline_record(name)
-        figures: tuple[str, ...] = ()
-        if record is not None:
-            scores = (f"{record[score]['mean']:.4g}" for score in ("untrained_score", "score"))
-            speeds = (f"{record['steps_per_second'][backend] / 1e6:.1f}" for backend in ("c", "jax"))
-            figures = (*scores, *speeds)
+        figures = [] if record is None else figures_in_words(record)
         rows.append((name, str(env.num_agents), *spaces_in_words(env), *figures))
     widths = [max(map(len, column)) for column in itertools.zip_longest(*rows, fillvalue="")]
     for row in rows:
