@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -81,9 +82,12 @@ class Connect4(Env[State]):
     def values(self, depth: int, mine: Cells, other: Cells) -> Array:
         """How good each column is, int32 (7,); -1 where it is full."""
         playable = _playable(_or(mine, other))
-        cells = [_and(playable, _column(c)) for c in range(COLUMNS)]
-        values = [jnp.where(_any(cell), self.value(depth, mine, other, cell), -1) for cell in cells]
-        return jnp.stack(values)
+
+        def one(column: Array) -> Array:
+            cell = _and(playable, _column(column))
+            return jnp.where(_any(cell), self.value(depth, mine, other, cell), -1)
+
+        return jax.vmap(one)(jnp.arange(COLUMNS, dtype=jnp.int32))
 
     def reply(self, s: State) -> State:
         """The opponent's move: random among the best."""

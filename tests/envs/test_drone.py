@@ -218,7 +218,7 @@ def test_drag_slows_exponentially():
 @pytest.mark.needs_c
 @pytest.mark.parametrize(("task", "num_drones"), [(RACE, 1), (SWARM, 12)])
 def test_other_sizes_are_equal_in_c(task, num_drones):
-    report = compare("drone", "functions", steps=60, num_envs=4, task=task, num_drones=num_drones)
+    report = compare("drone", "resync", steps=60, num_envs=4, task=task, num_drones=num_drones)
     assert report.equal, report.line()
 
 
