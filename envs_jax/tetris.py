@@ -202,10 +202,11 @@ class Tetris(Env[State]):
         column = s.column + jnp.int32(action == RIGHT) - jnp.int32(action == LEFT)
         rotation = (s.rotation + jnp.int32(action == ROTATE)) & 3
         shapes = self.shape(s.piece, jnp.stack([rotation, s.rotation]))
-        both = jax.vmap(self.blocked, (None, 0, 0))(s.columns, jnp.stack([column, s.column]), shapes)
-        stays = (both[0] >> jnp.uint32(s.row)) & jnp.uint32(1) == 1
+        blocked, old_blocked = jax.vmap(self.blocked, (None, 0, 0))(s.columns, jnp.stack([column, s.column]), shapes)
+        shape, old_shape = shapes
+        stays = (blocked >> jnp.uint32(s.row)) & jnp.uint32(1) == 1
         column, rotation = jnp.where(stays, s.column, column), jnp.where(stays, s.rotation, rotation)
-        shape, blocked = jnp.where(stays, shapes[1], shapes[0]), jnp.where(stays, both[1], both[0])
+        shape, blocked = jnp.where(stays, old_shape, shape), jnp.where(stays, old_blocked, blocked)
 
         # fall to the floor by a hard drop, or by a row; who cannot fall locks. A piece that is put aside does not
         holds = (action == HOLD) & (s.may_hold == 1)
@@ -254,7 +255,8 @@ class Tetris(Env[State]):
         from_hold = holds & (s.held != NONE)
         draws = comes & ~from_hold
         new_stream, bag, drawn = self.draw(stream, s.bag)
-        piece = jnp.where(from_hold, s.held, s.next[0])
+        first, second = s.next
+        piece = jnp.where(from_hold, s.held, first)
         spawn_blocked = self.blocked(columns, jnp.int32(SPAWN_COLUMN), self.shape(piece, jnp.int32(0)))
         over = over | (comes & (spawn_blocked & jnp.uint32(1) == 1))
 
@@ -266,7 +268,7 @@ class Tetris(Env[State]):
             row=jnp.where(comes, 0, row),
             column=jnp.where(comes, SPAWN_COLUMN, column),
             landing=jnp.where(comes, self.free_rows(spawn_blocked, jnp.int32(0)), landing),
-            next=jnp.where(draws[None], jnp.stack([s.next[1], drawn]), s.next),
+            next=jnp.where(draws[None], jnp.stack([second, drawn]), s.next),
             held=jnp.where(holds, s.piece, s.held),
             may_hold=jnp.where(comes, jnp.int32(~holds), s.may_hold),
             bag=jnp.where(draws, bag, s.bag),
@@ -316,7 +318,7 @@ class Tetris(Env[State]):
         ]
 
         # pieces
-        indices = [s.piece, s.rotation, s.next[0], s.next[1], s.held]
+        indices = [s.piece, s.rotation, *s.next, s.held]
         counts = [PIECES, ROTATIONS, PIECES, PIECES, PIECES + 1]
         one_hots = [
             jnp.float32(jnp.arange(count, dtype=jnp.int32) == index[None])
