@@ -1,8 +1,10 @@
-"""python -m benchmarks.peers: CartPole and PPO beside gymnax, Rejax and Gymnasium.
+"""python -m benchmarks.peers: environments and PPO beside gymnax, Pgx, Jumanji, Rejax, Gymnasium and EnvPool.
 
 Each peer runs in a virtual environment of its own, with the same version of JAX. Both
 sides compile, then measure in turn, A, B, A, B, while the other one waits. A ratio is
-ours over theirs.
+ours over theirs. Rules differ from library to library: a step of Pgx is a move of one
+player and a step of ours a move of each; in Jumanji's Tetris a step places a piece and
+in ours it moves one.
 """
 
 import argparse
@@ -23,8 +25,25 @@ INSTALL = {
     "gymnax": ["gymnax>=1.0.1,<2", "six"],  # six: imported and not declared
     "rejax": ["rejax==0.1.3", "gymnax==0.0.9", "six"],
     "gymnasium": ["gymnasium"],
+    "pgx": ["pgx==2.6.0"],
+    "jumanji": ["jumanji==1.1.2"],
+    "envpool": ["envpool", "gymnasium"],
 }
-SAME = {"gymnax": ("jax", "jaxlib"), "rejax": ("jax", "jaxlib"), "gymnasium": ("numpy",)}
+SAME = {peer: ("numpy",) if peer in ("gymnasium", "envpool") else ("jax", "jaxlib") for peer in INSTALL}
+
+# theirs; ours, its parameters and how many of its environments have as many agents as one of theirs
+GAMES: dict[str, list[tuple[str, str, dict[str, Any], float]]] = {
+    "pgx": [
+        ("connect_four", "connect4", {"opponent_depth": 0}, 1),
+        ("2048", "g2048", {}, 1),
+        ("go_9x9", "go", {}, 1),
+    ],
+    "jumanji": [
+        ("Game2048-v1", "g2048", {}, 1),
+        ("Tetris-v0", "tetris", {}, 1),
+        ("Snake-v1", "snake", {}, 1 / 16),
+    ],
+}
 
 # envs, horizon, epochs, minibatches: Rejax's own for CartPole, its defaults, and a large batch
 PPO_SETTINGS = {"repository": (5, 100, 5, 5), "defaults": (64, 64, 8, 16), "large": (2048, 32, 4, 16)}
@@ -84,27 +103,47 @@ def comparisons(peer: str, threads: int) -> list[dict[str, Any]]:
             {
                 "comparison": f"CartPole, JAX, ours ({backend}) and gymnax",
                 "setting": f"{num_envs:,} environments",
-                "ours": ("ours_cartpole.py", {"backend": backend, "num_envs": num_envs, "cycle": CYCLE}),
+                "env": "cartpole",
+                "ours": ("ours_env.py", {"env": "cartpole", "backend": backend, "num_envs": num_envs, "cycle": CYCLE}),
                 "theirs": ("gymnax_cartpole.py", {"num_envs": num_envs, "cycle": CYCLE}),
             }
             for num_envs in (1024, 8192)
             for backend in ("jax", "c")
         ]
-    if peer == "gymnasium":
+    if peer in ("gymnasium", "envpool"):
         return [
             {
-                "comparison": "CartPole, NumPy, VecEnv and Gymnasium's CartPoleVectorEnv",
+                "comparison": f"CartPole, NumPy, VecEnv and {peer}",
                 "setting": f"{num_envs:,} environments",
-                "ours": ("numpy_cartpole.py", {"peer": False, "threads": threads, **size}),
-                "theirs": ("numpy_cartpole.py", {"peer": True, **size}),
+                "env": "cartpole",
+                "ours": ("numpy_cartpole.py", {"peer": None, **size}),
+                "theirs": ("numpy_cartpole.py", {"peer": peer, **size}),
             }
             for num_envs in (64, 1024, 8192)
-            for size in [{"num_envs": num_envs, "cycle": CYCLE}]
+            for size in [{"threads": threads, "num_envs": num_envs, "cycle": CYCLE}]
+        ]
+    if peer in GAMES:
+        return [
+            {
+                "comparison": f"{name}, ours ({backend}) and {peer}'s {game}",
+                "setting": f"{num_envs:,} agents" + "".join(f", {k}={v}" for k, v in params.items()),
+                "env": name,
+                "ours": (
+                    "ours_env.py",
+                    {"env": name, "params": params, "num_envs": int(share * num_envs), "backend": backend} | cycle,
+                ),
+                "theirs": (f"{peer}_game.py", {"env": game, "num_envs": num_envs} | cycle),
+            }
+            for game, name, params, share in GAMES[peer]
+            for num_envs in (1024,)
+            for backend in ("jax", "c")
+            for cycle in [{"cycle": CYCLE}]
         ]
     # the same network on both sides: an actor and a critic of two layers of 64 each, tanh
     return [
         {
             "comparison": f"PPO on CartPole, ours ({backend}) and Rejax",
+            "env": "cartpole",
             "setting": f"{name}: {envs} x {horizon}, {epochs} epochs of {minibatches}",
             "ours": (
                 "ours_ppo.py",
@@ -180,6 +219,7 @@ def compare(
     threads: int,
     comparison: str,
     setting: str,
+    env: str,
     ours: tuple[str, dict[str, Any]],
     theirs: tuple[str, dict[str, Any]],
 ) -> dict[str, Any]:
@@ -203,7 +243,7 @@ def compare(
 
     sides = {"ours": side(0, a, ours[1]), "theirs": side(1, b, theirs[1])}
     return {
-        "env": "cartpole",
+        "env": env,
         "backend": ours[1].get("backend", "numpy"),
         "peer": peer,
         "comparison": comparison,

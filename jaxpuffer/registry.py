@@ -11,12 +11,14 @@ from jaxpuffer.pytree import check_names
 
 # one line per environment: its name, and its class in envs_jax; its C twin is envs_c/NAME.h
 ENVS = {
+    "boids": "boids.Boids",
     "breakout": "breakout.Breakout",
     "cartpole": "cartpole.CartPole",
     "cartpole_continuous": "cartpole.CartPoleContinuous",
     "connect4": "connect4.Connect4",
     "drone": "drone.Drone",
     "g2048": "g2048.G2048",
+    "go": "go.Go",
     "maze": "maze.Maze",
     "memory": "memory.Memory",
     "pong": "pong.Pong",

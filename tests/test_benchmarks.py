@@ -105,11 +105,12 @@ def test_seeds_against_one_batch():
 
 
 @pytest.mark.needs_c
-def test_a_comparison_measures_in_turn():
+@pytest.mark.parametrize("env", ["cartpole", "connect4"])  # the last has a mask
+def test_a_comparison_measures_in_turn(env):
     # the peer's place taken by ourselves: peers are not installed here
     small = {"backend": "jax", "num_envs": 4, "cycle": 2}
-    ours, theirs = ("ours_cartpole.py", small), ("numpy_cartpole.py", {"peer": False, "threads": 1, **small})
-    r = peers.compare("numpy", sys.executable, 3, 1e-4, 1, "ours and ours", "4", ours, theirs)
+    ours, theirs = ("ours_env.py", {"env": env, **small}), ("numpy_cartpole.py", {"peer": None, "threads": 1, **small})
+    r = peers.compare("numpy", sys.executable, 3, 1e-4, 1, "ours and ours", "4", env, ours, theirs)
     assert EVERY - {"seconds", "params"} <= set(r)
     assert len(r["ratio"]["each"]) == len(r["theirs"]["seconds"]) == 3
     assert r["ratio"]["least"] <= r["ratio"]["median"] <= r["ratio"]["greatest"]

@@ -1,0 +1,22 @@
+"""Random actions that cost both sides of a comparison the same. Imports no project's code."""
+
+import jax.numpy as jnp
+import numpy as np
+
+INDEX = 512  # more than any game here has actions
+
+
+def unmasked(cycle, rows, n):
+    """Random actions, int32 (cycle, *rows), which come round again."""
+    return jnp.asarray(np.random.default_rng(0).integers(0, n, (cycle, *rows), np.int32))
+
+
+def priorities(cycle, rows_and_actions):
+    """A random rank of each action above its index, int32 (cycle, *rows, actions)."""
+    ranks = np.random.default_rng(0).integers(0, 2**20, (cycle, *rows_and_actions), np.int32)
+    return jnp.asarray(ranks * INDEX + np.arange(rows_and_actions[-1], dtype=np.int32))
+
+
+def legal(mask, ranks):
+    """A random legal action per row, int32: that of the highest rank."""
+    return jnp.where(mask, ranks, -1).max(-1) & (INDEX - 1)

@@ -1,0 +1,392 @@
+"""Go against an opponent that goes for liberties. Twin of envs_c/go.h."""
+
+import functools
+import operator
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxpuffer import rng
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, static
+from jaxpuffer.spaces import Box, Discrete
+
+# A set of points is a set of bits: point (row, column) is bit (size + 1) * row + column. The last bit of each row
+# stays empty, so that no row goes on in the next. A set fills as many words as the size asks for
+WORD, NOWHERE = 32, -1
+
+Set = list[Array]  # uint32 () words
+
+
+class State(PyTreeNode):
+    rng: Array  # uint32 (2,)
+    own: Array  # uint32 (words,), the agent's stones
+    theirs: Array  # uint32 (words,), the opponent's
+    atari: Array  # uint32 (words,), those of both in chains with one liberty
+    ko: Array  # int32 (), the point that may not be taken back now, -1 for none
+    captured: Array  # int32 (), stones that the agent took
+    lost: Array  # int32 (), and lost
+    passed: Array  # int32 (), the opponent has just passed
+    outcome: Array  # int32 (), 1 won, -1 lost, 0 not decided or a draw
+    steps: Array  # int32 (), since the episode began
+
+
+def any_of(x: Set) -> Array:
+    """Whether there is a point, bool ()."""
+    return functools.reduce(operator.or_, x) != 0
+
+
+def count(x: Set) -> Array:
+    """Points of a set, int32 ()."""
+    return jnp.int32(functools.reduce(operator.add, [lax.population_count(word) for word in x]))
+
+
+def both(x: Set, y: Set) -> Set:
+    return [a & b for a, b in zip(x, y, strict=True)]
+
+
+def either(x: Set, y: Set) -> Set:
+    return [a | b for a, b in zip(x, y, strict=True)]
+
+
+def without(x: Set, y: Set) -> Set:
+    return [a & ~b for a, b in zip(x, y, strict=True)]
+
+
+def choose(which: Array, x: Set, y: Set) -> Set:
+    return [jnp.where(which, a, b) for a, b in zip(x, y, strict=True)]
+
+
+class Go(Env[State]):
+    """Go, area scoring, against an opponent that goes for liberties. The agent has black and begins.
+
+    Observation: float32 (2 size^2 + 2,): the agent's stones and the opponent's, row by row from the
+        top, 1 where there is one; stones captured and stones lost, over the number of points.
+    Action: Discrete(size^2 + 1): 0 passes, 1 + size * row + column puts a stone there. Masked: points
+        that are taken, the ko, and suicide, one's own stones left without a liberty. If played, it is a pass.
+    Reward: 1 for a won game, -1 for a lost one, 0 for a draw; `per_stone` for each stone captured,
+        less that for each lost.
+    Ends: terminated when the agent passes and the opponent has just passed, passes too or is ahead;
+        truncated after `max_steps`. A game is scored by area: stones, and empty points that only one
+        side reaches; the agent needs more than the opponent's and `komi`.
+    Score: 1, 0 or -1 as the outcome; perf is (1 + score) / 2.
+    Opponent: takes stones where it can; else saves its own that could be taken, by a stone with two empty
+        points beside it; else plays beside the agent's stones; else anywhere. Random among equals, never
+        in its own eyes. It passes when nothing is left.
+    Differences from PufferLib: one reward for the game and one for stones (upstream: also for passing and
+        for illegal moves, which are masked here); the ko forbids taking back at once (simple ko);
+        the opponent passes; the end is not hidden from the trainer.
+    """
+
+    size: int = static(default=9, minimum=3, maximum=19)
+    komi: float = param(default=7.5, minimum=-361.0, maximum=361.0)  # points that the agent gives
+    per_stone: float = param(default=0.01, minimum=-1.0, maximum=1.0)  # reward for a stone captured
+    max_steps: int = param(default=150, minimum=1)  # steps before truncation
+
+    @property
+    def observation_space(self) -> Box:
+        return Box(0.0, float("inf"), (2 * self.points + 2,))
+
+    @property
+    def action_space(self) -> Discrete:
+        return Discrete(self.points + 1)
+
+    # what the size determines
+
+    @property
+    def stride(self) -> int:
+        return self.size + 1
+
+    @property
+    def points(self) -> int:
+        return self.size * self.size
+
+    @property
+    def words(self) -> int:
+        return (self.size * self.stride + WORD - 1) // WORD
+
+    @property
+    def bits(self) -> np.ndarray:
+        """The bit of each point, (points,)."""
+        return np.arange(self.points) // self.size * self.stride + np.arange(self.points) % self.size
+
+    @property
+    def board(self) -> Set:
+        """All points."""
+        shifts = [self.bits[self.bits // WORD == w] % WORD for w in range(self.words)]
+        return [jnp.uint32(sum(1 << int(shift) for shift in of_word)) for of_word in shifts]
+
+    def point(self, point: Array) -> Set:
+        """The set of one point, empty for none."""
+        bit = lax.div(point, self.size) * self.stride + lax.rem(point, self.size)
+        there, one = point != NOWHERE, jnp.uint32(1) << jnp.uint32(bit & (WORD - 1))
+        return [jnp.where(there & (bit >> 5 == w), one, jnp.uint32(0)) for w in range(self.words)]
+
+    def sides(self, x: Set) -> list[Set]:
+        """The points on each of the four sides of those of a set."""
+        none, stride = jnp.zeros_like(x[0]), self.stride
+        before, after = [none, *x[:-1]], [*x[1:], none]
+        right = [_up(here, 1) | _down(word, WORD - 1) for here, word in zip(x, before, strict=True)]
+        left = [_down(here, 1) | _up(word, WORD - 1) for here, word in zip(x, after, strict=True)]
+        down = [_up(here, stride) | _down(word, WORD - stride) for here, word in zip(x, before, strict=True)]
+        up = [_down(here, stride) | _up(word, WORD - stride) for here, word in zip(x, after, strict=True)]
+        return [both(side, self.board) for side in (right, left, down, up)]
+
+    def beside(self, x: Set) -> Set:
+        """The points next to those of a set."""
+        return functools.reduce(either, self.sides(x))
+
+    def connected(self, xs: list[Set], within: list[Set]) -> list[Set]:
+        """For each of several sets, all that is connected `within` another one that holds it."""
+
+        def grow(carry: tuple[list[Set], Array]) -> tuple[list[Set], Array]:
+            found, _ = carry
+            more = [without(both(self.beside(x), of), x) for x, of in zip(found, within, strict=True)]
+            grown = functools.reduce(operator.or_, [any_of(x) for x in more])
+            return [either(x, y) for x, y in zip(found, more, strict=True)], grown
+
+        some = functools.reduce(operator.or_, [any_of(x) for x in xs])
+        return lax.while_loop(lambda carry: carry[1], grow, (xs, some))[0]
+
+    def weak_chains(self, xs: list[Set], within: list[Set], empty: Set) -> list[Set]:
+        """For each of several sets, its chain `within` another one that holds it if that has one liberty, else none."""
+
+        def grow(carry: tuple[list[Set], Array]) -> tuple[list[Set], Array]:
+            found, grown = [], jnp.bool_(False)
+            for x, of in zip(carry[0], within, strict=True):
+                beside = self.beside(x)
+                more = without(both(beside, of), x)
+                found.append(either(x, more))
+                # two are enough to know
+                grown = grown | (any_of(more) & (count(both(beside, empty)) < 2))
+            return found, grown
+
+        found, _ = lax.while_loop(lambda carry: carry[1], grow, (xs, jnp.bool_(True)))
+        weak = [count(both(self.beside(x), empty)) == 1 for x in found]
+        none = [jnp.zeros_like(word) for word in empty]
+        return [choose(is_weak, x, none) for is_weak, x in zip(weak, found, strict=True)]
+
+    def kth(self, x: Set, k: Array) -> Array:
+        """The k-th point of a set, int32."""
+        # its word, and which of that word's it is
+        word, bit, before = jnp.uint32(0), jnp.int32(0), jnp.int32(0)
+        rest = k
+        for w, of_set in enumerate(x):
+            after = before + count([of_set])
+            here = (before <= k) & (k < after)
+            word, bit = jnp.where(here, of_set, word), jnp.where(here, w * WORD, bit)
+            rest = jnp.where(here, k - before, rest)
+            before = after
+        # halves of the word
+        for half in (16, 8, 4, 2, 1):
+            lower = count([word & jnp.uint32((1 << half) - 1)])
+            upper = rest >= lower
+            word, bit = jnp.where(upper, _down(word, half), word), jnp.where(upper, bit + half, bit)
+            rest = jnp.where(upper, rest - lower, rest)
+        return lax.div(bit, self.stride) * self.size + lax.rem(bit, self.stride)
+
+    def place(self, s: State, mine: Set, other: Set, point: Array) -> tuple[State, Set, Set, Array]:
+        """A stone on an empty point (or nowhere), and what it takes.
+
+        Returns the state, both sides' stones, and how many were taken.
+        """
+        stone, atari = self.point(point), list(s.atari)
+        sides = self.sides(stone)
+        beside = functools.reduce(either, sides)
+
+        # it takes the other's chains whose last liberty it fills
+        within = both(other, atari)
+        (taken,) = self.connected([both(beside, within)], [within])
+
+        # chains of its colour beside it or what it takes have another number of liberties now
+        within = both(mine, atari)
+        (changed,) = self.connected([both(either(self.beside(taken), beside), within)], [within])
+        mine, other = either(mine, stone), without(other, taken)
+        empty = without(self.board, either(mine, other))
+
+        # one is left to the chain that it joins, or to one of the other's beside it?
+        seeds = [stone, *(both(side, other) for side in sides)]
+        joined, *chains = self.weak_chains(seeds, [mine, other, other, other, other], empty)
+        atari = functools.reduce(either, chains, either(without(atari, either(changed, taken)), joined))
+
+        # a single stone that took a single one and can be taken on that point: not at once
+        number = count(taken)
+        ko = jnp.where((number == 1) & (count(joined) == 1), self.kth(taken, jnp.int32(0)), NOWHERE)
+        return s.replace(atari=jnp.stack(atari), ko=ko), mine, other, number
+
+    def legal(self, s: State, mine: Set, other: Set) -> Set:
+        """Where a side may play: not to the ko, and not without a liberty afterwards."""
+        empty, atari = without(self.board, either(mine, other)), list(s.atari)
+        safe = either(empty, either(without(mine, atari), both(other, atari)))
+        return both(without(empty, self.point(s.ko)), self.beside(safe))
+
+    def sensible(self, s: State, mine: Set, other: Set) -> Set:
+        """Where a side would play: all that is legal but its own eyes, the points with none but its stones beside."""
+        return both(self.legal(s, mine, other), self.beside(without(self.board, mine)))
+
+    def reply(self, s: State, own: Set, theirs: Set) -> tuple[Array, Array]:
+        """The opponent's point, none to pass, random among the best.
+
+        It takes, else saves, else plays beside the agent's stones, else anywhere.
+        """
+        best, atari = self.sensible(s, theirs, own), list(s.atari)
+        takes = both(self.beside(both(own, atari)), best)
+        saves = both(self.beside(both(theirs, atari)), best)
+        near = both(self.beside(own), best)
+
+        # a chain is saved by a stone with two empty points beside it
+        a, b, c, d = self.sides(without(self.board, either(own, theirs)))
+        two = either(either(both(a, b), both(c, d)), both(either(a, b), either(c, d)))
+        saves = both(saves, two)
+        found = choose(any_of(near), near, best)
+        found = choose(any_of(saves), saves, found)
+        found = choose(any_of(takes), takes, found)
+        number = count(found)
+        stream, k = rng.below(s.rng, jnp.maximum(number, 1))
+        return stream, jnp.where(number > 0, self.kth(found, k), NOWHERE)
+
+    def area(self, own: Set, theirs: Set) -> Array:
+        """Points that a side has more than the other: stones, and empty points with no way to the other's."""
+        within = [without(self.board, theirs), without(self.board, own)]
+        reached, by_them = self.connected([own, theirs], within)
+        return count(without(reached, by_them)) - count(without(by_them, reached))
+
+    def init(self, stream: Array) -> State:
+        none, zero = jnp.zeros(self.words, jnp.uint32), jnp.int32(0)
+        return State(stream, none, none, none, jnp.int32(NOWHERE), zero, zero, zero, zero, zero)
+
+    def action_mask(self, s: State) -> Array:
+        legal = self.legal(s, list(s.own), list(s.theirs))
+        return jnp.concatenate([jnp.ones(1, bool), self.on_points(legal) != 0])
+
+    def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
+        own, theirs = list(s.own), list(s.theirs)
+
+        # the agent's stone; what is illegal is a pass
+        point = action - 1
+        passes = ~any_of(both(self.point(point), self.legal(s, own, theirs)))
+        s, own, theirs, captured = self.place(s, own, theirs, jnp.where(passes, NOWHERE, point))
+
+        # after a pass the game is over if the opponent has passed too, is ahead, or has no move
+        area = self.area(*(choose(passes, x, [jnp.zeros_like(word) for word in x]) for x in (own, theirs)))
+        ahead = jnp.where(passes, jnp.float32(area) - self.komi, 0.0)
+        stream, reply = self.reply(s, own, theirs)
+        over = passes & ((s.passed != 0) | (ahead < 0.0) | (reply == NOWHERE))
+        outcome = jnp.where(over, jnp.int32(ahead > 0.0) - jnp.int32(ahead < 0.0), 0)
+
+        # else it replies
+        reply = jnp.where(over, NOWHERE, reply)
+        s, theirs, own, lost = self.place(s, theirs, own, reply)
+
+        s = s.replace(
+            rng=stream,
+            own=jnp.stack(own),
+            theirs=jnp.stack(theirs),
+            captured=s.captured + captured,
+            lost=s.lost + lost,
+            passed=jnp.int32(reply == NOWHERE),
+            outcome=outcome,
+            steps=s.steps + 1,
+        )
+        reward = jnp.float32(outcome) + self.per_stone * jnp.float32(captured - lost)
+        return s, Outcome(reward, terminated=over, truncated=~over & (s.steps >= self.max_steps))
+
+    def on_points(self, x: Set) -> Array:
+        """A set as a number for each point, uint32 (points,), 1 where it is in it."""
+        found = jnp.full(self.points, x[0])
+        for w, word in enumerate(x[1:], 1):
+            found = jnp.where(self.bits // WORD == w, word, found)
+        return _down(found, self.bits % WORD) & jnp.uint32(1)
+
+    def observe(self, s: State) -> Array:
+        stones = jnp.int32(jnp.concatenate([self.on_points(list(s.own)), self.on_points(list(s.theirs))]))
+        per_point = 1 / jnp.float32(self.points)
+        return jnp.concatenate([jnp.float32(stones), jnp.float32(jnp.stack([s.captured, s.lost])) * per_point])
+
+    def score(self, s: State) -> Array:
+        return jnp.float32(s.outcome)
+
+    def perf(self, s: State) -> Array:
+        return 0.5 + 0.5 * jnp.float32(s.outcome)
+
+    def render(self, s: State) -> Array:
+        pixels = 24  # per point
+        shape = (self.size, self.size)
+        own, theirs = (self.on_points(list(x)).reshape(shape) for x in (s.own, s.theirs))
+        weak = self.on_points(list(s.atari)).reshape(shape)
+        y, x = np.mgrid[0:pixels, 0:pixels] - (pixels - 1) / 2
+        disc = np.tile(x * x + y * y < 110.0, shape)
+        dot = np.tile(x * x + y * y < 12.0, shape)
+        # lines end at the outermost points
+        rows, columns = np.mgrid[0 : self.size * pixels, 0 : self.size * pixels]
+        lines = (rows % pixels == pixels // 2) | (columns % pixels == pixels // 2)
+        half, last = pixels // 2, self.size * pixels - pixels // 2
+        lines &= (rows >= half) & (rows <= last) & (columns >= half) & (columns <= last)
+
+        def large(x: Array) -> Array:
+            return x.repeat(pixels, 0).repeat(pixels, 1)[:, :, None] != 0
+
+        picture = jnp.where(lines[:, :, None], jnp.array([96, 72, 40], jnp.uint8), jnp.array([214, 168, 96], jnp.uint8))
+        picture = jnp.where(disc[:, :, None] & large(own), jnp.array([24, 24, 24], jnp.uint8), picture)
+        picture = jnp.where(disc[:, :, None] & large(theirs), jnp.array([241, 241, 241], jnp.uint8), picture)
+        # a red dot on each stone of a chain with one liberty
+        return jnp.where(dot[:, :, None] & large(weak), jnp.array([187, 0, 0], jnp.uint8), picture)
+
+    def player(self, s: State, stream: Array) -> Array:
+        """At random where it makes sense, now and then beside weak chains or anything at all; passes at the end."""
+        own, theirs = list(s.own), list(s.theirs)
+        good = self.sensible(s, own, theirs)
+        attack = both(self.beside(both(theirs, list(s.atari))), good)
+        stream, style = rng.below(stream, 64)
+        hits = any_of(attack) & (style % 2 == 0)
+        found = choose(hits, attack, good)
+        number = count(found)
+        stream, k = rng.below(stream, jnp.maximum(number, 1))
+        _, wild = rng.below(stream, self.points + 1)
+        action = jnp.where(number > 0, self.kth(found, k) + 1, 0)
+        action = jnp.where((s.passed != 0) & (style % 4 < 3), 0, action)
+        return jnp.where(style == 63, wild, jnp.where((style == 62) & (s.steps > 30), 0, action))
+
+    def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
+        own, theirs = list(s.own), list(s.theirs)
+        legal = self.on_points(self.legal(s, own, theirs))
+        chosen = np.arange(self.points, dtype=np.int32) == action - 1
+        fine = (chosen & (legal != 0)).any()
+        taken = (self.on_points(own) + self.on_points(theirs)) != 0
+        captured, lost = next_state.captured - s.captured, next_state.lost - s.lost
+        over = (next_state.outcome != 0) & (s.outcome == 0)
+        return {
+            "captured one": captured == 1,
+            "captured three or more": captured >= 3,
+            "lost one": lost == 1,
+            "lost three or more": lost >= 3,
+            "ko of the opponent": next_state.ko >= 0,
+            "on a stone": (chosen & taken).any(),
+            "to the ko": (action > 0) & (action - 1 == s.ko),
+            "suicide": (action > 0) & ~fine & ~(chosen & taken).any() & (action - 1 != s.ko),
+            "passed": action == 0,
+            "opponent passed": (next_state.passed != 0) & (action > 0) & fine,
+            "both passed": (action == 0) & (s.passed != 0),
+            "won": over & (next_state.outcome == 1),
+            "lost": over & (next_state.outcome == -1),
+            "time limit": next_state.steps >= self.max_steps,
+        }
+
+    def edge_case(self, s: State, stream: Array) -> State:
+        """The opponent has passed, a ko on some point, or the last step."""
+        stream, which = rng.below(stream, 3)
+        stream, ko = rng.below(stream, self.points)
+        _, few = rng.below(stream, 2)
+        return s.replace(
+            passed=jnp.where(which == 0, 1, s.passed),
+            ko=jnp.where(which == 1, ko, s.ko),
+            steps=jnp.where(which == 2, jnp.maximum(self.max_steps - 1 - few, 0), s.steps),
+        )
+
+
+def _up(x: Array, by: int) -> Array:
+    return x << jnp.uint32(by)
+
+
+def _down(x: Array, by: int | np.ndarray) -> Array:
+    return x >> jnp.uint32(by)
