@@ -85,13 +85,18 @@ class Boids(Env[State]):
 
     def neighbours(self, s: State) -> tuple[Array, Array, Array, Array]:
         """Each boid's neighbours, those that crowd it, and the sum of the neighbours' velocities."""
-        dx, dy = s.x[:, None] - s.x[None], s.y[:, None] - s.y[None]
-        squared = dx * dx + dy * dy
-        seen = squared < SIGHT_SQUARED
-        sum_x = jnp.where(seen, s.vx[:, None], 0).sum(0)
-        sum_y = jnp.where(seen, s.vy[:, None], 0).sum(0)
+
+        def count(j: Array, counted: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+            near, crowd, sum_x, sum_y = counted
+            dx, dy = s.x[j] - s.x, s.y[j] - s.y
+            squared = dx * dx + dy * dy
+            seen = squared < SIGHT_SQUARED
+            near, crowd = near + jnp.int32(seen), crowd + jnp.int32(squared < TOUCH_SQUARED)
+            return near, crowd, sum_x + jnp.where(seen, s.vx[j], 0), sum_y + jnp.where(seen, s.vy[j], 0)
+
         # all but itself
-        return seen.sum(0) - 1, (squared < TOUCH_SQUARED).sum(0) - 1, sum_x - s.vx, sum_y - s.vy
+        none = jnp.full(self.num_boids, -1, jnp.int32)
+        return lax.fori_loop(0, self.num_boids, count, (none, none, -s.vx, -s.vy))
 
     def move(self, x: Array, v: Array, action: Array, edge: int) -> tuple[Array, Array]:
         """One coordinate of all boids: faster, on, and stopped at the edge."""
