@@ -229,10 +229,11 @@ class _Sides:
         streams = jax.vmap(lambda s: rng.bits(s)[0])(streams)
 
         next_c, from_c = self.step_c(c_state, actions)
-        next_jax, from_jax, events = self.step_jax(jax_state, actions)
-        pairs = {name: (from_c[name], from_jax[name]) for name in from_c}
         if self.level == "functions":
-            pairs |= self.functions(jax_state, c_state, actions, streams)
+            next_jax, from_jax, events, functions = self.functions(jax_state, c_state, actions, streams)
+        else:
+            (next_jax, from_jax, events), functions = self.step_jax(jax_state, actions), {}
+        pairs = {name: (from_c[name], from_jax[name]) for name in from_c} | functions
         return (next_jax, next_c, streams), _flatten(pairs), (actions, events, from_c[""].log.n)
 
     def step_c(self, c_state: Array, actions: Array) -> tuple[Array, dict[str, Any]]:
@@ -249,10 +250,32 @@ class _Sides:
         produced = {"state": state, "": step.replace(obs=obs), "action_mask": self.jax.action_mask(state)}
         return state, produced, events
 
-    def functions(self, jax_state: Any, c_state: Any, actions: Array, streams: Array) -> dict[str, Any]:
-        """Each function alone, from the same state."""
+    def functions(
+        self, state: Any, c_state: Any, actions: Array, streams: Array
+    ) -> tuple[Any, dict[str, Any], dict[str, Array], dict[str, Any]]:
+        """What `step_jax` gives, and pairs of what each function does alone from the same state.
+
+        JAX takes both in one batch of twice the size: a program is compiled for minutes where
+        every function stands in it three times.
+        """
+        n = self.c.num_envs
+        twice = self.env.batch(2 * n)
+
+        def both(a: Any, b: Any) -> Any:
+            return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), a, b)
+
+        def apart(tree: Any) -> tuple[Any, Any]:
+            return jax.tree.map(lambda x: x[:n], tree), jax.tree.map(lambda x: x[n:], tree)
+
+        # a transition from the state, and from where the rules turn
+        edge = state.replace(env=jax.vmap(self.env.edge_case)(state.env, streams))
+        alive = (streams[0] != 0).any()  # as every stream is
+        middle, step = _unfused(alive, twice.transition, both(state, edge), both(actions, actions))
+        (jax_middle, jax_edge), (jax_step, jax_edge_step) = apart(middle), apart(step)
         c_middle, c_step = self.c.transition(c_state, actions)
-        jax_middle, jax_step = self.jax.transition(jax_state, actions)
+        c_edge, c_edge_step = self.c.transition(self.c.pack(edge), actions)
+        events = jax.vmap(self.env.events)(state.env, actions, jax_middle.env)
+
         # anyone may end anywhere: respawn and init must cope with any state
         chance = jnp.where(streams[:, 0] % jnp.uint32(4) == 0, 1.0, 0.3)
         draw = lax.bitcast_convert_type(streams, jnp.int32)[:, :1] >> jnp.arange(self.env.num_agents, dtype=jnp.int32)[
@@ -262,26 +285,31 @@ class _Sides:
         ended = ended.reshape(jax_step.terminated.shape)
         flags = jax_step.replace(terminated=ended, truncated=jnp.zeros_like(ended))
         c_reset, c_obs = self.c.reset_ended(c_middle, flags)
-        jax_reset, jax_obs = self.jax.reset_ended(self.c.unpack(c_middle), flags)
+        before = both(jax_middle, self.c.unpack(c_middle))
+        after, obs = _unfused(alive, twice.reset_ended, before, both(jax_step, flags))
+        (next_jax, jax_reset), (next_obs, jax_obs) = apart(after), apart(obs)
+        from_jax = {
+            "state": next_jax,
+            "": jax_step.replace(obs=next_obs),
+            "action_mask": self.jax.action_mask(next_jax),
+        }
+
         c_first, c_first_obs = self.c.reset_streams(streams)
         jax_first, jax_first_obs = self.jax.reset_streams(streams)
-        packed = self.c.unpack(self.c.pack(self.c.unpack(c_state)))
-        edge = jax_state.replace(env=jax.vmap(self.env.edge_case)(jax_state.env, streams))
-        c_edge, c_edge_step = self.c.transition(self.c.pack(edge), actions)
-        jax_edge, jax_edge_step = self.jax.transition(edge, actions)
-        return {
+        pairs = {
             "transition.state": (self.c.unpack(c_middle), jax_middle),
             "transition.step": (c_step, jax_step),
             "reset_ended.state": (self.c.unpack(c_reset), jax_reset),
             "reset_ended.obs": (c_obs, jax_obs),
             "reset.state": (self.c.unpack(c_first), jax_first),
             "reset.obs": (c_first_obs, jax_first_obs),
-            "observe": (self.c.observe(c_state), self.jax.observe(jax_state)),
-            "score": (self.c.score(c_state), self.jax.score(jax_state)),
-            "pack": (packed, jax_state),
+            "observe": (self.c.observe(c_state), self.jax.observe(state)),
+            "score": (self.c.score(c_state), self.jax.score(state)),
+            "pack": (self.c.unpack(self.c.pack(self.c.unpack(c_state))), state),
             "edge_case.state": (self.c.unpack(c_edge), jax_edge),
             "edge_case.step": (c_edge_step, jax_edge_step),
         }
+        return next_jax, from_jax, events, pairs
 
     def run(self, carry: Any, length: int) -> tuple[Any, dict[str, Any]]:
         """`length` steps, reduced on the device to what `compare` reports."""
@@ -324,7 +352,7 @@ def _reduced(one: Any, carry: Any, steps: Any, length: int) -> tuple[Any, dict[s
         carry, totals = inner
         index, step = indexed
         carry, pairs, events, ended = one(carry, step)
-        found = _difference(pairs, index, length)
+        found = _unfused(index >= 0, lambda pairs, index: _difference(pairs, index, length), pairs, index)
         found["events"] = {name: jnp.int32(happened).sum() for name, happened in events.items()}
         found["episodes"] = jnp.int32(ended).sum()
         return (carry, _accumulate(totals, found)), None
@@ -335,6 +363,15 @@ def _reduced(one: Any, carry: Any, steps: Any, length: int) -> tuple[Any, dict[s
     for field in zeros["fields"].values():
         field["first"] = jnp.int32(length)
     return lax.scan(step, (carry, zeros), (jnp.arange(length, dtype=jnp.int32), steps))[0]
+
+
+def _unfused(true: Array, function: Any, *args: Any) -> Any:
+    """`function(*args)` in a branch: else XLA fuses it into each of its uses, and compiles several times as long."""
+
+    def nothing(*args: Any) -> Any:
+        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, *args))
+
+    return lax.cond(true, function, nothing, *args)
 
 
 def _locate(step: Any, carry: Any, index: int, done: int) -> Divergence:
