@@ -169,14 +169,12 @@ class Go(Env[State]):
     def kth(self, x: Set, k: Array) -> Array:
         """The k-th point of a set, int32."""
         # its word, and which of that word's it is
-        word, bit, before = jnp.uint32(0), jnp.int32(0), jnp.int32(0)
-        rest = k
-        for w, of_set in enumerate(x):
-            after = before + count([of_set])
-            here = (before <= k) & (k < after)
+        word, bit, rest, before = x[0], jnp.int32(0), k, count([x[0]])
+        for w, of_set in enumerate(x[1:], 1):
+            here = before <= k
             word, bit = jnp.where(here, of_set, word), jnp.where(here, w * WORD, bit)
             rest = jnp.where(here, k - before, rest)
-            before = after
+            before = before + count([of_set])
         # halves of the word
         for half in (16, 8, 4, 2, 1):
             lower = count([word & jnp.uint32((1 << half) - 1)])
@@ -269,7 +267,7 @@ class Go(Env[State]):
 
         # after a pass the game is over if the opponent has passed too, is ahead, or has no move
         area = self.area(*(choose(passes, x, [jnp.zeros_like(word) for word in x]) for x in (own, theirs)))
-        ahead = jnp.where(passes, jnp.float32(area) - self.komi, 0.0)
+        ahead = jnp.float32(area) - self.komi
         stream, reply = self.reply(s, own, theirs)
         over = passes & ((s.passed != 0) | (ahead < 0.0) | (reply == NOWHERE))
         outcome = jnp.where(over, jnp.int32(ahead > 0.0) - jnp.int32(ahead < 0.0), 0)
