@@ -51,6 +51,7 @@ NOT_COMPUTED = ("render", "player", "events", "__post_init__")
 # parameters under which a port takes other branches of its Python code, or meets bounds that it else steps over
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "breakout": [{"max_steps": 200}],
+    "go": [{"size": 4, "komi": 0.0}],  # games that are drawn
     "maze": [{"size": 5, "max_steps": 1}, {"size": 23}, {"size": 47, "vision": 8}],
     "pong": [{"ball_speed_x": 4}],
 }
