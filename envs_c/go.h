@@ -11,10 +11,10 @@
 
 // A set of points is a set of bits: point (row, column) is bit (size + 1) * row + column. The last bit of each row
 // stays empty, so that no row goes on in the next. A set fills as many words as the size asks for, up to GO_WORDS
-// loops over the words of a set are unrolled where the compiler knows how many there are
-#define GO_INLINE static inline __attribute__((always_inline))
-
 enum { GO_WORDS = 12, GO_WORD = 32, GO_SIDES = 4, GO_NOWHERE = -1 };
+
+// inlined, so that loops over the words of a set are unrolled where the compiler knows how many there are
+#define GO_INLINE static inline __attribute__((always_inline))
 
 typedef struct {
   int32_t size;
@@ -117,41 +117,40 @@ GO_INLINE void go_beside(const go_geometry *g, const uint32_t *x, uint32_t *out)
 }
 
 
+// a set with the points of `of` next to it, which it leaves in `beside` with all others; whether it has grown
+GO_INLINE uint32_t go_grow(const go_geometry *g, uint32_t *x, const uint32_t *of, uint32_t *beside) {
+  uint32_t grown = 0;
+  go_beside(g, x, beside);
+  for (int32_t w = 0; w < g->words; w++) {
+    uint32_t more = beside[w] & of[w] & ~x[w];
+    x[w] |= more;
+    grown |= more;
+  }
+  return grown;
+}
+
+
 // all that is connected within `of` with the points of a set, which are in it
 GO_INLINE void go_connected(const go_geometry *g, const uint32_t *x, const uint32_t *of, uint32_t *out) {
-  uint32_t beside[GO_WORDS], grown = 1;
+  uint32_t beside[GO_WORDS];
   for (int32_t w = 0; w < g->words; w++) out[w] = x[w];
-  while (grown) {
-    grown = 0;
-    go_beside(g, out, beside);
-    for (int32_t w = 0; w < g->words; w++) {
-      uint32_t more = beside[w] & of[w] & ~out[w];
-      out[w] |= more;
-      grown |= more;
-    }
-  }
+  while (go_grow(g, out, of, beside)) continue;
 }
 
 
 // the chain of the points of a set, which are in `of`, if it has one liberty, else none
 GO_INLINE void go_weak_chain(const go_geometry *g, const uint32_t *x, const uint32_t *of, const uint32_t *empty,
-                                 uint32_t *out) {
-  uint32_t beside[GO_WORDS], liberties[GO_WORDS], grown = 1;
+                             uint32_t *out) {
+  uint32_t liberties[GO_WORDS], grown;
+  int32_t number;
   for (int32_t w = 0; w < g->words; w++) out[w] = x[w];
-  while (grown) {
-    grown = 0;
-    go_beside(g, out, beside);
-    for (int32_t w = 0; w < g->words; w++) {
-      uint32_t more = beside[w] & of[w] & ~out[w];
-      liberties[w] = beside[w] & empty[w];
-      out[w] |= more;
-      grown |= more;
-    }
-    // two are enough to know
-    if (go_count(g, liberties) > 1) break;
-  }
-  int32_t weak = go_count(g, liberties) == 1;
-  for (int32_t w = 0; w < g->words; w++) out[w] = weak ? out[w] : 0;
+  do {
+    grown = go_grow(g, out, of, liberties);
+    for (int32_t w = 0; w < g->words; w++) liberties[w] &= empty[w];
+    number = go_count(g, liberties);
+  } while (grown && number < 2);  // two are enough to know
+  if (number != 1)
+    for (int32_t w = 0; w < g->words; w++) out[w] = 0;
 }
 
 
@@ -205,7 +204,7 @@ GO_INLINE int32_t go_place(const go_geometry *g, go_state *s, uint32_t *mine, ui
 
 // where a side may play: not to the ko, and not without a liberty afterwards
 GO_INLINE void go_legal(const go_geometry *g, const go_state *s, const uint32_t *mine, const uint32_t *other,
-                            uint32_t *out) {
+                        uint32_t *out) {
   uint32_t ko[GO_WORDS], empty[GO_WORDS], safe[GO_WORDS], beside[GO_WORDS];
   go_point(g, s->ko, ko);
   for (int32_t w = 0; w < g->words; w++) {
@@ -219,7 +218,7 @@ GO_INLINE void go_legal(const go_geometry *g, const go_state *s, const uint32_t 
 
 // where a side would play: all that is legal but its own eyes, the points with none but its stones beside them
 GO_INLINE void go_sensible(const go_geometry *g, const go_state *s, const uint32_t *mine, const uint32_t *other,
-                               uint32_t *out) {
+                           uint32_t *out) {
   uint32_t not_mine[GO_WORDS], beside[GO_WORDS];
   for (int32_t w = 0; w < g->words; w++) not_mine[w] = g->board[w] & ~mine[w];
   go_beside(g, not_mine, beside);
@@ -293,6 +292,7 @@ static inline void go_action_mask(const go_params *p, const go_state *s, uint8_t
 }
 
 
+// a step of which the transition below makes two versions
 GO_INLINE void go_turn(const go_params *p, go_geometry g, go_state *s, const int32_t *action, outcome *out) {
   uint32_t stone[GO_WORDS], legal[GO_WORDS];
   s->steps++;
@@ -328,6 +328,7 @@ GO_INLINE void go_turn(const go_params *p, go_geometry g, go_state *s, const int
 static inline void go_transition(const go_params *p, go_state *s, const int32_t *action, outcome *out) {
   go_geometry g = go_measure(p->size);
   if (p->size == 9) {
+    // known to the compiler, which makes this size faster
     g.size = 9, g.stride = 10, g.words = 3;
     go_turn(p, g, s, action, out);
   } else {

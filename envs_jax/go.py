@@ -119,8 +119,25 @@ class Go(Env[State]):
     def point(self, point: Array) -> Set:
         """The set of one point, empty for none."""
         bit = lax.div(point, self.size) * self.stride + lax.rem(point, self.size)
-        there, one = point != NOWHERE, jnp.uint32(1) << jnp.uint32(bit & (WORD - 1))
-        return [jnp.where(there & (bit >> 5 == w), one, jnp.uint32(0)) for w in range(self.words)]
+        there, one = point != NOWHERE, jnp.uint32(1) << jnp.uint32(lax.rem(bit, WORD))
+        return [jnp.where(there & (lax.div(bit, WORD) == w), one, jnp.uint32(0)) for w in range(self.words)]
+
+    def kth(self, x: Set, k: Array) -> Array:
+        """The k-th point of a set, int32."""
+        # its word, and which of that word's it is
+        word, bit, rest, before = x[0], jnp.int32(0), k, count([x[0]])
+        for w, of_set in enumerate(x[1:], 1):
+            here = before <= k
+            word, bit = jnp.where(here, of_set, word), jnp.where(here, w * WORD, bit)
+            rest = jnp.where(here, k - before, rest)
+            before = before + count([of_set])
+        # halves of the word
+        for half in (16, 8, 4, 2, 1):
+            lower = count([word & jnp.uint32((1 << half) - 1)])
+            upper = rest >= lower
+            word, bit = jnp.where(upper, _down(word, half), word), jnp.where(upper, bit + half, bit)
+            rest = jnp.where(upper, rest - lower, rest)
+        return lax.div(bit, self.stride) * self.size + lax.rem(bit, self.stride)
 
     def sides(self, x: Set) -> list[Set]:
         """The points on each of the four sides of those of a set."""
@@ -165,23 +182,6 @@ class Go(Env[State]):
         weak = [count(both(self.beside(x), empty)) == 1 for x in found]
         none = [jnp.zeros_like(word) for word in empty]
         return [choose(is_weak, x, none) for is_weak, x in zip(weak, found, strict=True)]
-
-    def kth(self, x: Set, k: Array) -> Array:
-        """The k-th point of a set, int32."""
-        # its word, and which of that word's it is
-        word, bit, rest, before = x[0], jnp.int32(0), k, count([x[0]])
-        for w, of_set in enumerate(x[1:], 1):
-            here = before <= k
-            word, bit = jnp.where(here, of_set, word), jnp.where(here, w * WORD, bit)
-            rest = jnp.where(here, k - before, rest)
-            before = before + count([of_set])
-        # halves of the word
-        for half in (16, 8, 4, 2, 1):
-            lower = count([word & jnp.uint32((1 << half) - 1)])
-            upper = rest >= lower
-            word, bit = jnp.where(upper, _down(word, half), word), jnp.where(upper, bit + half, bit)
-            rest = jnp.where(upper, rest - lower, rest)
-        return lax.div(bit, self.stride) * self.size + lax.rem(bit, self.stride)
 
     def place(self, s: State, mine: Set, other: Set, point: Array) -> tuple[State, Set, Set, Array]:
         """A stone on an empty point (or nowhere), and what it takes.

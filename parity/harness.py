@@ -255,8 +255,8 @@ class _Sides:
     ) -> tuple[Any, dict[str, Any], dict[str, Array], dict[str, Any]]:
         """What `step_jax` gives, and pairs of what each function does alone from the same state.
 
-        JAX takes both in one batch of twice the size: a program is compiled for minutes where
-        every function stands in it three times.
+        JAX takes both in one batch of twice the size: a program takes several times as long to
+        compile where every function stands in it three times.
         """
         n = self.c.num_envs
         twice = self.env.batch(2 * n)

@@ -53,7 +53,7 @@ def test_single(env: Env) -> None:
     chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
     picture = env.render(after)
     assert picture.dtype == jnp.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-    assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) >= 2
+    assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) >= 3
 
 
 def test_a_step_is_a_function_of_state_and_action(env: Env) -> None:
