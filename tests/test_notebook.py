@@ -6,6 +6,8 @@ import nbclient
 import nbformat
 import pytest
 
+from parity import STRICT_FLAG
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -15,6 +17,7 @@ def test_runs(path, monkeypatch):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in cells), "strip the outputs before committing"
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLES.parent))
+    monkeypatch.setenv("XLA_FLAGS", STRICT_FLAG)  # it runs longer than it compiles: see conftest.py
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
     shown = [output for cell in cells for output in cell.outputs]
     assert not any(output.output_type == "error" for output in shown)
