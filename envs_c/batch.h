@@ -186,8 +186,10 @@ static inline void batch_reset_ended(const env_params *p, env_state *s, const ba
 
 
 static inline void batch_rows(const int what, const batch *b, int64_t begin, int64_t end) {
-  for (int64_t row = begin; row < end; row++) {
-    const env_params *p = (const env_params *)b->params + row / b->envs_per_params;
+  const env_params *p = (const env_params *)b->params + begin / b->envs_per_params;
+  int64_t left = b->envs_per_params - begin % b->envs_per_params;  // rows that share them
+  for (int64_t row = begin; row < end; row++, left--) {
+    if (left == 0) p++, left = b->envs_per_params;
     uint8_t *bytes = b->rows + row * b->row_bytes;
     env_state *s = (env_state *)bytes;
     episode *e = (episode *)(bytes + sizeof(env_state));
