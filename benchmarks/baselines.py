@@ -38,6 +38,7 @@ def main() -> None:
     if args.speeds:
         for name in args.envs or list_envs():
             record = (baseline_record(name) or {}) | {"steps_per_second": speeds(name, threads)}
+            record["speeds_measured_on"] = particulars(args.seed, threads)
             print(f"{name}: {', '.join(figures_in_words(record))}", flush=True)
             (FOLDER / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
         return
