@@ -115,20 +115,21 @@ static inline void target_transition(const target_params *p, target_state *s, co
 }
 
 
-static inline void target_observe(const target_params *p, const target_state *s, float *obs) {
+static inline void target_observe(const target_params *p, const target_state *s, float *restrict obs) {
   for (int32_t i = 0; i < p->num_hunters; i++) {
-    for (int32_t g = 0; g < p->num_goals; g++) {
-      *obs++ = (s->goal_x[g] - s->x[i]) * TARGET_PER_WIDTH;
-      *obs++ = (s->goal_y[g] - s->y[i]) * TARGET_PER_WIDTH;
+    float x = s->x[i], y = s->y[i];
+    for (int32_t g = 0; g < p->num_goals; g++, obs += 2) {
+      obs[0] = (s->goal_x[g] - x) * TARGET_PER_WIDTH;
+      obs[1] = (s->goal_y[g] - y) * TARGET_PER_WIDTH;
     }
-    for (int32_t j = 0; j < p->num_hunters; j++) {
-      *obs++ = (s->x[j] - s->x[i]) * TARGET_PER_WIDTH;
-      *obs++ = (s->y[j] - s->y[i]) * TARGET_PER_WIDTH;
+    for (int32_t j = 0; j < p->num_hunters; j++, obs += 2) {
+      obs[0] = (s->x[j] - x) * TARGET_PER_WIDTH;
+      obs[1] = (s->y[j] - y) * TARGET_PER_WIDTH;
     }
     *obs++ = s->heading[i] * TARGET_PER_TURN;
     *obs++ = s->reward[i];
-    *obs++ = s->x[i] * TARGET_PER_WIDTH;
-    *obs++ = s->y[i] * TARGET_PER_WIDTH;
+    *obs++ = x * TARGET_PER_WIDTH;
+    *obs++ = y * TARGET_PER_WIDTH;
   }
 }
 
