@@ -216,7 +216,7 @@ ffi::Error RunInXla(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remainin
     b.num_envs = leading(rows, 1);
   }
   if (groups == 0 || b.num_envs % groups) wrong = "the leading axes of the operands differ";
-  b.envs_per_params = wrong.empty() ? b.num_envs / groups : 1;
+  b.envs_per_params = wrong.empty() && b.num_envs > 0 ? b.num_envs / groups : 1;
 
   const int64_t per_agent = b.num_envs * agents;
   auto bytes_per_env = [&](const ffi::AnyBuffer &buffer, int32_t dtype, const char *name) {
