@@ -145,6 +145,7 @@ class ActorCritic(nn.Module):
 # Linear layers
 
 FEW_OUTPUTS = 8  # up to which a weight gradient is faster as so many vector products
+SMALL_LAYER, BLOCK = 64, 256  # and the units up to which it is faster from blocks of so many rows, transposed
 
 
 @jax.custom_vjp
@@ -163,14 +164,21 @@ def _matmul_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]
 
 def _matmul_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    if kernel.shape[1] <= FEW_OUTPUTS:
-        for_kernel = jnp.stack([column @ x for column in gradient.T], 1)
-    else:
-        for_kernel = lax.dot_general(x, gradient, (((0,), (0,)), ((), ())))
-    return gradient @ kernel.T, for_kernel
+    return gradient @ kernel.T, kernel_gradient(x, gradient)
 
 
 matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
+def kernel_gradient(x: Array, gradient: Array) -> Array:
+    """x.T (inputs, rows) times the outputs' gradient (rows, outputs)."""
+    (rows, inputs), outputs = x.shape, gradient.shape[1]
+    if outputs <= FEW_OUTPUTS:
+        return jnp.stack([column @ x for column in gradient.T], 1)
+    if max(inputs, outputs) <= SMALL_LAYER and rows % BLOCK == 0 and jax.default_backend() == "cpu":
+        blocks = lax.optimization_barrier(x.reshape(-1, BLOCK, inputs).swapaxes(1, 2))
+        return (blocks @ gradient.reshape(-1, BLOCK, outputs)).sum(0)
+    return lax.dot_general(x, gradient, (((0,), (0,)), ((), ())))
 
 
 class Dense(nn.Module):
@@ -421,10 +429,11 @@ class LSTM(nn.Module):
         return (jnp.stack(h, axis=1), jnp.stack(c, axis=1)), x
 
 
+@jax.custom_vjp
 def lstm_scan(
     start: tuple[Array, Array], from_input: Array, from_memory: Array, reset: Array
 ) -> tuple[tuple[Array, Array], Array]:
-    """An LSTM over time.
+    """An LSTM over time, with a gradient that does little in the loop and leaves W_h's for one product after it.
 
     Args:
         start: (h, c) before the first step, each float32 (rows, hidden).
@@ -435,17 +444,45 @@ def lstm_scan(
     Returns:
         (h, c) after the last step, and h after each, float32 (time, rows, hidden).
     """
+    return _lstm_forward(start, from_input, from_memory, reset)[0]
 
-    def step(carried: tuple[Array, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+
+def _lstm_forward(start: tuple[Array, Array], from_input: Array, from_memory: Array, reset: Array) -> tuple[Any, Any]:
+    def step(carried: tuple[Array, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Array, Array], Any]:
         from_input, reset = inputs
-        h, c = (jnp.where(reset[:, None], 0.0, x) for x in carried)
-        gates = from_input + jnp.float32(h.astype(from_memory.dtype) @ from_memory)
+        h_before, c_before = (jnp.where(reset[:, None], 0.0, x) for x in carried)
+        gates = from_input + jnp.float32(h_before.astype(from_memory.dtype) @ from_memory)
         i, f, g, o = jnp.split(gates, 4, axis=-1)
-        c = nn.sigmoid(f) * c + nn.sigmoid(i) * jnp.tanh(g)
-        h = nn.sigmoid(o) * jnp.tanh(c)
-        return (h, c), h
+        i, f, g, o = nn.sigmoid(i), nn.sigmoid(f), jnp.tanh(g), nn.sigmoid(o)
+        c = f * c_before + i * g
+        tanh_c = jnp.tanh(c)
+        h = o * tanh_c
+        return (h, c), (h, (h_before, c_before, i, f, g, o, tanh_c))
 
-    return lax.scan(step, start, (from_input, reset))
+    end, (h, steps) = lax.scan(step, start, (from_input, reset))
+    return (end, h), (steps, from_memory, reset)
+
+
+def _lstm_backward(saved: Any, gradients: tuple[tuple[Array, Array], Array]) -> tuple[Any, Array, Array, None]:
+    steps, from_memory, reset = saved
+    end, each_h = gradients
+
+    def step(carried: tuple[Array, Array], inputs: Any) -> tuple[tuple[Array, Array], Array]:
+        h, c = carried  # the gradients of what the later steps make of them
+        each_h, (_, c_before, i, f, g, o, tanh_c), reset = inputs
+        h = h + each_h
+        c = c + h * o * (1.0 - tanh_c**2)
+        parts = (c * g * i * (1.0 - i), c * c_before * f * (1.0 - f), c * i * (1.0 - g**2), h * tanh_c * o * (1.0 - o))
+        gates = jnp.concatenate(parts, axis=-1)
+        h = jnp.float32(gates.astype(from_memory.dtype) @ from_memory.T)
+        return (jnp.where(reset[:, None], 0.0, h), jnp.where(reset[:, None], 0.0, c * f)), gates
+
+    start, gates = lax.scan(step, end, (each_h, steps, reset), reverse=True)
+    h_before, for_gates = (x.reshape(-1, x.shape[-1]).astype(from_memory.dtype) for x in (steps[0], gates))
+    return start, gates, kernel_gradient(h_before, for_gates), None
+
+
+lstm_scan.defvjp(_lstm_forward, _lstm_backward)
 
 
 def uniform(gain: float) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import Array
+from jax.test_util import check_grads
 
 from jaxpuffer import networks
 from jaxpuffer.networks import ENCODERS, POLICIES, RECURRENT, ActorCritic
@@ -256,6 +257,27 @@ def test_lstm_is_the_published_recurrence() -> None:
     np.testing.assert_allclose(end_c[:, 1], c, rtol=1e-4, atol=1e-5)
     expected = x @ np.float64(params["critic"]["kernel"]) + np.float64(params["critic"]["bias"])
     np.testing.assert_allclose(value, expected[..., 0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_lstm_gradient_is_the_slope_of_its_outputs() -> None:
+    draw = np.random.default_rng(0)
+    start = (np.float32(draw.normal(size=(3, 4))), np.float32(draw.normal(size=(3, 4))))
+    from_input, from_memory = np.float32(draw.normal(size=(5, 3, 16))), np.float32(draw.normal(size=(4, 16)))
+    reset = np.zeros((5, 3), bool)
+    reset[0, 0] = reset[2, 1] = reset[4, 1] = True  # and none in row 2
+
+    def scan(start: Any, from_input: Array, from_memory: Array) -> Any:
+        return networks.lstm_scan(start, from_input, from_memory, reset)
+
+    check_grads(scan, (start, from_input, from_memory), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("rows, inputs, outputs", [(512, 64, 9), (512, 65, 64), (300, 64, 64), (512, 64, 8)])
+def test_every_way_to_a_weight_gradient_is_the_product(rows: int, inputs: int, outputs: int) -> None:
+    draw = np.random.default_rng(0)
+    x, gradient = draw.normal(size=(rows, inputs)), draw.normal(size=(rows, outputs))
+    got = networks.kernel_gradient(jnp.float32(x), jnp.float32(gradient))
+    np.testing.assert_allclose(got, x.T @ gradient, rtol=1e-4, atol=1e-3)
 
 
 def count(module: Any, space: Space) -> int:
