@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.record import ROOT, particulars, show, time_steps, use_threads, write
 
-FULL = {"advantage": "puffer", "prioritize": "with_replacement", "value_clip": 0.2}
+FULL = {"advantage": "puffer", "prioritize": "with_replacement", "value_clip": 0.2, "normalize_advantage": True}
 ADAM = {"optimizer": "adam", "momentum": 0.9, "learning_rate": 0.004}
 OFF = 1e9  # of a clip: never reached
 ARMS: dict[str, dict[str, Any]] = {
