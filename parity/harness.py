@@ -347,6 +347,7 @@ class _Sides:
 
 def _reduced(one: Any, carry: Any, steps: Any, length: int) -> tuple[Any, dict[str, Any]]:
     """Scan `one(carry, step) -> (carry, pairs, events, ended)`: (carry, what `compare` reports)."""
+    one = jax.jit(one, inline=True)  # traced once, for its shapes and for the scan
 
     def step(inner: Any, indexed: Any) -> tuple[Any, None]:
         carry, totals = inner
@@ -367,6 +368,7 @@ def _reduced(one: Any, carry: Any, steps: Any, length: int) -> tuple[Any, dict[s
 
 def _unfused(true: Array, function: Any, *args: Any) -> Any:
     """`function(*args)` in a branch: else XLA fuses it into each of its uses, and compiles several times as long."""
+    function = jax.jit(function, inline=True)  # traced once, for both branches
 
     def nothing(*args: Any) -> Any:
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, *args))
