@@ -150,6 +150,17 @@ static inline float num_cos(float x) {
 }
 
 
+// num_sin and num_cos of one angle without a branch: compilers vectorise loops over it
+static inline void num_sin_cos(float x, float *sine, float *cosine) {
+  float r;
+  uint32_t quarter = (uint32_t)num_quarter_turns(x, &r);
+  uint32_t s = num_to_bits(num_sin_quarter(r)), c = num_to_bits(num_cos_quarter(r));
+  uint32_t exchange = (s ^ c) & (0u - (quarter & 1));
+  *sine = num_from_bits(s ^ exchange ^ ((quarter & 2) << 30));
+  *cosine = num_from_bits(c ^ exchange ^ (((quarter + 1) & 2) << 30));
+}
+
+
 static inline float num_exp(float x) {
   // x = n ln 2 + r, |r| <= ln 2 / 2
   int32_t inside = x >= NUM_EXP_MIN && x <= NUM_EXP_MAX;

@@ -81,16 +81,19 @@ static inline void target_transition(const target_params *p, target_state *s, co
   *reset = s->steps >= p->max_steps;
 
   // all turn, speed up and move, within the plane
+  float sine[TARGET_MAX_AGENTS], cosine[TARGET_MAX_AGENTS];
   for (int32_t i = 0; i < p->num_hunters; i++) {
     float turn = (float)(action[TARGET_CHOICES * i] - TARGET_STRAIGHT) * TARGET_TURNING;
     float heading = s->heading[i] + turn;
-    heading = heading - TARGET_TURN * num_floor(heading * TARGET_PER_TURN + 0.5f);
+    s->heading[i] = heading - TARGET_TURN * num_floor(heading * TARGET_PER_TURN + 0.5f);
     float faster = (float)(action[TARGET_CHOICES * i + 1] - TARGET_STEADY);
-    s->heading[i] = heading;
     s->speed[i] = num_clip(s->speed[i] + faster, -TARGET_MAX_SPEED, TARGET_MAX_SPEED);
-    s->x[i] = num_clip(s->x[i] + s->speed[i] * num_cos(heading), 0.0f, TARGET_WIDTH);
-    s->y[i] = num_clip(s->y[i] + s->speed[i] * num_sin(heading), 0.0f, TARGET_HEIGHT);
     s->reward[i] = 0.0f;
+  }
+  for (int32_t i = 0; i < p->num_hunters; i++) num_sin_cos(s->heading[i], &sine[i], &cosine[i]);
+  for (int32_t i = 0; i < p->num_hunters; i++) {
+    s->x[i] = num_clip(s->x[i] + s->speed[i] * cosine[i], 0.0f, TARGET_WIDTH);
+    s->y[i] = num_clip(s->y[i] + s->speed[i] * sine[i], 0.0f, TARGET_HEIGHT);
   }
 
   // a goal is the first hunter's within reach, and comes anew elsewhere
@@ -116,16 +119,18 @@ static inline void target_transition(const target_params *p, target_state *s, co
 
 
 static inline void target_observe(const target_params *p, const target_state *s, float *restrict obs) {
+  // all that there is to see, x and y in turn, as in a row of observations
+  float at[2 * (TARGET_MAX_GOALS + TARGET_MAX_AGENTS)];
+  int32_t n = 0;
+  for (int32_t g = 0; g < p->num_goals; g++, n += 2) at[n] = s->goal_x[g], at[n + 1] = s->goal_y[g];
+  for (int32_t j = 0; j < p->num_hunters; j++, n += 2) at[n] = s->x[j], at[n + 1] = s->y[j];
   for (int32_t i = 0; i < p->num_hunters; i++) {
     float x = s->x[i], y = s->y[i];
-    for (int32_t g = 0; g < p->num_goals; g++, obs += 2) {
-      obs[0] = (s->goal_x[g] - x) * TARGET_PER_WIDTH;
-      obs[1] = (s->goal_y[g] - y) * TARGET_PER_WIDTH;
+    for (int32_t k = 0; k < n; k += 2) {
+      obs[k] = (at[k] - x) * TARGET_PER_WIDTH;
+      obs[k + 1] = (at[k + 1] - y) * TARGET_PER_WIDTH;
     }
-    for (int32_t j = 0; j < p->num_hunters; j++, obs += 2) {
-      obs[0] = (s->x[j] - x) * TARGET_PER_WIDTH;
-      obs[1] = (s->y[j] - y) * TARGET_PER_WIDTH;
-    }
+    obs += n;
     *obs++ = s->heading[i] * TARGET_PER_TURN;
     *obs++ = s->reward[i];
     *obs++ = x * TARGET_PER_WIDTH;

@@ -32,6 +32,9 @@ C_LOOPS = """
 #define ONE(name) void loop_##name(const float *x, float *y, int64_t n) { \\
   for (int64_t i = 0; i < n; i++) y[i] = num_##name(x[i]); }
 ONE(sin) ONE(cos) ONE(exp) ONE(log) ONE(tanh) ONE(abs) ONE(sqrt)
+void loop_sin_cos(const float *x, float *sine, float *cosine, int64_t n) {
+  for (int64_t i = 0; i < n; i++) num_sin_cos(x[i], sine + i, cosine + i);
+}
 void loop_atan2(const float *y, const float *x, float *angle, int64_t n) {
   for (int64_t i = 0; i < n; i++) angle[i] = num_atan2(y[i], x[i]);
 }
@@ -62,7 +65,7 @@ def c(tmp_path_factory):
 
     def call(name, *arrays):
         arrays = [np.ascontiguousarray(a, np.float32) for a in np.broadcast_arrays(*arrays)]
-        results = tuple(np.empty_like(arrays[0]) for _ in range(2 if name == "unit" else 1))
+        results = tuple(np.empty_like(arrays[0]) for _ in range(2 if name in ("unit", "sin_cos") else 1))
         pointers = [a.ctypes.data_as(ctypes.c_void_p) for a in (*arrays, *results)]
         getattr(library, f"loop_{name}")(*pointers, ctypes.c_int64(arrays[0].size))
         return results
@@ -142,6 +145,11 @@ def test_c_and_jax_give_the_same_bits(c, name):
     arguments = inputs(name)
     assert arguments[0].size >= 2_000_000
     assert_same_bits(jitted(getattr(numerics, name), *arguments), c(name, *arguments), *arguments)
+
+
+def test_sine_and_cosine_at_once_are_the_two(c):
+    x = np.append(inputs("sin")[0], np.float32([1.00001e4, -1e30, INF, -INF, NAN]))
+    assert_same_bits(c("sin_cos", x), (*c("sin", x), *c("cos", x)), x)
 
 
 @pytest.mark.parametrize("name", NAMES)
