@@ -1,4 +1,4 @@
-"""python -m benchmarks.peers: environments and PPO beside gymnax, Pgx, Jumanji, Rejax, Gymnasium and EnvPool.
+"""python -m benchmarks.peers: environments and PPO beside gymnax, Pgx, Jumanji, Rejax, Gymnasium, EnvPool, PufferLib.
 
 Each peer runs in a virtual environment of its own, with the same version of JAX. Both
 sides compile, then measure in turn, A, B, A, B, while the other one waits. A ratio is
@@ -9,6 +9,7 @@ in ours it moves one.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import venv
@@ -28,8 +29,10 @@ INSTALL = {
     "pgx": ["pgx==2.6.0"],
     "jumanji": ["jumanji==1.1.2"],
     "envpool": ["envpool", "gymnasium"],
+    "pufferlib": [],  # its C environments are compiled from --pufferlib
 }
-SAME = {peer: ("numpy",) if peer in ("gymnasium", "envpool") else ("jax", "jaxlib") for peer in INSTALL}
+NO_JAX = ("gymnasium", "envpool", "pufferlib")
+SAME = {peer: ("numpy",) if peer in NO_JAX else ("jax", "jaxlib") for peer in INSTALL}
 
 # theirs; ours, its parameters and how many of its environments have as many agents as one of theirs
 GAMES: dict[str, list[tuple[str, str, dict[str, Any], float]]] = {
@@ -45,6 +48,11 @@ GAMES: dict[str, list[tuple[str, str, dict[str, Any], float]]] = {
     ],
 }
 
+# of PufferLib's C environments those that are the same game, and our worlds in a batch of 1,024 agents
+HEADERS = {"boids": 16, "target": 128} | dict.fromkeys(
+    ("breakout", "cartpole", "connect4", "go", "pong", "squared", "tetris", "tripletriad"), 1024
+)
+
 # envs, horizon, epochs, minibatches: Rejax's own for CartPole, its defaults, and a large batch
 PPO_SETTINGS = {"repository": (5, 100, 5, 5), "defaults": (64, 64, 8, 16), "large": (2048, 32, 4, 16)}
 
@@ -52,6 +60,9 @@ PPO_SETTINGS = {"repository": (5, 100, 5, 5), "defaults": (64, 64, 8, 16), "larg
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("peers", nargs="*", metavar="PEER", help=f"of {', '.join(INSTALL)}; default all")
+    parser.add_argument(
+        "--pufferlib", type=Path, metavar="FOLDER", help="the unpacked source distribution of PufferLib 3.0"
+    )
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="least time of one measurement (%(default)s)")
     parser.add_argument("--threads", type=int, help="confine both sides to so many processors")
@@ -59,9 +70,16 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.peers) - set(INSTALL):
         parser.error(f"no such peer: {', '.join(sorted(unknown))}")
+    chosen = args.peers or [peer for peer in INSTALL if peer != "pufferlib" or args.pufferlib]
+    if "pufferlib" in chosen and not (args.pufferlib and (args.pufferlib / "pufferlib" / "ocean").is_dir()):
+        parser.error(
+            f"--pufferlib is {args.pufferlib}; the peer pufferlib needs the folder of its unpacked source distribution"
+        )
+    if args.pufferlib:
+        os.environ["PUFFERLIB_SOURCE"] = str(args.pufferlib.resolve())  # of this machine, and so in no record
     threads = use_threads(args.threads)
     records = []
-    for peer in args.peers or INSTALL:
+    for peer in chosen:
         python = environment(peer)
         for comparison in comparisons(peer, threads):
             records.append(compare(peer, python, args.pairs, args.seconds, threads, **comparison))
@@ -98,6 +116,22 @@ def environment(peer: str) -> Path:
 
 def comparisons(peer: str, threads: int) -> list[dict[str, Any]]:
     """What is compared with a peer: names, scripts and the settings of both sides."""
+    if peer == "pufferlib":
+        from envs_c import _core
+
+        return [
+            {
+                "comparison": f"{name} in C, ours and PufferLib's header",
+                "setting": f"{worlds:,} worlds, 1 thread",
+                "env": name,
+                "ours": ("ours_c.py", {"env": name, "backend": "c", "num_envs": worlds, "params": {}}),
+                "theirs": (
+                    "pufferlib_header.py",
+                    {"env": name, "num_envs": worlds, "cycle": CYCLE, "flags": _core.FLAGS},
+                ),
+            }
+            for name, worlds in HEADERS.items()
+        ]
     if peer == "gymnax":
         return [
             {

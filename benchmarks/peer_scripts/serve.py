@@ -8,15 +8,23 @@ from collections.abc import Callable
 from typing import Any
 
 
-def serve(prepare: Callable[[], tuple[Callable[[int], None], int]], packages: tuple[str, ...], seconds: float) -> None:
-    """`prepare()` gives (run, rows): `run(steps)` takes that many steps of `rows` agents and waits for them."""
+def serve(
+    prepare: Callable[[], tuple[Callable[[int], None], int]],
+    packages: tuple[str, ...],
+    seconds: float,
+    versions: dict[str, str] | None = None,
+) -> None:
+    """`prepare()` gives (run, rows): `run(steps)` takes that many steps of `rows` agents and waits for them.
+
+    `versions` are those of what is no installed package.
+    """
     began = time.perf_counter()
     run, rows = prepare()
     run(1)
     compile_seconds = time.perf_counter() - began
 
     steps = enough_steps(run, seconds)
-    versions = {name: importlib.metadata.version(name) for name in packages}
+    versions = (versions or {}) | {name: importlib.metadata.version(name) for name in packages}
     versions["python"] = sys.version.split()[0]
     answer({"versions": versions, "compile_seconds": compile_seconds, "steps": steps, "rows": rows})
     for _ in sys.stdin:

@@ -1,0 +1,21 @@
+"""One of our C environments in a loop in C, on one thread. Beside pufferlib_header.py."""
+
+import json
+import sys
+
+from serve import serve
+
+from benchmarks.sps import Numpy, draw_actions
+from jaxpuffer import make
+
+setting = json.loads(sys.argv[1])
+
+
+def prepare():
+    name, worlds, params = setting["env"], setting["num_envs"], setting["params"]
+    env = make(name, **params)
+    play = Numpy(name, worlds, 1, draw_actions(env, worlds, 0), 0, params)
+    return play, worlds * env.num_agents
+
+
+serve(prepare, ("jax", "numpy"), setting["seconds"])

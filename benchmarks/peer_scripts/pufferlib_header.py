@@ -1,0 +1,105 @@
+"""One of PufferLib 3.0's C environments, called through its own binding, on one thread. Beside ours_c.py."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from serve import serve
+
+setting = json.loads(sys.argv[1])
+source = Path(os.environ["PUFFERLIB_SOURCE"])
+
+FLOAT, INT = np.float32, np.int32
+BREAKOUT = {"width": 576, "height": 330, "paddle_width": 62, "paddle_height": 8, "ball_width": 32, "ball_height": 32}
+BREAKOUT |= {"brick_width": 32, "brick_height": 12, "brick_rows": 6, "brick_cols": 18, "frameskip": 4, "continuous": 0}
+PONG = {"width": 500, "height": 640, "paddle_width": 20, "paddle_height": 70, "ball_width": 32, "ball_height": 32}
+PONG |= {"paddle_speed": 8, "ball_initial_speed_x": 10, "ball_initial_speed_y": 1, "ball_speed_y_increment": 3}
+PONG |= {"ball_max_speed_y": 13, "max_score": 21, "frameskip": 8, "continuous": 0}
+GO = {"width": 950, "height": 950, "board_width": 950, "board_height": 950, "grid_square_size": 100, "moves_made": 0}
+GO |= {"komi": 7.5, "score": 0.0, "last_capture_position": -1, "reward_move_pass": -0.6, "reward_move_invalid": -0.5}
+GO |= {"reward_move_valid": 0, "reward_player_capture": 0.4, "reward_opponent_capture": -0.3, "grid_size": 9}
+BOIDS = {"num_boids": 64, "report_interval": 1, "margin_turn_factor": 0.0, "centering_factor": 0.0}
+BOIDS |= {"avoid_factor": 1.0, "matching_factor": 1.0}
+CARDS = {"width": 990, "height": 690, "card_width": 192, "card_height": 224}
+
+# arguments, agents, an agent's observation, and its action: choices in each place, or how many numbers
+GAMES = {
+    "boids": (BOIDS, 64, (256, FLOAT), (2, FLOAT)),
+    "breakout": (BREAKOUT, 1, (118, FLOAT), ([3], FLOAT)),
+    "cartpole": ({"continuous": 0}, 1, (4, FLOAT), ([2], FLOAT)),
+    "connect4": ({}, 1, (42, FLOAT), ([7], INT)),
+    "go": (GO, 1, (163, FLOAT), ([82], INT)),
+    "pong": (PONG, 1, (8, FLOAT), ([3], FLOAT)),
+    "squared": ({"size": 11}, 1, (121, np.uint8), ([5], INT)),
+    "target": ({"width": 1080, "height": 720, "num_agents": 8, "num_goals": 4}, 8, (28, FLOAT), ([9, 5], INT)),
+    "tetris": ({"n_rows": 20, "n_cols": 10, "deck_size": 3}, 1, (234, FLOAT), ([7], INT)),
+    "tripletriad": (CARDS, 1, (114, FLOAT), ([15], INT)),
+}
+
+
+def binding(name):
+    """The extension module, compiled as our headers are."""
+    library = Path(tempfile.mkdtemp()) / "binding.so"
+    raylib = next(source.glob("raylib-*"))
+    includes = [sysconfig.get_paths()["include"], np.get_include(), raylib / "include", source / "pufferlib"]
+    command = [os.environ.get("CC", "cc"), *setting["flags"].split(), "-w", "-shared", "-fPIC", "-Wl,-z,lazy"]
+    command += [f"-I{folder}" for folder in includes]
+    command += [
+        source / "pufferlib" / "ocean" / name / "binding.c",
+        raylib / "lib" / "libraylib.a",
+        "-o",
+        library,
+        "-lm",
+    ]
+    subprocess.run(command, check=True)
+    sys.setdlopenflags(os.RTLD_LAZY)  # a window and what it needs are never used
+    spec = importlib.util.spec_from_file_location("binding", library)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    shutil.rmtree(library.parent)  # it stays loaded
+    return module
+
+
+def prepare():
+    arguments, agents, (size, dtype), (choices, action_dtype) = GAMES[setting["env"]]
+    worlds = setting["num_envs"]
+    rows = worlds * agents
+    shape = (rows, choices) if isinstance(choices, int) else (rows, len(choices)) if len(choices) > 1 else (rows,)
+    draw = np.random.default_rng(0)
+    if isinstance(choices, int):
+        prepared = draw.uniform(-1, 1, (setting["cycle"], *shape)).astype(action_dtype)
+    else:
+        bounds = choices if len(choices) > 1 else choices[0]
+        prepared = draw.integers(0, bounds, (setting["cycle"], *shape)).astype(action_dtype)
+
+    module = binding(setting["env"])
+    obs, actions = np.zeros((rows, size), dtype), np.zeros(shape, action_dtype)
+    reward, ends = np.zeros(rows, FLOAT), np.zeros((2, rows), np.uint8)
+    envs = []
+    for world in range(worlds):
+        part = slice(world * agents, (world + 1) * agents)
+        arrays = obs[part], actions[part], reward[part], ends[0, part], ends[1, part]
+        envs.append(module.env_init(*arrays, world, **arguments))
+    batch = module.vectorize(*envs)
+    module.vec_reset(batch, 0)
+
+    def run(steps):
+        for i in range(steps):
+            actions[...] = prepared[i % len(prepared)]
+            module.vec_step(batch)
+
+    run.arrays = obs, reward, ends  # the environments write there
+    return run, rows
+
+
+(version,) = (
+    line.split()[1] for line in (source / "PKG-INFO").read_text().splitlines() if line.startswith("Version: ")
+)
+serve(prepare, ("numpy",), setting["seconds"], {"pufferlib": version})
