@@ -610,8 +610,6 @@ def _work(connection: Any, name: str, seed: int, file: str) -> None:
 
     from jaxpuffer.registry import env_class
 
-    # hundreds of programs that run once: compile them fast
-    jax.config.update("jax_disable_most_optimizations", True)
     source = Source(env_class(name))
     try:
         if not os.path.exists(file):
@@ -619,6 +617,8 @@ def _work(connection: Any, name: str, seed: int, file: str) -> None:
             datas = [play(name, seed, params, constants) for params in ({}, *VARIANTS.get(name, []))]
             Path(file).write_bytes(pickle.dumps(datas))
         datas = pickle.loads(Path(file).read_bytes())
+        # from here on hundreds of programs that run once: compile them fast
+        jax.config.update("jax_disable_most_optimizations", True)
         judge = Judge(source, datas)
     except Exception:
         connection.send(traceback.format_exc())
