@@ -17,6 +17,7 @@
 
 // sin and cos: the largest angle
 #define NUM_ANGLE_MAX 10000.0f
+#define NUM_ANGLE_SMALL 0.75f  // up to which there is no quarter turn to take off
 #define NUM_TWO_OVER_PI 0.636619747f
 
 // pi / 2 in five parts. The first four times a quarter turn count below 2^13 are
@@ -135,6 +136,7 @@ static inline float num_cos_quarter(float r) {
 
 
 static inline float num_sin(float x) {
+  if (num_abs(x) <= NUM_ANGLE_SMALL) return num_sin_quarter(x);
   float r;
   int32_t quarter = num_quarter_turns(x, &r);
   float y = (quarter & 1) != 0 ? num_cos_quarter(r) : num_sin_quarter(r);
@@ -143,6 +145,7 @@ static inline float num_sin(float x) {
 
 
 static inline float num_cos(float x) {
+  if (num_abs(x) <= NUM_ANGLE_SMALL) return num_cos_quarter(x);
   float r;
   int32_t quarter = num_quarter_turns(x, &r);
   float y = (quarter & 1) != 0 ? num_sin_quarter(r) : num_cos_quarter(r);
