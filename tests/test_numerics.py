@@ -114,7 +114,8 @@ def inputs(name):
         quarters = np.arange(-6366, 6367) * (np.pi / 2)
         quarters = quarters[quarters != 0]
         x = [draw.uniform(-1e4, 1e4, COUNT), over_scales(1e-37, 1e4), draw.uniform(-7, 7, COUNT)]
-        x += [neighbours(*quarters, count=20), neighbours(*(quarters / 2), count=5), [0.0, -0.0, 1e4, -1e4]]
+        x += [neighbours(*quarters, count=20), neighbours(*(quarters / 2), count=5), neighbours(0.75, -0.75)]
+        x += [[0.0, -0.0, 1e4, -1e4]]
         near_end = neighbours(1e4, -1e4)
         x += [near_end[np.abs(near_end) <= 1e4]]
     elif name == "exp":
