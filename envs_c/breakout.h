@@ -118,11 +118,11 @@ static inline int32_t breakout_frame(const breakout_params *p, breakout_state *s
   float side_time = 2.0f;
   if (dx != 0.0f) side_time = (side_x - x) / dx;
 
-  // of that column's bricks, the one that the ball overlaps most
+  // of that column's bricks, the one that the ball overlaps most; mostly it does not get there in this frame
   float side_y = y + dy * side_time;
   int32_t side_row = 0;
   float side_overlap = 0.0f;
-  for (int32_t r = 0; r < BREAKOUT_ROWS; r++) {
+  for (int32_t r = 0; r < BREAKOUT_ROWS && side_time <= 1.0f; r++) {
     float top = BREAKOUT_WALL_TOP + BREAKOUT_BRICK_HEIGHT * (float)r;
     float bottom = top + BREAKOUT_BRICK_HEIGHT;
     float low = side_y + BREAKOUT_BALL < bottom ? side_y + BREAKOUT_BALL : bottom;
