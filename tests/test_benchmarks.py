@@ -122,6 +122,20 @@ def test_a_peer_that_stops_is_an_error():
         peers.Side(sys.executable, "numpy_cartpole.py", {})
 
 
+def test_pufferlib_needs_its_source(tmp_path):
+    for folder in ([], ["--pufferlib", tmp_path]):
+        done = run("peers", "pufferlib", *folder)
+        assert done.returncode == 2 and "--pufferlib is" in done.stderr
+
+
+@pytest.mark.needs_c
+def test_our_side_of_pufferlib_runs():
+    ours = ("ours_c.py", {"env": "target", "backend": "c", "num_envs": 3, "params": {}})
+    r = peers.compare("ours", sys.executable, 2, 1e-4, 1, "ours and ours", "3", "target", ours, ours)
+    assert r["num_envs"] == 3 and r["ours"]["versions"]["jax"] == jax.__version__
+    assert all(speed > 0 for side in ("ours", "theirs") for speed in r[side]["steps_per_second"])
+
+
 def test_threads_are_chosen_before_jax():
     with pytest.raises(RuntimeError, match="before JAX"):
         record.use_threads(1)
