@@ -124,7 +124,7 @@ def comparisons(peer: str, threads: int) -> list[dict[str, Any]]:
                 "comparison": f"{name} in C, ours and PufferLib's header",
                 "setting": f"{worlds:,} worlds, 1 thread",
                 "env": name,
-                "ours": ("ours_c.py", {"env": name, "backend": "c", "num_envs": worlds, "params": {}}),
+                "ours": ("ours_c.py", {"env": name, "backend": "c", "num_envs": worlds}),
                 "theirs": (
                     "pufferlib_header.py",
                     {"env": name, "num_envs": worlds, "cycle": CYCLE, "flags": _core.FLAGS},
@@ -258,6 +258,8 @@ def compare(
     theirs: tuple[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """The record of one comparison."""
+    from jaxpuffer import make
+
     about = particulars(0, threads)
     with (
         Side(sys.executable, ours[0], {**ours[1], "seconds": seconds}) as a,
@@ -283,7 +285,7 @@ def compare(
         "comparison": comparison,
         "setting": setting,
         "num_envs": ours[1].get("num_envs") or ours[1]["config"]["num_envs"],
-        "num_agents": 1,
+        "num_agents": make(env).num_agents,
         "steps_per_second": sides["ours"]["median"],
         "compile_seconds": sides["ours"]["compile_seconds"],
         **sides,

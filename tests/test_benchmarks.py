@@ -130,9 +130,9 @@ def test_pufferlib_needs_its_source(tmp_path):
 
 @pytest.mark.needs_c
 def test_our_side_of_pufferlib_runs():
-    ours = ("ours_c.py", {"env": "target", "backend": "c", "num_envs": 3, "params": {}})
+    ours = ("ours_c.py", {"env": "target", "backend": "c", "num_envs": 3})
     r = peers.compare("ours", sys.executable, 2, 1e-4, 1, "ours and ours", "3", "target", ours, ours)
-    assert r["num_envs"] == 3 and r["ours"]["versions"]["jax"] == jax.__version__
+    assert (r["num_envs"], r["num_agents"]) == (3, 8) and r["ours"]["versions"]["jax"] == jax.__version__
     assert all(speed > 0 for side in ("ours", "theirs") for speed in r[side]["steps_per_second"])
 
 

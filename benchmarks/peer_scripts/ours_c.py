@@ -12,9 +12,9 @@ setting = json.loads(sys.argv[1])
 
 
 def prepare():
-    name, worlds, params = setting["env"], setting["num_envs"], setting["params"]
-    env = make(name, **params)
-    play = Numpy(name, worlds, 1, draw_actions(env, worlds, 0), 0, params)
+    name, worlds = setting["env"], setting["num_envs"]
+    env = make(name)
+    play = Numpy(name, worlds, 1, draw_actions(env, worlds, 0), 0, {})
     return play, worlds * env.num_agents
 
 

@@ -71,16 +71,14 @@ def prepare():
     arguments, agents, (size, dtype), (choices, action_dtype) = GAMES[setting["env"]]
     worlds = setting["num_envs"]
     rows = worlds * agents
-    shape = (rows, choices) if isinstance(choices, int) else (rows, len(choices)) if len(choices) > 1 else (rows,)
     draw = np.random.default_rng(0)
     if isinstance(choices, int):
-        prepared = draw.uniform(-1, 1, (setting["cycle"], *shape)).astype(action_dtype)
+        prepared = draw.uniform(-1, 1, (setting["cycle"], rows, choices)).astype(action_dtype)
     else:
-        bounds = choices if len(choices) > 1 else choices[0]
-        prepared = draw.integers(0, bounds, (setting["cycle"], *shape)).astype(action_dtype)
+        prepared = draw.integers(0, choices, (setting["cycle"], rows, len(choices))).astype(action_dtype)
 
     module = binding(setting["env"])
-    obs, actions = np.zeros((rows, size), dtype), np.zeros(shape, action_dtype)
+    obs, actions = np.zeros((rows, size), dtype), np.zeros_like(prepared[0])
     reward, ends = np.zeros(rows, FLOAT), np.zeros((2, rows), np.uint8)
     envs = []
     for world in range(worlds):
