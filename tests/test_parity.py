@@ -36,6 +36,30 @@ def test_ports_are_equal(name: str, level: Any) -> None:
     assert report.equal and report.max_ulps == 0 and report.steps == 300, report.line()
 
 
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("boids", {"num_boids": 3}),
+        ("breakout", {"frame_skip": 1}),
+        *(("connect4", {"opponent_depth": depth, "opponent_begins": 0.5}) for depth in (0, 1, 2)),
+        ("drone", {"num_drones": 1, "task": 1}),
+        ("drone", {"num_drones": 12, "task": 2}),
+        ("go", {"size": 3}),
+        ("go", {"size": 19}),
+        ("maze", {"size": 25, "vision": 2}),
+        ("pong", {"frame_skip": 3}),
+        ("snake", {"width": 9, "height": 5, "num_snakes": 3, "num_food": 4, "vision": 2, "max_length": 8}),
+        ("squared", {"size": 5}),
+        ("target", {"num_hunters": 3, "num_goals": 9}),
+        ("tetris", {"initial_garbage": 12}),
+    ],
+)
+def test_other_shapes_and_branches_are_equal(name: str, params: dict[str, Any]) -> None:
+    """Parameters that change arrays or which code there is, away from their defaults."""
+    report = compare(name, "resync", steps=120, num_envs=8, **params)
+    assert report.equal, report.line()
+
+
 @pytest.mark.parametrize(("name", "level"), [("cartpole", "rollout"), ("cartpole_continuous", "resync")])
 def test_every_event_of_cartpole(name: str, level: Any) -> None:
     report = compare(name, level, steps=1200, num_envs=64, seed=1)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from envs_jax import drone
 from envs_jax.drone import HOVER, MAX_THRUST, QW, RACE, SWARM, VX, VY, VZ, WX, WY, WZ, Drone, X, Y, Z
 from jaxpuffer import make
-from parity.harness import compare
 
 # one drone of standard make, no gravity and no drag: what its rotors do is all that happens
 FREE = Drone(num_drones=1, gravity=0.0, drag=0.0, randomization=0.0, spin_penalty=0.0)
@@ -213,13 +212,6 @@ def test_drag_slows_exponentially():
     after = glide(env, start(env, vx=3.0, wz=2.0), 50)
     np.testing.assert_allclose(after.body[0, VX], 3 * np.exp(-0.5), rtol=1e-4)
     np.testing.assert_allclose(after.body[0, WZ], 2 * np.exp(-0.5 * 2.5), rtol=1e-4)
-
-
-@pytest.mark.needs_c
-@pytest.mark.parametrize(("task", "num_drones"), [(RACE, 1), (SWARM, 12)])
-def test_other_sizes_are_equal_in_c(task, num_drones):
-    report = compare("drone", "resync", steps=60, num_envs=4, task=task, num_drones=num_drones)
-    assert report.equal, report.line()
 
 
 def test_who_ends_comes_back_and_nobody_else():
