@@ -93,7 +93,7 @@ class PPOConfig(Parameters):
     prioritize: str = static(
         default="no", help="draw the segments of a minibatch by advantage: no, with_replacement, without_replacement"
     )
-    priority_alpha: float = param(default=0.8, minimum=0, help="power of a segment's summed |advantage|")
+    priority_alpha: float = param(default=0.8, minimum=0, help="power of a segment's summed absolute advantage")
     priority_beta: float = param(default=0.2, minimum=0, maximum=1, help="power of the weights at first; 1 at the end")
 
     # the loss
