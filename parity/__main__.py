@@ -45,7 +45,7 @@ def main() -> None:
         parser.error(str(error))
     reports, good = [], True
     for name in args.envs or list_envs():
-        num_envs = args.num_envs or max(4, -(-64 // make(name).num_agents))
+        num_envs = args.num_envs or max(2, -(-64 // make(name).num_agents))
         with jax.default_device(jax.devices("cpu")[0]):
             report = compare(name, level, args.mode, args.steps, num_envs, args.seed, device=device)
         print(report.line(), flush=True)
