@@ -12,6 +12,7 @@ from jaxpuffer import rng
 from jaxpuffer.pytree import PyTreeNode, static
 
 MASKED_LOGIT = -1e9  # exp of it is zero
+FEW_CHOICES = 8  # up to which columns of steps are faster than rows of so few numbers, many times on a CPU
 
 
 class Categorical(PyTreeNode):
@@ -44,13 +45,29 @@ class Categorical(PyTreeNode):
 
     def log_prob(self, action: Array) -> Array:
         """Log-probability of each choice, float32 (...)."""
+        if self._few:
+            return _total([jnp.where(action == i, x, 0.0) for i, x in enumerate(self._columns())])
         chosen = jax.nn.one_hot(action, self.logits.shape[-1], dtype=jnp.bool_)
         return jnp.where(chosen, jax.nn.log_softmax(self.logits), 0.0).sum(-1)
 
     def entropy(self) -> Array:
         """Entropy in nats, float32 (...)."""
+        if self._few:
+            return -_total([jnp.exp(x) * x for x in self._columns()])
         log_p = jax.nn.log_softmax(self.logits)
         return -(jnp.exp(log_p) * log_p).sum(-1)
+
+    @property
+    def _few(self) -> bool:
+        return self.logits.shape[-1] <= FEW_CHOICES
+
+    def _columns(self) -> list[Array]:
+        """The logarithm of each choice's probability, n of float32 (...)."""
+        columns = [self.logits[..., i] for i in range(self.logits.shape[-1])]
+        greatest = jax.lax.stop_gradient(functools.reduce(jnp.maximum, columns))
+        shifted = [x - greatest for x in columns]
+        log_sum = jnp.log(_total([jnp.exp(x) for x in shifted]))
+        return [x - log_sum for x in shifted]
 
 
 class Normal(PyTreeNode):
@@ -118,15 +135,19 @@ class Joint(PyTreeNode):
                 size = part.mean.shape[-1]
                 each.append(part.log_prob(action[..., start : start + size]))
                 start += size
-        return functools.reduce(jnp.add, each)
+        return _total(each)
 
     def entropy(self) -> Array:
         """Sum of the parts' entropies in nats, float32 (...)."""
-        return functools.reduce(jnp.add, [part.entropy() for part in self.parts])
+        return _total([part.entropy() for part in self.parts])
 
     def _join(self, columns: list[Array]) -> Array:
         wide = [x if isinstance(part, Normal) else x[..., None] for part, x in zip(self.parts, columns, strict=True)]
         return jnp.concatenate([x.astype(self.dtype) for x in wide], -1)
+
+
+def _total(terms: list[Array]) -> Array:
+    return functools.reduce(jnp.add, terms)
 
 
 Distribution = Categorical | Normal | Joint
