@@ -59,6 +59,9 @@ def main() -> None:
     if args.seeds < 2:
         parser.error(f"--seeds is {args.seeds}; an interval needs at least 2")
     threads = use_threads(args.threads)
+    from jaxpuffer.registry import check_envs
+
+    check_envs([args.env], parser.error)
     file = Path(args.json or ROOT / f"benchmarks/results/ablations-{args.env}.json")
     records: list[dict[str, Any]] = json.loads(file.read_text()) if args.resume and file.exists() else []
     same = {"env": args.env, "num_seeds": args.seeds}

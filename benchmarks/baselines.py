@@ -31,10 +31,9 @@ def main() -> None:
     threads = use_threads(None)
     from jaxpuffer import list_envs
     from jaxpuffer.baselines import baseline_record, figures_in_words
-    from jaxpuffer.registry import env_class
+    from jaxpuffer.registry import check_envs
 
-    for name in args.envs:
-        env_class(name)
+    check_envs(args.envs, parser.error)
     if args.speeds:
         for name in args.envs or list_envs():
             record = (baseline_record(name) or {}) | {"steps_per_second": speeds(name, threads)}

@@ -24,6 +24,9 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the records there")
     args = parser.parse_args()
     threads = use_threads(args.threads)
+    from jaxpuffer.registry import check_envs
+
+    check_envs(args.envs, parser.error)
     records = []
     for env in args.envs:
         records.append(compare(env, args.seeds, args.backend, args.num_envs, args.pairs, args.seconds, threads))

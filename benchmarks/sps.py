@@ -48,9 +48,9 @@ def main() -> None:
 
         use_mode("strict")
     from jaxpuffer import list_envs
+    from jaxpuffer.registry import check_envs
 
-    if unknown := set(args.envs) - set(list_envs()):
-        parser.error(f"no such environment: {', '.join(sorted(unknown))} (there are: {', '.join(list_envs())})")
+    check_envs(args.envs, parser.error)
     records, good = [], True
     for name in args.envs or list_envs():
         for num_envs in args.num_envs:

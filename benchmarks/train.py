@@ -41,6 +41,9 @@ def main() -> None:
         record = train_once(args.envs[0], args.seeds[0], args.backend, args.until, changes, args.began, threads)
         Path(args.worker).write_text(json.dumps(record))
         return
+    from jaxpuffer.registry import check_envs
+
+    check_envs(args.envs, parser.error)
     records = []
     for env in args.envs:
         for seed in args.seeds:

@@ -11,7 +11,13 @@ else:
 
 from envs_c.vec_env import VecEnv
 
-__all__ = ["VecEnv", "is_built", "require_built"]
+__all__ = ["NOT_BUILT", "VecEnv", "is_built", "require_built"]
+
+NOT_BUILT = (
+    f"the C environments are not built in {__path__[0]}: no C compiler was found when jaxpuffer was installed, or this "
+    "is a checkout of which a copy was installed. With a compiler (for example gcc) install again, a checkout with "
+    "`pip install -e .`; or use backend='jax'."
+)
 
 
 def is_built() -> bool:
@@ -22,7 +28,4 @@ def is_built() -> bool:
 def require_built() -> None:
     """Raise ImportError, with the remedy, unless the C environments are there."""
     if not _BUILT:
-        raise ImportError(
-            "the C environments are not built: no C compiler was found when jaxpuffer was installed. "
-            "Install one (for example gcc) and install jaxpuffer again, or use backend='jax'."
-        )
+        raise ImportError(NOT_BUILT)

@@ -39,7 +39,7 @@ class Animation:
 
     @functools.cached_property
     def _gif(self) -> bytes:
-        image = _pillow()
+        image = pillow()
         first, *others = (image.fromarray(frame) for frame in self.frames)
         buffer = io.BytesIO()
         first.save(buffer, "GIF", save_all=True, append_images=others, duration=1000 / self.fps, loop=0)
@@ -79,7 +79,7 @@ def animate(
         raise ValueError(f"steps is {steps}; it must be at least 1")
     if not 1 <= fps <= 50:
         raise ValueError(f"fps is {fps}; it must be from 1 to 50")
-    _pillow()
+    pillow()
     check_policy(env, policy)
 
     carried, picture = _begin(env, policy, key)
@@ -117,7 +117,12 @@ def _picture(env: Any, state: Any) -> Array:
     return env.render(jax.tree.map(lambda x: x[0], getattr(state, "env", state)))
 
 
-def _pillow() -> Any:
+def pillow() -> Any:
+    """Pillow's Image module.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     try:
         import PIL.Image
     except ImportError:

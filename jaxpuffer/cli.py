@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from jaxpuffer.animate import animate
+from jaxpuffer.animate import animate, pillow
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
 from jaxpuffer.checkpoint import load, parameters_of, read_record
 from jaxpuffer.evaluate import evaluate, evaluation_key
@@ -47,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             commands[command](args)
         else:
             raise ValueError(f"there is no command {command!r}{_nearest(command, commands)} (see jaxpuffer --help)")
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads, `head` say, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
         print(f"jaxpuffer: {error}", file=sys.stderr)
         sys.exit(2)
@@ -127,6 +131,12 @@ def _eval(args: list[str]) -> None:
         raise ValueError("usage: jaxpuffer eval RUN [flags]")
     run = "RUN" if args[0] in ("-h", "--help") else args.pop(0)
     flags = _parse("eval RUN", _eval_flags(), args)
+    for name in ("gif", "json"):
+        path = getattr(flags, name)
+        if path is not None and not path.parent.is_dir():
+            raise FileNotFoundError(f"--{name} is {path}; there is no folder {path.parent}")
+    if flags.gif is not None:
+        pillow()  # before minutes of play
     if run in list_envs() and not Path(run).exists():
         env = make(run, backend=flags.backend or default_backend())
         policy, words = load_baseline(env), None

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import jax
@@ -49,6 +50,15 @@ def env_class(name: str) -> type[Env]:
         raise ValueError(f"there is no environment {name!r}{hint} (there are: {', '.join(list_envs())})")
     module, cls = ENVS[name].split(".")
     return getattr(importlib.import_module(f"envs_jax.{module}"), cls)
+
+
+def check_envs(names: Iterable[str], refuse: Callable[[str], Any]) -> None:
+    """Call `refuse`, an argument parser's `error` say, with what is wrong if one of the names is of no environment."""
+    for name in names:
+        try:
+            env_class(name)
+        except ValueError as error:
+            refuse(str(error))
 
 
 def name_of(env: Any) -> str | None:

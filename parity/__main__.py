@@ -33,12 +33,15 @@ def main() -> None:
 
     import jax
 
+    from envs_c import NOT_BUILT, is_built
     from jaxpuffer import list_envs, make
+    from jaxpuffer.registry import check_envs
+
+    check_envs(args.envs, parser.error)
+    if not is_built():
+        parser.error(NOT_BUILT)
     from parity.harness import compare
 
-    unknown = set(args.envs) - set(list_envs())
-    if unknown:
-        parser.error(f"no such environment: {', '.join(sorted(unknown))} (there are: {', '.join(list_envs())})")
     try:
         device = None if args.device is None else jax.devices(args.device)[0]
     except RuntimeError as error:

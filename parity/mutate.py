@@ -741,11 +741,13 @@ def main() -> None:
     if args.sample is not None and args.sample < 1:
         parser.error("--sample must be at least 1")
     use_mode("strict")
+    from envs_c import NOT_BUILT, is_built
     from jaxpuffer import list_envs
+    from jaxpuffer.registry import check_envs
 
-    unknown = set(args.envs) - set(list_envs())
-    if unknown:
-        parser.error(f"no such environment: {', '.join(sorted(unknown))} (there are: {', '.join(list_envs())})")
+    check_envs(args.envs, parser.error)
+    if not is_built():
+        parser.error(NOT_BUILT)
     summaries = []
     for name in args.envs or list_envs():
         summary = judge_all(name, args.sample, args.seed)

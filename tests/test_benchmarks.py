@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import ablations, gpu, peers, record, seeds, sps, tables, train
+from benchmarks import ablations, baselines, gpu, peers, record, seeds, sps, tables, train
 from jaxpuffer import make
 from jaxpuffer.ppo import complete, init
 
@@ -23,6 +23,14 @@ def run(module, *args, **variables):
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, env=record.child_environment(**variables), check=False
     )
+
+
+@pytest.mark.parametrize("module", [ablations, baselines, seeds, sps, train])
+def test_an_unknown_environment_is_refused_at_once(module, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "cartpool"])
+    with pytest.raises(SystemExit, match="2"):
+        module.main()
+    assert "there is no environment 'cartpool'; did you mean 'cartpole'?" in capsys.readouterr().err
 
 
 @pytest.mark.needs_c

@@ -57,6 +57,16 @@ def test_train_then_evaluate(tmp_path):
     assert picture.read_bytes().startswith(b"GIF89a")
 
 
+def test_a_reader_that_leaves_early():
+    command = [sys.executable, "-m", "jaxpuffer.cli", "list"]
+    process = subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 1
+    process.stderr.close()
+
+
 def test_resume_takes_the_runs_settings_and_refuses_others(tmp_path, capsys):
     main(["train", "cartpole", *TINY, "--seed", "3", "--out", str(tmp_path)])
     assert f"backend {default_backend()}" in capsys.readouterr().out
@@ -94,6 +104,7 @@ def refusal(capsys, *args):
         ("train cartpole --config.horizon 7", "it must be a multiple of horizon (7)"),
         ("train cartpole --backend cuda", "'cuda'"),
         ("eval /nowhere", "there is no saved run in /nowhere"),
+        ("eval cartpole --gif /nowhere/a.gif", "there is no folder /nowhere"),
         ("eval", "usage: jaxpuffer eval RUN"),
         ("config", "usage: jaxpuffer config ENV"),
     ],

@@ -249,7 +249,7 @@ def test_command_line(tmp_path: Path) -> None:
     done = command("parity", "cartpole", "--steps", "50", "--num-envs", "2")
     assert done.returncode == 1 and "MISSING" in done.stdout  # events
     done = command("parity", "cartpool")
-    assert done.returncode == 2 and "no such environment: cartpool" in done.stderr
+    assert done.returncode == 2 and "there is no environment 'cartpool'; did you mean 'cartpole'?" in done.stderr
     done = command("parity", "--mode", "native", "--level", "rollout")
     assert done.returncode == 2 and "needs --mode strict" in done.stderr
     done = command("parity", "--device", "gpu")
