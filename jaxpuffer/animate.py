@@ -126,5 +126,5 @@ def pillow() -> Any:
     try:
         import PIL.Image
     except ImportError:
-        raise ImportError("animations need Pillow: pip install 'jaxpuffer[notebook]'") from None
+        raise ImportError("animations need Pillow: pip install pillow") from None
     return PIL.Image

@@ -156,6 +156,7 @@ def describe(result: Result, key: Array | None = None) -> dict[str, Any]:
         "agent_steps": (updates.astype(np.int64) * result.config.batch_size).tolist(),
         "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "device": jax.devices()[0].device_kind,
+        "devices": len(result.state.updates.devices()) if isinstance(result.state.updates, Array) else 1,
         "versions": {"python": platform.python_version(), **versions},
     }
 

@@ -20,11 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from jaxpuffer.checkpoint import load, parameters_of, read_record, save, twin_of
 from jaxpuffer.evaluate import evaluate, evaluation_key
 from jaxpuffer.ppo import Policy, PPOConfig, Result, TrainState, checked_module, complete, init, update
 from jaxpuffer.profile import shares_line, time_shares
+from jaxpuffer.sharding import AXIS, each_device, init_on, local_config, put_on, state_specs
 
 CHUNK_SECONDS = 0.5  # between two reports
 MAX_CHUNK = 256  # updates of a chunk
@@ -34,20 +37,30 @@ LINE_SECONDS = 10.0  # between two lines of progress where the output is not a t
 _init = jax.jit(init, static_argnames="module")
 
 
-@functools.partial(jax.jit, static_argnames="module", donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("module", "mesh"), donate_argnames="state")
 def _chunk(
-    env: Any, state: TrainState, config: PPOConfig, count: Array, module: Any
+    env: Any, state: TrainState, config: PPOConfig, count: Array, module: Any, mesh: Mesh | None
 ) -> tuple[TrainState, dict[str, Array]]:
     """`count` updates: the state after them and metrics (MAX_CHUNK,), of which `count` are filled."""
 
-    def step(i: Array, carried: tuple[TrainState, dict[str, Array]]) -> tuple[TrainState, dict[str, Array]]:
-        state, rows = carried
-        state, metrics = update(env, state, config, module)
-        return state, jax.tree.map(lambda row, x: row.at[i].set(x), rows, metrics)
+    def chunk(env: Any, state: TrainState, config: PPOConfig, count: Array) -> tuple[TrainState, dict[str, Array]]:
+        if mesh is not None:
+            config = local_config(config, mesh)
+        one = functools.partial(update, module=module, axis=None if mesh is None else AXIS)
 
-    _, metrics = jax.eval_shape(functools.partial(update, module=module), env, state, config)
-    rows = jax.tree.map(lambda x: jnp.zeros((MAX_CHUNK, *x.shape), x.dtype), metrics)
-    return lax.fori_loop(jnp.int32(0), count, step, (state, rows))
+        def step(i: Array, carried: tuple[TrainState, dict[str, Array]]) -> tuple[TrainState, dict[str, Array]]:
+            state, rows = carried
+            state, metrics = one(env, state, config)
+            return state, jax.tree.map(lambda row, x: row.at[i].set(x), rows, metrics)
+
+        _, metrics = jax.eval_shape(one, env, state, config)
+        rows = jax.tree.map(lambda x: jnp.zeros((MAX_CHUNK, *x.shape), x.dtype), metrics)
+        return lax.fori_loop(jnp.int32(0), count, step, (state, rows))
+
+    if mesh is not None:
+        specs = state_specs(state)
+        chunk = each_device(chunk, mesh, (P(), specs, P(), P()), (specs, P()))
+    return chunk(env, state, config, count)
 
 
 def fit(
@@ -63,6 +76,7 @@ def fit(
     stop_at_score: float | None = None,
     save_every_seconds: float = 60.0,
     profile: bool = False,
+    mesh: Mesh | None = None,
 ) -> Result:
     """Train like `train`, to the same parameters, reporting on the way.
 
@@ -88,6 +102,7 @@ def fit(
             has reached the aim, and otherwise as long as they take a tenth of the time.
         save_every_seconds: time between two saves.
         profile: print at the end where the time went; takes some seconds more.
+        mesh: the devices to train on, of this process (`jaxpuffer.sharding.data_mesh`); default one.
 
     Returns:
         What `train` returns; `metrics` are NumPy arrays, `agent_steps` int64 and exact.
@@ -95,13 +110,22 @@ def fit(
     Raises:
         FileExistsError: a run is in `directory`, and `resume` is False.
         ValueError: the run to resume has another environment, config or key; or
-            `resume` without a directory.
+            `resume` without a directory; the run to resume was on another number of devices; `mesh` is of
+            several processes, comes with `profile`, or does not fit as `train_on` says.
     """
     began = time.perf_counter()
-    saved = _find_run(env, key, config, directory, resume, module)
+    if mesh is not None and profile:
+        raise ValueError("profile=True times one device; mesh must be None")
+    if mesh is not None and any(d.process_index != jax.process_index() for d in mesh.devices.flat):
+        raise ValueError("mesh has devices of other processes; fit takes those of one (train_on takes several)")
+    saved = _find_run(env, key, config, directory, resume, module, 1 if mesh is None else mesh.size)
     config = saved.config if saved else complete(env, config)
     module = checked_module(env, config, module)
-    state = saved.state if saved else _init(env, key, config, module)
+    if mesh is None:
+        state = saved.state if saved else _init(env, key, config, module)
+    else:
+        local_config(config, mesh)  # checks it
+        state = put_on(mesh, saved.state) if saved else init_on(mesh, env, key, config, module)
     history = [saved.metrics] if saved and saved.metrics else []
     updates = int(state.updates)
 
@@ -113,7 +137,7 @@ def fit(
 
     # a chunk of no updates compiles the program, so that the time it takes is known apart
     if updates < config.num_updates:
-        state, _ = jax.block_until_ready(_chunk(env, state, config, jnp.int32(0), module))
+        state, _ = jax.block_until_ready(_chunk(env, state, config, jnp.int32(0), module, mesh))
     compile_seconds = time.perf_counter() - began
     saved_at = time.perf_counter()
     evaluation_seconds = chunk_seconds = 0.0
@@ -124,7 +148,7 @@ def fit(
             # train
             started = time.perf_counter()
             count = min(count, MAX_CHUNK, config.num_updates - updates)
-            state, rows = _chunk(env, state, config, jnp.int32(count), module)
+            state, rows = _chunk(env, state, config, jnp.int32(count), module, mesh)
             chunk = {name: row[:count] for name, row in jax.device_get(rows).items()}
             chunk["agent_steps"] = (updates + 1 + np.arange(count, dtype=np.int64)) * config.batch_size
             history.append(chunk)
@@ -196,6 +220,7 @@ def _find_run(
     directory: str | os.PathLike[str] | None,
     resume: bool,
     module: Any,
+    devices: int,
 ) -> Result | None:
     """The run to go on with, None to begin one; errors as `fit` documents."""
     if directory is None:
@@ -212,6 +237,9 @@ def _find_run(
         raise ValueError(
             f"the run in {directory} was trained with backend={record['backend']!r} and resumes with that only"
         )
+    # rows lie in another order on another number of devices
+    if devices != record.get("devices", 1):
+        raise ValueError(f"the run in {directory} was trained on {record.get('devices', 1)} devices, not {devices}")
     asked = [("environment", parameters_of(twin_of(env)), record["parameters"])]
     if config is not None:
         asked.append(("config", parameters_of(complete(env, config)), record["config"]))

@@ -2,6 +2,7 @@
 
     mesh   = data_mesh()                                # all devices of all processes
     result = train_on(mesh, env, key, config)
+    result = fit(env, key, config, mesh=mesh)           # from the host, with progress and saves; one process
 
 Every device steps its own environments and computes the gradients of its part of each
 minibatch; only gradients and means cross between devices. The result is that of one
@@ -15,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import Array, lax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxpuffer.ppo import (
@@ -62,11 +63,31 @@ def _train_on(mesh: Mesh, env: Any, key: Array, config: PPOConfig, module: Any) 
         state = lax.optimization_barrier(init_shard(env, key, config, mesh, module))
         return lax.scan(step, state, length=config.num_updates)
 
-    specs = state_specs(jax.eval_shape(functools.partial(init_shard, mesh=None, module=module), env, key, config))
-    # the FFI call of the C backend says nothing of how its results vary over the mesh
-    sharded = jax.shard_map(run, mesh=mesh, in_specs=(P(), P(), P()), out_specs=(specs, P()), check_vma=False)
-    state, metrics = sharded(env, key, config)
+    specs = specs_of_init(env, key, config, module)
+    state, metrics = each_device(run, mesh, (P(), P(), P()), (specs, P()))(env, key, config)
     return Result(Policy(state.params, module, state.normalizer), state, metrics, config, env)
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "module"))
+def init_on(mesh: Mesh, env: Any, key: Array, config: PPOConfig, module: Any) -> TrainState:
+    """`init` on the devices of a mesh."""
+
+    def run(env: Any, key: Array, config: PPOConfig) -> TrainState:
+        return init_shard(env, key, config, mesh, module)
+
+    specs = specs_of_init(env, key, config, module)
+    return each_device(run, mesh, (P(), P(), P()), specs)(env, key, config)
+
+
+def put_on(mesh: Mesh, state: TrainState) -> TrainState:
+    """A state that lies on one device, its rows in the order of `mesh`, on the devices of the mesh."""
+    return jax.device_put(state, jax.tree.map(lambda spec: NamedSharding(mesh, spec), state_specs(state)))
+
+
+def each_device(function: Any, mesh: Mesh, in_specs: Any, out_specs: Any) -> Any:
+    """`function` on every device's part of its arguments."""
+    # the FFI call of the C backend says nothing of how its results vary over the mesh
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
 def local_config(config: PPOConfig, mesh: Mesh) -> PPOConfig:
@@ -111,6 +132,11 @@ def init_shard(env: Any, key: Array, config: PPOConfig, mesh: Mesh | None, modul
 
         env_streams, streams = part(env_streams), part(streams)
     return start(env, module, local, key_params, env_streams, streams)
+
+
+def specs_of_init(env: Any, key: Array, config: PPOConfig, module: Any) -> TrainState:
+    """`state_specs` of the state before the first update."""
+    return state_specs(jax.eval_shape(functools.partial(init_shard, mesh=None, module=module), env, key, config))
 
 
 def state_specs(state: TrainState) -> TrainState:

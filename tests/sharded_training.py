@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxpuffer import PPOConfig, make, train
+from jaxpuffer import PPOConfig, fit, make, train
 from jaxpuffer.ppo import make_module
 from jaxpuffer.sharding import _train_on, data_mesh, train_on
 
@@ -41,6 +41,30 @@ def local(backend: str) -> dict[str, Any]:
     }
 
 
+def interrupted(backend: str, folder: str) -> dict[str, Any]:
+    env, key = make("cartpole", backend=backend), jax.random.key(0)
+    settings: dict[str, Any] = {"directory": folder, "progress": False, "mesh": data_mesh()}
+
+    def stop(steps: int, means: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    first = fit(env, key, config(), **settings, log=stop)
+    try:
+        fit(env, key, **settings | {"mesh": None}, resume=True)
+    except ValueError as error:
+        refusal = str(error)
+    # an aim that is never reached: the policy is evaluated on the way
+    whole = fit(env, key, **settings, resume=True, stop_at_score=1000.0)
+    straight = fit(env, key, config(), progress=False, mesh=data_mesh())
+    return {
+        "first updates": int(first.state.updates),
+        "refusal": refusal,
+        "resumed": outcome(whole),
+        "straight": outcome(straight),
+        "one": outcome(train(env, key, config())),
+    }
+
+
 def process(port: str, number: str) -> dict[str, Any]:
     jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=int(number))
     assert len(jax.devices()) == 4 and len(jax.local_devices()) == 2
@@ -52,5 +76,7 @@ def alone() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    task = functools.partial({"local": local, "process": process, "alone": alone}[sys.argv[1]], *sys.argv[2:])
+    task = functools.partial(
+        {"local": local, "interrupted": interrupted, "process": process, "alone": alone}[sys.argv[1]], *sys.argv[2:]
+    )
     print(json.dumps(task()))

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxpuffer import PPOConfig, make
-from jaxpuffer.sharding import local_config, train_on
+from jaxpuffer import PPOConfig, fit, make
+from jaxpuffer.sharding import data_mesh, local_config, train_on
 
 SCRIPT = Path(__file__).parent / "sharded_training.py"
 
@@ -47,6 +47,15 @@ def test_eight_devices_train_as_one(backend: str) -> None:
     assert got["collectives"] == ["all-reduce"]
 
 
+@pytest.mark.needs_c
+def test_fit_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    got = answer(run("interrupted", "c", tmp_path, devices=4))
+    assert 0 < got["first updates"] < 12
+    assert "was trained on 4 devices, not 1" in got["refusal"]
+    assert got["resumed"] == got["straight"]  # bit for bit
+    same(got["one"], got["resumed"])
+
+
 def test_two_processes_train_as_one() -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -60,6 +69,8 @@ def test_two_processes_train_as_one() -> None:
 
 def test_what_cannot_be_split_is_refused() -> None:
     env, key = make("cartpole"), jax.random.key(0)
+    with pytest.raises(ValueError, match="mesh must be None"):
+        fit(env, key, profile=True, mesh=data_mesh())
     other = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
     with pytest.raises(ValueError, match="it must have the one axis 'data'"):
         train_on(other, env, key, PPOConfig(num_envs=4, horizon=16, minibatch_size=16))
