@@ -46,5 +46,5 @@ def test_clear_errors(monkeypatch):
     with pytest.raises(NotImplementedError, match=r"Counters has no render"):
         animate(Counters(), RIGHT, KEY)
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(ImportError, match=r"pip install 'jaxpuffer\[notebook\]'"):
+    with pytest.raises(ImportError, match="pip install pillow"):
         animate(Corridor(), RIGHT, KEY)
