@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import envs_jax.cartpole
+from envs_jax.drone import RACE, SWARM
 from jaxpuffer import list_envs, make
 from parity import mutate
 from parity.harness import CHUNK, Report, compare
@@ -42,8 +43,8 @@ def test_ports_are_equal(name: str, level: Any) -> None:
         ("boids", {"num_boids": 3}),
         ("breakout", {"frame_skip": 1}),
         *(("connect4", {"opponent_depth": depth, "opponent_begins": 0.5}) for depth in (0, 1, 2)),
-        ("drone", {"num_drones": 1, "task": 1}),
-        ("drone", {"num_drones": 12, "task": 2}),
+        ("drone", {"num_drones": 1, "task": RACE}),
+        ("drone", {"num_drones": 12, "task": SWARM}),
         ("go", {"size": 3}),
         ("go", {"size": 19}),
         ("maze", {"size": 25, "vision": 2}),
