@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.stats
 
 from jaxpuffer import rng
-from jaxpuffer.distributions import Categorical, Joint, Normal
+from jaxpuffer.distributions import FEW_CHOICES, Categorical, Joint, Normal
 
 ROWS = 200_000
 
@@ -15,17 +16,43 @@ def streams() -> jax.Array:
     return rng.seed(jax.random.key(0), (ROWS,))
 
 
-def test_categorical_agrees_with_scipy() -> None:
-    logits = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+# few choices are computed column by column, many are not
+@pytest.mark.parametrize("n", [1, 5, FEW_CHOICES, FEW_CHOICES + 1, 82])
+def test_categorical_agrees_with_scipy(n: int) -> None:
+    logits = np.random.default_rng(0).normal(size=(7, n)).astype(np.float32)
     p = np.exp(logits.astype(np.float64))
     p /= p.sum(-1, keepdims=True)
     distribution = Categorical(jnp.asarray(logits))
-    np.testing.assert_allclose(distribution.entropy(), [scipy.stats.entropy(row) for row in p], rtol=1e-5)
-    for action in range(5):
+    entropy = [scipy.stats.entropy(row) for row in p]
+    np.testing.assert_allclose(distribution.entropy(), entropy, rtol=1e-5, atol=1e-6)
+    for action in range(n):
         got = distribution.log_prob(jnp.full(7, action, jnp.int32))
-        expected = [scipy.stats.multinomial.logpmf(np.eye(5)[action], 1, row) for row in p]
+        expected = [scipy.stats.multinomial.logpmf(np.eye(n)[action], 1, row) for row in p]
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(distribution.mode(), logits.argmax(-1))
+
+
+@pytest.mark.parametrize("n", [5, FEW_CHOICES, FEW_CHOICES + 1, 82])
+def test_gradients_of_a_masked_categorical(n: int) -> None:
+    """With p the probabilities and H the entropy: d log p_a / d logits = e_a - p, dH / d logits = -p (log p + H)."""
+    generator = np.random.default_rng(1)
+    # far from zero, where only shifted exponentials are finite
+    logits = (1000 + generator.normal(size=(7, n))).astype(np.float32)
+    mask = generator.random((7, n)) < 0.6
+    mask[:, :2] = True
+    action = np.full(7, 1, np.int32)
+    p = np.where(mask, np.exp(logits.astype(np.float64) - 1000), 0.0)
+    p /= p.sum(-1, keepdims=True)
+    log_p = np.log(np.where(mask, p, 1.0))
+    entropy = -(p * log_p).sum(-1, keepdims=True)
+
+    def total(logits: jax.Array, measure: str) -> jax.Array:
+        distribution = Categorical.masked(logits, jnp.asarray(mask))
+        return (distribution.entropy() if measure == "entropy" else distribution.log_prob(jnp.asarray(action))).sum()
+
+    got = {measure: jax.grad(total)(jnp.asarray(logits), measure) for measure in ("entropy", "log_prob")}
+    np.testing.assert_allclose(got["log_prob"], np.eye(n)[action] - p, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(got["entropy"], -p * (log_p + entropy), rtol=1e-3, atol=1e-5)
 
 
 def test_categorical_samples_its_probabilities() -> None:
