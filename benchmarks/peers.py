@@ -30,9 +30,15 @@ INSTALL = {
     "jumanji": ["jumanji==1.1.2"],
     "envpool": ["envpool", "gymnasium"],
     "pufferlib": [],  # its C environments are compiled from --pufferlib
+    "pufferlib-ppo": [  # and its trainer runs from there: what that needs, which is 5 GB
+        *("torch", "heavyball<2", "pyro-ppl", "ninja", "numpy<2", "setuptools<81", "psutil", "pynvml"),
+        *("rich", "rich_argparse", "imageio", "gym==0.23", "gymnasium==0.29.1", "pettingzoo==1.24.1"),
+        "shimmy[gym-v21]",
+    ],
 }
-NO_JAX = ("gymnasium", "envpool", "pufferlib")
-SAME = {peer: ("numpy",) if peer in NO_JAX else ("jax", "jaxlib") for peer in INSTALL}
+# what they have in our version; PufferLib's trainer needs an older NumPy
+SAME: dict[str, tuple[str, ...]] = dict.fromkeys(INSTALL, ("jax", "jaxlib"))
+SAME |= dict.fromkeys(("gymnasium", "envpool", "pufferlib"), ("numpy",)) | {"pufferlib-ppo": ()}
 
 # theirs; ours, its parameters and how many of its environments have as many agents as one of theirs
 GAMES: dict[str, list[tuple[str, str, dict[str, Any], float]]] = {
@@ -53,6 +59,13 @@ HEADERS = {"boids": 16, "target": 128} | dict.fromkeys(
     ("breakout", "cartpole", "connect4", "go", "pong", "squared", "tetris", "tripletriad"), 1024
 )
 
+# environment, its arguments at PufferLib, LSTM, minibatch: its own, and PufferLib 3.0's defaults for all else
+TRAINED = [
+    ("breakout", {"frameskip": 4}, False, 8192),
+    ("cartpole", {"report_interval": 128}, False, 8192),
+    ("breakout", {"frameskip": 4}, True, 32768),
+]
+
 # envs, horizon, epochs, minibatches: Rejax's own for CartPole, its defaults, and a large batch
 PPO_SETTINGS = {"repository": (5, 100, 5, 5), "defaults": (64, 64, 8, 16), "large": (2048, 32, 4, 16)}
 
@@ -70,10 +83,12 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.peers) - set(INSTALL):
         parser.error(f"no such peer: {', '.join(sorted(unknown))}")
-    chosen = args.peers or [peer for peer in INSTALL if peer != "pufferlib" or args.pufferlib]
-    if "pufferlib" in chosen and not (args.pufferlib and (args.pufferlib / "pufferlib" / "ocean").is_dir()):
+    from_source = {"pufferlib", "pufferlib-ppo"}
+    chosen = args.peers or [peer for peer in INSTALL if peer not in from_source or args.pufferlib]
+    if from_source & set(chosen) and not (args.pufferlib and (args.pufferlib / "pufferlib" / "ocean").is_dir()):
         parser.error(
-            f"--pufferlib is {args.pufferlib}; the peer pufferlib needs the folder of its unpacked source distribution"
+            f"--pufferlib is {args.pufferlib}; the peers {' and '.join(sorted(from_source))} need the folder of "
+            "its unpacked source distribution"
         )
     if args.pufferlib:
         os.environ["PUFFERLIB_SOURCE"] = str(args.pufferlib.resolve())  # of this machine, and so in no record
@@ -131,6 +146,39 @@ def comparisons(peer: str, threads: int) -> list[dict[str, Any]]:
                 ),
             }
             for name, worlds in HEADERS.items()
+        ]
+    if peer == "pufferlib-ppo":
+        from envs_c import _core
+
+        # one device for each core, as far as a minibatch's rows can be split
+        most = 1 << (threads.bit_length() - 1)
+        return [
+            {
+                "comparison": f"PPO on {name}, {policy}, ours (c, {devices} device{'s' * (devices > 1)}) and PufferLib",
+                "setting": f"1,024 x 64, minibatch {minibatch:,}, all parts of the algorithm",
+                "env": name,
+                "ours": (
+                    "ours_ppo.py",
+                    {
+                        **{"env": name, "backend": "c", "devices": devices},
+                        "config": {
+                            **{"num_envs": 1024, "horizon": 64, "minibatch_size": minibatch, "policy": policy},
+                            **{"advantage": "puffer", "prioritize": "without_replacement"},
+                        },
+                    },
+                ),
+                "theirs": (
+                    "pufferlib_ppo.py",
+                    {
+                        **{"env": name, "lstm": lstm, "hidden": 128, "flags": _core.FLAGS},
+                        "arguments": {"num_envs": 1024, **arguments},
+                        "train": {"bptt_horizon": 64, "minibatch_size": minibatch},
+                    },
+                ),
+            }
+            for name, arguments, lstm, minibatch in TRAINED
+            for policy in ["lstm" if lstm else "mlp"]
+            for devices in dict.fromkeys((1, most))
         ]
     if peer == "gymnax":
         return [

@@ -130,9 +130,10 @@ def _peers(records: list[dict[str, Any]]) -> str:
             r["setting"],
             *(f"{r[side]['median'] / 1e6:.2f}" for side in ("ours", "theirs")),
             _spread(r["ratio"]),
-            f"{r['peer']} {r['theirs']['versions'][r['peer']]}",
+            f"{peer} {r['theirs']['versions'][peer]}",
         ]
         for r in records
+        for peer in [r["peer"].removesuffix("-ppo")]
     ]
     return markdown(["comparison", "setting", "ours, M steps/s", "theirs", "ratio", "peer"], rows, left=2)
 

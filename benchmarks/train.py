@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--backend", choices=("auto", "c", "jax"), default="auto", help="auto: the faster one here")
     parser.add_argument("--until", type=float, metavar="SCORE", help="stop at this evaluated score")
     parser.add_argument("--threads", type=int, help="confine each process to so many processors")
+    parser.add_argument("--devices", type=int, default=1, help="to split the environments over (%(default)s)")
     parser.add_argument("--config", nargs="*", default=[], metavar="NAME=VALUE", help="of PPOConfig; default tuned")
     parser.add_argument("--json", metavar="FILE", help="write the records there")
     parser.add_argument("--worker", metavar="FILE", help=argparse.SUPPRESS)
@@ -38,7 +39,8 @@ def main() -> None:
     changes = {name: json.loads(value) for name, _, value in (c.partition("=") for c in args.config)}
     if args.worker:
         threads = use_threads(args.threads)
-        record = train_once(args.envs[0], args.seeds[0], args.backend, args.until, changes, args.began, threads)
+        how = args.backend, args.devices, args.until, changes, args.began, threads
+        record = train_once(args.envs[0], args.seeds[0], *how)
         Path(args.worker).write_text(json.dumps(record))
         return
     from jaxpuffer.registry import check_envs
@@ -61,6 +63,7 @@ def in_fresh_process(env: str, seed: int, args: argparse.Namespace) -> dict[str,
         command = [sys.executable, "-m", "benchmarks.train", env, "--seeds", str(seed), "--backend", args.backend]
         command += ["--until", str(args.until)] if args.until is not None else []
         command += ["--threads", str(args.threads)] if args.threads is not None else []
+        command += ["--devices", str(args.devices)]
         command += ["--config", *args.config] if args.config else []
         # a cache of compiled programs would hide the compilation
         environment = child_environment(JAX_ENABLE_COMPILATION_CACHE="false")
@@ -72,7 +75,14 @@ def in_fresh_process(env: str, seed: int, args: argparse.Namespace) -> dict[str,
 
 
 def train_once(
-    name: str, seed: int, backend: str, until: float | None, changes: dict[str, Any], began: float, threads: int
+    name: str,
+    seed: int,
+    backend: str,
+    devices: int,
+    until: float | None,
+    changes: dict[str, Any],
+    began: float,
+    threads: int,
 ) -> dict[str, Any]:
     """One run in this process, begun at `time.time() == began`."""
     import jax
@@ -83,7 +93,10 @@ def train_once(
     from jaxpuffer.ppo import complete
     from jaxpuffer.profile import time_shares
     from jaxpuffer.registry import default_backend
+    from jaxpuffer.sharding import split_cpu, take_devices
 
+    split_cpu()
+    mesh = take_devices(devices)
     backend = default_backend() if backend == "auto" else backend
     env = make(name, backend=backend)  # type: ignore[arg-type]
     config = complete(env, None).replace(**changes)
@@ -96,7 +109,7 @@ def train_once(
         chunks.append(means)
         when.append(time.time() - began)
 
-    result = fit(env, key, config, log=log, progress=False, stop_at_score=until)
+    result = fit(env, key, config, log=log, progress=False, stop_at_score=until, mesh=mesh)
     score = evaluate(env, result.policy, evaluation_key(key)).summary()
     total = time.time() - began
     # where no evaluation on the way reached it, the last one may have
@@ -109,12 +122,14 @@ def train_once(
     training = sum(c["chunk_seconds"] for c in chunks)
     # with evaluations on the way, what passes between the chunks is not the host's time alone
     between = 0.0 if until is not None else when[-1] - import_seconds - chunks[0]["compile_seconds"] - training
-    shares = time_shares(env, result.state, config, host=between / (between + training))
-    if until is not None:
+    # the parts are timed on one device
+    shares = {} if mesh else time_shares(env, result.state, config, host=between / (between + training))
+    if until is not None and shares:
         del shares["host"]
     return {
         "env": name,
         "backend": backend,
+        "devices": devices,
         "num_envs": config.num_envs,
         "num_agents": config.num_agents,
         "policy": f"{config.policy} {config.hidden}x{config.layers}",
@@ -159,8 +174,10 @@ def line(record: dict[str, Any]) -> str:
     text = (
         f"{r['env']} seed {r['seed']} ({r['backend']}): {r['steps_per_second'] / 1e6:.2f} M steps/s, "
         f"score {r['score']:.2f} ± {r['score_standard_error']:.2f} after {r['agent_steps'] / 1e6:.2f} M steps, "
-        f"compile {r['compile_seconds']:.1f} s, cold total {r['total_seconds']:.1f} s, {shares_line(r['time_shares'])}"
+        f"compile {r['compile_seconds']:.1f} s, cold total {r['total_seconds']:.1f} s"
     )
+    if r["time_shares"]:
+        text += f", {shares_line(r['time_shares'])}"
     if record["until"] is None:
         return text
     seconds = record["seconds_to_score"]

@@ -24,6 +24,7 @@ from jaxpuffer.fit import fit
 from jaxpuffer.ppo import PPOConfig, tuned_config
 from jaxpuffer.pytree import Parameters, parameter_fields
 from jaxpuffer.registry import Backend, default_backend, env_class, list_envs, make
+from jaxpuffer.sharding import split_cpu, take_devices
 
 _USAGE = """\
 usage: jaxpuffer COMMAND
@@ -84,8 +85,9 @@ def _train(args: list[str]) -> None:
         print(f"usage: jaxpuffer train ENV [flags]\n\nENV: {', '.join(list_envs())}")
         return
     name, *args = args
+    split_cpu()
     defaults = make(name)
-    flags = _train_flags(name, args, defaults, tuned_config(defaults), default_backend(), 0)
+    flags = _train_flags(name, args, defaults, tuned_config(defaults), None, 0, 1)
     out = Path(flags.out or f"runs/{name}-{flags.seed}")
     if (out / "run.json").exists():
         if not flags.resume:
@@ -95,14 +97,18 @@ def _train(args: list[str]) -> None:
         if record["environment"] != name:
             raise ValueError(f"the run in {out} is one of {record['environment']}, not of {name}")
         saved = env_class(name)(**record["parameters"]), PPOConfig(**record["config"])
-        flags = _train_flags(name, args, *saved, record["backend"], record["seed"] or 0)
+        unchanged = record["backend"], record["seed"] or 0, record.get("devices", 1)
+        flags = _train_flags(name, args, *saved, *unchanged)
     elif flags.resume:
         print(f"there is no run in {out} yet: this begins it")
 
-    env = make(name, backend=flags.backend, **vars(flags.env))
+    mesh = take_devices(flags.devices)
+    backend = flags.backend or default_backend()
+    env = make(name, backend=backend, **vars(flags.env))
     config = PPOConfig(**vars(flags.config), num_agents=env.num_agents)
     key = jax.random.key(flags.seed)
-    print(f"training {name}: backend {flags.backend}, seed {flags.seed}, run {out}", flush=True)
+    on = f" on {flags.devices} devices" if mesh is not None else ""
+    print(f"training {name}: backend {backend}{on}, seed {flags.seed}, run {out}", flush=True)
 
     chunks: list[dict[str, float]] = []
     result = fit(
@@ -113,6 +119,7 @@ def _train(args: list[str]) -> None:
         resume=flags.resume,
         stop_at_score=flags.stop_at_score,
         profile=flags.profile,
+        mesh=mesh,
         log=lambda _, means: chunks.append(means),
     )
     evaluation = evaluate(env, result.policy, evaluation_key(key))
@@ -171,8 +178,16 @@ def _eval_flags() -> type:
     )
 
 
-def _train_flags(name: str, args: list[str], env: Parameters, config: PPOConfig, backend: Backend, seed: int) -> Any:
-    """The parsed flags; the given environment, config, backend and seed are the defaults."""
+def _train_flags(
+    name: str,
+    args: list[str],
+    env: Parameters,
+    config: PPOConfig,
+    backend: Backend | None,
+    seed: int,
+    devices: int,
+) -> Any:
+    """The parsed flags, of which those given here are the defaults."""
     nested = []
     for group, node in (("config", config), ("env", env)):
         values = _settable(node)
@@ -184,7 +199,8 @@ def _train_flags(name: str, args: list[str], env: Parameters, config: PPOConfig,
         cls = dataclasses.make_dataclass(group, fields)
         nested.append((group, cls, dataclasses.field(default_factory=cls)))
     top = [
-        _flag("backend", Backend, backend, "who steps the environments: C on a CPU, or JAX"),
+        _flag("backend", Backend | None, backend, "who steps the environments; if not given, C on a CPU, else JAX"),
+        _flag("devices", int, devices, "to split the environments over: accelerators, or cores of a CPU"),
         _flag("seed", int, seed, "the run's"),
         _flag("out", Path | None, None, "directory of the run; runs/ENV-SEED if not given"),
         _flag("resume", bool, False, "go on exactly with the run in --out", switch=True),

@@ -105,7 +105,8 @@ def fit(
         mesh: the devices to train on, of this process (`jaxpuffer.sharding.data_mesh`); default one.
 
     Returns:
-        What `train` returns; `metrics` are NumPy arrays, `agent_steps` int64 and exact.
+        What `train` returns, of a mesh the policy on its first device; `metrics` are NumPy arrays,
+        `agent_steps` int64 and exact.
 
     Raises:
         FileExistsError: a run is in `directory`, and `resume` is False.
@@ -133,7 +134,10 @@ def fit(
         metrics: dict[str, Any] = {
             name: np.concatenate([chunk[name] for chunk in history]) for name in (history or [{}])[0]
         }
-        return Result(Policy(state.params, module, state.normalizer), state, metrics, config, env)
+        policy = Policy(state.params, module, state.normalizer)
+        if mesh is not None:  # every device has it, and one is enough to play
+            policy = jax.tree.map(lambda x: x.addressable_data(0), policy)
+        return Result(policy, state, metrics, config, env)
 
     # a chunk of no updates compiles the program, so that the time it takes is known apart
     if updates < config.num_updates:

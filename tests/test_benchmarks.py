@@ -1,6 +1,7 @@
 """The benchmarks run, and their records hold what is needed to judge them. Nothing is timed here."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -130,9 +131,21 @@ def test_a_peer_that_stops_is_an_error():
         peers.Side(sys.executable, "numpy_cartpole.py", {})
 
 
-def test_pufferlib_needs_its_source(tmp_path):
+@pytest.mark.needs_c
+def test_our_side_of_training_runs_on_one_and_on_two_devices(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2")
+    config = {"num_envs": 4, "horizon": 4, "minibatch_size": 8, "hidden": 8}
+    one, two = (("ours_ppo.py", {"env": "breakout", "backend": "c", "devices": n, "config": config}) for n in (1, 2))
+    r = peers.compare("ours", sys.executable, 2, 1e-4, 2, "one and two devices", "4", "breakout", one, two)
+    assert (r["num_envs"], r["ours"]["rows"], r["theirs"]["rows"]) == (4, 16, 16)
+    comparisons = peers.comparisons("pufferlib-ppo", 2)
+    assert [c["ours"][1]["devices"] for c in comparisons] == [1, 2] * len(peers.TRAINED)
+
+
+@pytest.mark.parametrize("peer", ["pufferlib", "pufferlib-ppo"])
+def test_pufferlib_needs_its_source(peer, tmp_path):
     for folder in ([], ["--pufferlib", tmp_path]):
-        done = run("peers", "pufferlib", *folder)
+        done = run("peers", peer, *folder)
         assert done.returncode == 2 and "--pufferlib is" in done.stderr
 
 

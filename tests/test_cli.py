@@ -20,8 +20,9 @@ TINY = [
 ]  # fmt: skip
 
 
-def run(*args):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+def run(*args, devices=1):
+    flags = os.environ["XLA_FLAGS"] + f" --xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
     command = [sys.executable, "-m", "jaxpuffer.cli", *map(str, args)]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
@@ -55,6 +56,18 @@ def test_train_then_evaluate(tmp_path):
     assert set(summary["score"]) == {"mean", "standard_error", "count"} and summary["score"]["count"] == 8
     assert 1 <= summary["episode_length"]["mean"] <= 30 and summary["unfinished"] == 0
     assert picture.read_bytes().startswith(b"GIF89a")
+
+
+def test_train_on_two_devices_and_go_on(tmp_path):
+    small = [*TINY, "--backend=jax", f"--out={tmp_path}"]
+    done = run("train", "cartpole", *small, "--devices=2", devices=2)
+    assert done.returncode == 0, done.stderr
+    assert "backend jax on 2 devices" in done.stdout and "256 episodes" in done.stdout
+    assert json.loads((tmp_path / "run.json").read_text())["devices"] == 2
+    done = run("train", "cartpole", *small, "--resume", devices=2)
+    assert done.returncode == 0 and "on 2 devices" in done.stdout, done.stderr
+    done = run("train", "cartpole", *small, "--resume")
+    assert done.returncode == 2 and "devices is 2; it must be from 1 to 1, one for each core" in done.stderr
 
 
 def test_a_reader_that_leaves_early():

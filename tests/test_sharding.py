@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxpuffer import PPOConfig, fit, make
-from jaxpuffer.sharding import data_mesh, local_config, train_on
+from jaxpuffer.sharding import data_mesh, local_config, split_cpu, take_devices, train_on
 
 SCRIPT = Path(__file__).parent / "sharded_training.py"
 
@@ -65,6 +65,19 @@ def test_two_processes_train_as_one() -> None:
     alone = answer(run("alone", devices=1))
     same(first, second)
     same(first, alone)
+
+
+def test_every_core_becomes_a_device() -> None:
+    code = "from jaxpuffer.sharding import split_cpu; split_cpu(); import jax, os;"
+    code += "print(jax.local_device_count(), len(os.sched_getaffinity(0)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    devices, cores = done.stdout.split()
+    assert devices == cores
+    split_cpu()  # too late here, and no error
+    assert take_devices(1) is None
+    for count in (0, 1 + jax.local_device_count()):
+        with pytest.raises(ValueError, match=f"devices is {count}; it must be from 1 to"):
+            take_devices(count)
 
 
 def test_what_cannot_be_split_is_refused() -> None:

@@ -1,20 +1,13 @@
 """One of PufferLib 3.0's C environments, called through its own binding, on one thread. Beside ours_c.py."""
 
-import importlib.util
 import json
-import os
-import shutil
-import subprocess
 import sys
-import sysconfig
-import tempfile
-from pathlib import Path
 
 import numpy as np
+from pufferlib_source import binding, version
 from serve import serve
 
 setting = json.loads(sys.argv[1])
-source = Path(os.environ["PUFFERLIB_SOURCE"])
 
 FLOAT, INT = np.float32, np.int32
 BREAKOUT = {"width": 576, "height": 330, "paddle_width": 62, "paddle_height": 8, "ball_width": 32, "ball_height": 32}
@@ -44,29 +37,6 @@ GAMES = {
 }
 
 
-def binding(name):
-    """The extension module, compiled as our headers are."""
-    library = Path(tempfile.mkdtemp()) / "binding.so"
-    raylib = next(source.glob("raylib-*"))
-    includes = [sysconfig.get_paths()["include"], np.get_include(), raylib / "include", source / "pufferlib"]
-    command = [os.environ.get("CC", "cc"), *setting["flags"].split(), "-w", "-shared", "-fPIC", "-Wl,-z,lazy"]
-    command += [f"-I{folder}" for folder in includes]
-    command += [
-        source / "pufferlib" / "ocean" / name / "binding.c",
-        raylib / "lib" / "libraylib.a",
-        "-o",
-        library,
-        "-lm",
-    ]
-    subprocess.run(command, check=True)
-    sys.setdlopenflags(os.RTLD_LAZY)  # a window and what it needs are never used
-    spec = importlib.util.spec_from_file_location("binding", library)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    shutil.rmtree(library.parent)  # it stays loaded
-    return module
-
-
 def prepare():
     arguments, agents, (size, dtype), (choices, action_dtype) = GAMES[setting["env"]]
     worlds = setting["num_envs"]
@@ -77,7 +47,7 @@ def prepare():
     else:
         prepared = draw.integers(0, choices, (setting["cycle"], rows, len(choices))).astype(action_dtype)
 
-    module = binding(setting["env"])
+    module = binding(setting["env"], setting["flags"])
     obs, actions = np.zeros((rows, size), dtype), np.zeros_like(prepared[0])
     reward, ends = np.zeros(rows, FLOAT), np.zeros((2, rows), np.uint8)
     envs = []
@@ -97,7 +67,4 @@ def prepare():
     return run, rows
 
 
-(version,) = (
-    line.split()[1] for line in (source / "PKG-INFO").read_text().splitlines() if line.startswith("Version: ")
-)
 serve(prepare, ("numpy",), setting["seconds"], {"pufferlib": version})
