@@ -144,7 +144,7 @@ class ActorCritic(nn.Module):
 
 # Linear layers
 
-FEW_OUTPUTS = 8  # up to which a weight gradient is faster as so many vector products
+FEW_INPUTS, FEW_OUTPUTS = 4, 8  # up to which it is faster to transpose that side of a weight gradient first
 SMALL_LAYER, BLOCK = 64, 256  # and the units up to which it is faster from blocks of so many rows, transposed
 
 
@@ -173,9 +173,14 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 def kernel_gradient(x: Array, gradient: Array) -> Array:
     """x.T (inputs, rows) times the outputs' gradient (rows, outputs)."""
     (rows, inputs), outputs = x.shape, gradient.shape[1]
+    if jax.default_backend() != "cpu":
+        return lax.dot_general(x, gradient, (((0,), (0,)), ((), ())))
+    # barriers, lest XLA joins transposition and product again
     if outputs <= FEW_OUTPUTS:
-        return jnp.stack([column @ x for column in gradient.T], 1)
-    if max(inputs, outputs) <= SMALL_LAYER and rows % BLOCK == 0 and jax.default_backend() == "cpu":
+        return lax.optimization_barrier(lax.optimization_barrier(gradient.T) @ x).T
+    if inputs <= FEW_INPUTS:
+        return lax.optimization_barrier(x.T) @ gradient
+    if max(inputs, outputs) <= SMALL_LAYER and rows % BLOCK == 0:
         blocks = lax.optimization_barrier(x.reshape(-1, BLOCK, inputs).swapaxes(1, 2))
         return (blocks @ gradient.reshape(-1, BLOCK, outputs)).sum(0)
     return lax.dot_general(x, gradient, (((0,), (0,)), ((), ())))

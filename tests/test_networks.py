@@ -272,7 +272,10 @@ def test_the_lstm_gradient_is_the_slope_of_its_outputs() -> None:
     check_grads(scan, (start, from_input, from_memory), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
 
 
-@pytest.mark.parametrize("rows, inputs, outputs", [(512, 64, 9), (512, 65, 64), (300, 64, 64), (512, 64, 8)])
+@pytest.mark.parametrize(
+    "rows, inputs, outputs",
+    [(512, 64, 9), (512, 65, 64), (300, 64, 64), (512, 64, 8), (512, 4, 64), (512, 5, 64), (512, 4, 1)],
+)
 def test_every_way_to_a_weight_gradient_is_the_product(rows: int, inputs: int, outputs: int) -> None:
     draw = np.random.default_rng(0)
     x, gradient = draw.normal(size=(rows, inputs)), draw.normal(size=(rows, outputs))
