@@ -80,6 +80,10 @@ def _training(records: list[dict[str, Any]]) -> str:
         good = [r for r in runs if "error" not in r]
         until = runs[0]["until"]
         times = [r.get("seconds_to_score") or math.inf for r in runs]
+        how = []
+        if good:
+            how = [good[0]["backend"], good[0]["policy"]]
+            how += [f"{good[0]['devices']} devices"] if good[0].get("devices", 1) > 1 else []
 
         def median(name: str, good: list[dict[str, Any]] = good) -> float:
             return statistics.median(r[name] for r in good) if good else math.nan
@@ -88,7 +92,7 @@ def _training(records: list[dict[str, Any]]) -> str:
         failed = len(runs) - len(good) if until is None else sum(map(math.isinf, times))
         rows.append(
             [
-                f"{env} ({good[0]['backend']}, {good[0]['policy']})" if good else env,
+                f"{env} ({', '.join(how)})" if how else env,
                 f"{median('steps_per_second') / 1e6:.2f}",
                 ", ".join(f"{r['score']:.1f} ± {r['score_standard_error']:.1f}" for r in good),
                 "" if until is None else f"{until:g}: {statistics.median(times):.1f} ({each})",

@@ -102,6 +102,12 @@ def test_training_from_the_command_line(tmp_path):
     missed = {**records[0], "seconds_to_score": None}
     assert "1 of 2" in tables.tables([missed, records[1]])
     assert "failed" in train.line(missed).lower() or "NOT REACHED" in train.line(missed)
+    two = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2"
+    done = run("train", *arguments, "--seeds", "5", "--devices", "2", XLA_FLAGS=two)
+    assert done.returncode == 0 and "after" in done.stdout, done.stderr
+    (split,) = json.loads(file.read_text())
+    assert (split["devices"], split["seed"], split["time_shares"]) == (2, 5, {}) and split["score"] >= 5
+    assert "cartpole (jax, mlp 128x1, 2 devices)" in tables.tables([split])
     crashed = {"env": "cartpole", "seed": 5, "until": 5.0, "error": "exit code 1"}
     assert "1 of 2" in tables.tables([records[0], crashed])
     assert "exit code 1" in train.line(crashed)
