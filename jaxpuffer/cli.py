@@ -85,7 +85,8 @@ def _train(args: list[str]) -> None:
         print(f"usage: jaxpuffer train ENV [flags]\n\nENV: {', '.join(list_envs())}")
         return
     name, *args = args
-    split_cpu()
+    with contextlib.suppress(RuntimeError):  # where JAX runs already, with the devices that it has
+        split_cpu()
     defaults = make(name)
     flags = _train_flags(name, args, defaults, tuned_config(defaults), None, 0, 1)
     out = Path(flags.out or f"runs/{name}-{flags.seed}")

@@ -12,7 +12,6 @@ device up to the order of summation, except that prioritised segments are drawn 
 device among its own.
 """
 
-import contextlib
 import functools
 import os
 from typing import Any
@@ -44,17 +43,27 @@ def data_mesh(devices: Any = None) -> Mesh:
 
 
 def split_cpu() -> None:
-    """Make every core that this process may use a device of JAX's; does nothing once JAX has started.
+    """Make every core that this process may use a device of JAX's, where JAX runs on a CPU.
 
     To be called before anything else of JAX or jaxpuffer. Training on one device for each
     core is faster than on one for all of them, since each part of the batch stays with
     its core.
+
+    Raises:
+        RuntimeError: JAX has started with fewer devices.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return  # chosen already
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(RuntimeError):
+    try:
         jax.config.update("jax_num_cpu_devices", cores)
+    except RuntimeError as error:
+        devices = jax.local_device_count()
+        if jax.default_backend() == "cpu" and devices < cores:
+            raise RuntimeError(
+                f"split_cpu comes too late: JAX has started with {devices} devices for {cores} cores; "
+                "call it before anything makes arrays, environments or configurations"
+            ) from error
 
 
 def take_devices(count: int) -> Mesh | None:

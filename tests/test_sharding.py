@@ -67,13 +67,16 @@ def test_two_processes_train_as_one() -> None:
     same(first, alone)
 
 
-def test_every_core_becomes_a_device() -> None:
+def test_every_core_becomes_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     code = "from jaxpuffer.sharding import split_cpu; split_cpu(); import jax, os;"
     code += "print(jax.local_device_count(), len(os.sched_getaffinity(0)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     devices, cores = done.stdout.split()
     assert devices == cores
-    split_cpu()  # too late here, and no error
+    started = jax.local_device_count()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
+    with pytest.raises(RuntimeError, match=f"too late: JAX has started with {started} devices for 64 cores"):
+        split_cpu()
     assert take_devices(1) is None
     for count in (0, 1 + jax.local_device_count()):
         with pytest.raises(ValueError, match=f"devices is {count}; it must be from 1 to"):
