@@ -59,11 +59,11 @@ HEADERS = {"boids": 16, "target": 128} | dict.fromkeys(
     ("breakout", "cartpole", "connect4", "go", "pong", "squared", "tetris", "tripletriad"), 1024
 )
 
-# environment, its arguments at PufferLib, LSTM, minibatch: its own, and PufferLib 3.0's defaults for all else
+# environment, its arguments at PufferLib, policy, minibatch: its own, and PufferLib 3.0's defaults for all else
 TRAINED = [
-    ("breakout", {"frameskip": 4}, False, 8192),
-    ("cartpole", {"report_interval": 128}, False, 8192),
-    ("breakout", {"frameskip": 4}, True, 32768),
+    ("breakout", {"frameskip": 4}, "mlp", 8192),
+    ("cartpole", {"report_interval": 128}, "mlp", 8192),
+    ("breakout", {"frameskip": 4}, "lstm", 32768),
 ]
 
 # envs, horizon, epochs, minibatches: Rejax's own for CartPole, its defaults, and a large batch
@@ -150,7 +150,7 @@ def comparisons(peer: str, threads: int) -> list[dict[str, Any]]:
     if peer == "pufferlib-ppo":
         from envs_c import _core
 
-        # one device for each core, as far as a minibatch's rows can be split
+        # a device for each core, in a number by which a minibatch's rows can be split
         most = 1 << (threads.bit_length() - 1)
         return [
             {
@@ -170,14 +170,13 @@ def comparisons(peer: str, threads: int) -> list[dict[str, Any]]:
                 "theirs": (
                     "pufferlib_ppo.py",
                     {
-                        **{"env": name, "lstm": lstm, "hidden": 128, "flags": _core.FLAGS},
+                        **{"env": name, "lstm": policy == "lstm", "hidden": 128, "flags": _core.FLAGS},
                         "arguments": {"num_envs": 1024, **arguments},
                         "train": {"bptt_horizon": 64, "minibatch_size": minibatch},
                     },
                 ),
             }
-            for name, arguments, lstm, minibatch in TRAINED
-            for policy in ["lstm" if lstm else "mlp"]
+            for name, arguments, policy, minibatch in TRAINED
             for devices in dict.fromkeys((1, most))
         ]
     if peer == "gymnax":

@@ -124,8 +124,8 @@ def train_once(
     between = 0.0 if until is not None else when[-1] - import_seconds - chunks[0]["compile_seconds"] - training
     # the parts are timed on one device
     shares = {} if mesh else time_shares(env, result.state, config, host=between / (between + training))
-    if until is not None and shares:
-        del shares["host"]
+    if until is not None:
+        shares.pop("host", None)
     return {
         "env": name,
         "backend": backend,

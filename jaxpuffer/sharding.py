@@ -45,9 +45,8 @@ def data_mesh(devices: Any = None) -> Mesh:
 def split_cpu() -> None:
     """Make every core that this process may use a device of JAX's, where JAX runs on a CPU.
 
-    To be called before anything else of JAX or jaxpuffer. Training on one device for each
-    core is faster than on one for all of them, since each part of the batch stays with
-    its core.
+    To be called before anything else of JAX or jaxpuffer. With minibatches of some thousand
+    steps, training on one device for each core is faster than on one for all of them.
 
     Raises:
         RuntimeError: JAX has started with fewer devices.

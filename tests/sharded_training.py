@@ -62,6 +62,7 @@ def interrupted(backend: str, folder: str) -> dict[str, Any]:
         "resumed": outcome(whole),
         "straight": outcome(straight),
         "one": outcome(train(env, key, config())),
+        "devices": [len(x.devices()) for x in (whole.state.updates, *jax.tree.leaves(whole.policy.params))],
     }
 
 

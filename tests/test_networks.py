@@ -276,11 +276,15 @@ def test_the_lstm_gradient_is_the_slope_of_its_outputs() -> None:
     "rows, inputs, outputs",
     [(512, 64, 9), (512, 65, 64), (300, 64, 64), (512, 64, 8), (512, 4, 64), (512, 5, 64), (512, 4, 1)],
 )
-def test_every_way_to_a_weight_gradient_is_the_product(rows: int, inputs: int, outputs: int) -> None:
+def test_every_way_to_a_weight_gradient_is_the_product(
+    monkeypatch: pytest.MonkeyPatch, rows: int, inputs: int, outputs: int
+) -> None:
     draw = np.random.default_rng(0)
     x, gradient = draw.normal(size=(rows, inputs)), draw.normal(size=(rows, outputs))
-    got = networks.kernel_gradient(jnp.float32(x), jnp.float32(gradient))
-    np.testing.assert_allclose(got, x.T @ gradient, rtol=1e-4, atol=1e-3)
+    for backend in ("cpu", "cuda"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        got = networks.kernel_gradient(jnp.float32(x), jnp.float32(gradient))
+        np.testing.assert_allclose(got, x.T @ gradient, rtol=1e-4, atol=1e-3)
 
 
 def count(module: Any, space: Space) -> int:

@@ -54,6 +54,8 @@ def test_fit_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     assert "was trained on 4 devices, not 1" in got["refusal"]
     assert got["resumed"] == got["straight"]  # bit for bit
     same(got["one"], got["resumed"])
+    state, *policy = got["devices"]
+    assert state == 4 and set(policy) == {1}  # so that a policy is not played on all of them
 
 
 def test_two_processes_train_as_one() -> None:
