@@ -40,7 +40,10 @@ def main() -> None:
     if args.worker:
         threads = use_threads(args.threads)
         how = args.backend, args.devices, args.until, changes, args.began, threads
-        record = train_once(args.envs[0], args.seeds[0], *how)
+        try:
+            record = train_once(args.envs[0], args.seeds[0], *how)
+        except ValueError as error:  # of a flag: the next seed would meet it too
+            parser.error(str(error))
         Path(args.worker).write_text(json.dumps(record))
         return
     from jaxpuffer.registry import check_envs
@@ -69,6 +72,8 @@ def in_fresh_process(env: str, seed: int, args: argparse.Namespace) -> dict[str,
         environment = child_environment(JAX_ENABLE_COMPILATION_CACHE="false")
         began = time.time()
         done = subprocess.run([*command, "--worker", str(file), "--began", repr(began)], env=environment)
+        if done.returncode == 2:
+            sys.exit(2)
         if done.returncode:
             return {"env": env, "seed": seed, "until": args.until, "error": f"exit code {done.returncode}"}
         return json.loads(file.read_text()) | {"process_seconds": time.time() - began}

@@ -108,6 +108,9 @@ def test_training_from_the_command_line(tmp_path):
     (split,) = json.loads(file.read_text())
     assert (split["devices"], split["seed"], split["time_shares"]) == (2, 5, {}) and split["score"] >= 5
     assert "cartpole (jax, mlp 128x1, 2 devices)" in tables.tables([split])
+    done = run("train", *arguments, "--devices", "3", XLA_FLAGS=two)
+    assert done.returncode == 2 and done.stderr.count("devices is 3; it must be from 1 to 2") == 1
+    assert "Traceback" not in done.stderr
     crashed = {"env": "cartpole", "seed": 5, "until": 5.0, "error": "exit code 1"}
     assert "1 of 2" in tables.tables([records[0], crashed])
     assert "exit code 1" in train.line(crashed)
