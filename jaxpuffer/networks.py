@@ -181,8 +181,9 @@ def kernel_gradient(x: Array, gradient: Array) -> Array:
     if inputs <= FEW_INPUTS:
         return lax.optimization_barrier(x.T) @ gradient
     if max(inputs, outputs) <= SMALL_LAYER and rows % BLOCK == 0:
-        blocks = lax.optimization_barrier(x.reshape(-1, BLOCK, inputs).swapaxes(1, 2))
-        return (blocks @ gradient.reshape(-1, BLOCK, outputs)).sum(0)
+        block = rows if rows <= 2 * BLOCK else BLOCK
+        blocks = lax.optimization_barrier(x.reshape(-1, block, inputs).swapaxes(1, 2))
+        return (blocks @ gradient.reshape(-1, block, outputs)).sum(0)
     return lax.dot_general(x, gradient, (((0,), (0,)), ((), ())))
 
 

@@ -27,6 +27,7 @@ from jaxpuffer import priority, rng
 from jaxpuffer.advantage import gae, puffer_advantage
 from jaxpuffer.batch import ranked
 from jaxpuffer.env import Log
+from jaxpuffer.machine import available_cores
 from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, RECURRENT, SCANS, ActorCritic
 from jaxpuffer.normalizer import Normalizer
 from jaxpuffer.optimizers import make_optimizer
@@ -35,6 +36,7 @@ from jaxpuffer.registry import name_of
 from jaxpuffer.spaces import Box
 
 TRUNCATED_CHUNK = 64  # truncated rows whose final observations are valued together
+MICROBATCH = 32768  # activations of a layer, 128 KiB, which stay in the cache of a core
 
 CHOICES = {
     "policy": POLICIES,
@@ -65,6 +67,11 @@ class PPOConfig(Parameters):
     minibatch_size: int = static(default=8192, minimum=1, help="agent-steps per gradient step")
     update_epochs: float = static(
         default=1.0, minimum=0, help="agent-steps trained on per agent-step collected (PufferLib's replay ratio)"
+    )
+    microbatch_size: int = static(
+        default=0,
+        minimum=0,
+        help="agent-steps whose gradient a device computes at once, at most; 0: what the device does fastest",
     )
     num_agents: int = static(default=1, minimum=1, help="agents per environment; set from the environment")
 
@@ -373,6 +380,7 @@ def optimize(
     """
     optimizer = make_optimizer(config)
     width = config.minibatch_size // config.horizon  # rows of a minibatch, each with its whole horizon
+    size = _microbatch_rows(config, start_carry, 1 if axis is None else lax.axis_size(axis) // jax.process_count())
     progress = jnp.float32(state.updates) / config.num_updates
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl="threefry2x32"), state.updates)
     if axis is not None:
@@ -402,20 +410,32 @@ def optimize(
             beta = priority.annealed_beta(config.priority_beta, progress)
             weight = priority.importance(probability, beta)[index]
 
-        def rows(x: Array, axis: int) -> Array:
-            return lax.dynamic_slice_in_dim(x, begin, width, axis) if index is None else x.take(index, axis)
+        def rows(x: Array, axis: int, first: Array | int = 0, number: int = width) -> Array:
+            if index is None:
+                return lax.dynamic_slice_in_dim(x, begin + first, number, axis)
+            return x.take(lax.dynamic_slice_in_dim(index, first, number), axis)
 
         def put(x: Array, new: Array) -> Array:
             return lax.dynamic_update_slice_in_dim(x, new, begin, 1) if index is None else x.at[:, index].set(new)
 
-        minibatch = jax.tree.map(lambda x: rows(x, 1), (rollout, all_advantage, all_advantage + base))
-        carry = jax.tree.map(lambda x: rows(x, 0), start_carry)
+        chosen = rows(all_advantage, 1)
+        if config.normalize_advantage:
+            chosen = normalized(chosen, axis)
+        if weight is not None:
+            chosen = weight[None] * chosen
 
-        # a gradient step on it
-        differentiate = jax.grad(loss, has_aux=True)
-        gradient, (losses, now) = differentiate(params, policy, config, carry, *minibatch, weight, axis)
+        # the gradient on it, the mean of its microbatches'
+        def differentiate(first: Array | int) -> Any:
+            part, target = jax.tree.map(lambda x: rows(x, 1, first, size), (rollout, all_advantage + base))
+            carry = jax.tree.map(lambda x: rows(x, 0, first, size), start_carry)
+            weighted = lax.dynamic_slice_in_dim(chosen, first, size, 1)
+            return jax.grad(loss, has_aux=True)(params, policy, config, carry, part, weighted, target)
+
+        gradient, (losses, now) = mean_of_parts(differentiate, width, size)
         if axis is not None:
-            gradient = lax.pmean(gradient, axis)
+            # as one vector: on a CPU, devices wait for each other at every array
+            vector, unravel = ravel_pytree((gradient, losses))
+            gradient, losses = unravel(lax.pmean(vector, axis))
         losses["grad_norm"] = jnp.linalg.norm(ravel_pytree(gradient)[0])
         change, opt_state = optimizer.update(gradient, opt_state, params)
         params = jax.tree.map(lambda p, c: p + c, params, change)
@@ -435,6 +455,38 @@ def optimize(
     return state.replace(params=params, opt_state=opt_state), {**means, "gradient_steps": taken}
 
 
+def _microbatch_rows(config: PPOConfig, carry: Any, devices: int) -> int:
+    """Rows of a minibatch whose gradient is computed at once: they divide it evenly."""
+    width = config.minibatch_size // config.horizon
+    most = config.microbatch_size
+    if not most:
+        core_each = jax.default_backend() == "cpu" and devices >= available_cores()
+        # a policy with memory multiplies one step of all rows at a time, and wants many
+        few = core_each and not jax.tree.leaves(carry)
+        most = MICROBATCH // config.hidden if few else config.minibatch_size
+    return max(n for n in range(1, width + 1) if width % n == 0 and (n == 1 or n * config.horizon <= most))
+
+
+def mean_of_parts(differentiate: Any, rows: int, size: int) -> Any:
+    """What `differentiate(first)` returns for `size` rows from `first` on, for all `rows` in turn.
+
+    It returns (gradient, (losses, steps)): the means of gradients and losses, and the
+    steps, float32 (time, size), side by side.
+    """
+    if size == rows:
+        return differentiate(0)
+
+    def part(total: Any, first: Array) -> tuple[Any, Any]:
+        gradient, (losses, steps) = differentiate(first)
+        return jax.tree.map(jnp.add, total, (gradient, losses)), steps
+
+    gradient, (losses, _) = jax.eval_shape(differentiate, 0)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (gradient, losses))
+    total, steps = lax.scan(part, nothing, jnp.arange(0, rows, size, dtype=jnp.int32))
+    gradient, losses = jax.tree.map(lambda x: x * (size / rows), total)
+    return gradient, (losses, jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(x.shape[1], rows), steps))
+
+
 def loss(
     params: Any,
     policy: Policy,
@@ -443,21 +495,14 @@ def loss(
     rollout: Rollout,
     advantage: Array,
     target: Array,
-    weight: Array | None = None,
-    axis: str | None = None,
 ) -> tuple[Array, tuple[dict[str, Array], tuple[Array, Array]]]:
-    """PPO's clipped loss on a minibatch (time, rows): (loss, (its parts, (values, ratios) of every step)).
+    """PPO's clipped loss on steps (time, rows): (loss, (its parts, (values, ratios) of every step)).
 
-    `weight`, float32 (rows,), multiplies the advantages of each row.
+    `advantage` is as it enters the loss: normalised and weighted already.
     """
     policy = policy.replace(params=params)
     _, distribution, value = policy.sequence(carry, rollout.obs, rollout.reset, rollout.mask)
 
-    if config.normalize_advantage:
-        advantage = advantage - _mean(advantage, axis)
-        advantage = advantage / (jnp.sqrt(_mean(advantage**2, axis)) + 1e-8)
-    if weight is not None:
-        advantage = weight[None] * advantage
     log_ratio = distribution.log_prob(rollout.action) - rollout.log_prob
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1.0 - config.clip, 1.0 + config.clip)
@@ -475,9 +520,17 @@ def loss(
         "approx_kl": (ratio - 1.0 - log_ratio).mean(),
         "clip_fraction": (jnp.abs(ratio - 1.0) > config.clip).mean(),
     }
-    if axis is not None:
-        parts = lax.pmean(parts, axis)
     return total, (parts, (value, ratio))
+
+
+def normalized(advantage: Array, axis: str | None = None) -> Array:
+    """A minibatch's advantages with mean 0 and standard deviation 1 over all devices, float32 (time, rows)."""
+    mean, variance = advantage.mean(), advantage.var()
+    if axis is not None:
+        # one exchange for both
+        mean, square = lax.pmean(jnp.stack([mean, variance + mean**2]), axis)
+        variance = jnp.maximum(square - mean**2, 0.0)
+    return (advantage - mean) / (jnp.sqrt(variance) + 1e-8)
 
 
 def _mean(x: Array, axis: str | None) -> Array:

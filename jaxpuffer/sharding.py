@@ -22,6 +22,7 @@ from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxpuffer.machine import available_cores
 from jaxpuffer.ppo import (
     Policy,
     PPOConfig,
@@ -53,7 +54,7 @@ def split_cpu() -> None:
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return  # chosen already
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     try:
         jax.config.update("jax_num_cpu_devices", cores)
     except RuntimeError as error:

@@ -27,9 +27,10 @@ def outcome(result: Any) -> dict[str, Any]:
 
 def local(backend: str) -> dict[str, Any]:
     env, key = make("cartpole", backend=backend), jax.random.key(0)
-    one, eight = train(env, key, config()), train_on(data_mesh(), env, key, config())
-    module = make_module(env, config())
-    program = _train_on.lower(data_mesh(), env, key, config(), module).compile().as_text()
+    parted = config().replace(microbatch_size=32)  # of a device's 64
+    one, eight = train(env, key, config()), train_on(data_mesh(), env, key, parted)
+    module = make_module(env, parted)
+    program = _train_on.lower(data_mesh(), env, key, parted, module).compile().as_text()
     collectives = set(re.findall(r"\b(all-\w+|collective-\w+|reduce-scatter)\(", program))
     for several in (4, 8):
         assert len(data_mesh(jax.devices()[:several]).devices) == several

@@ -1,5 +1,7 @@
 """The trainer: what it computes, that it compiles once, repeats itself and maps over seeds, fields and parameters."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,9 @@ from jax import Array
 from jaxpuffer import Env, PPOConfig, make, ppo, train
 from jaxpuffer.advantage import gae
 from jaxpuffer.env import Outcome, PyTreeNode
+from jaxpuffer.machine import available_cores
 from jaxpuffer.networks import matmul
-from jaxpuffer.ppo import Policy, Rollout, init, loss, make_module, update
+from jaxpuffer.ppo import Policy, Rollout, init, loss, make_module, normalized, update
 from jaxpuffer.spaces import Box, Discrete
 
 SMALL = PPOConfig(total_steps=4096, num_envs=32, horizon=16, minibatch_size=128, hidden=16)
@@ -199,7 +202,7 @@ def test_loss_is_ppos() -> None:
         return float(policy_loss + 2.0 * value_loss - 0.1 * entropy)
 
     def ours(params: dict) -> tuple[Array, dict]:
-        total, (parts, _) = loss(params, Policy(params, module), config, (), rollout, advantage, target)
+        total, (parts, _) = loss(params, Policy(params, module), config, (), rollout, normalized(advantage), target)
         return total, parts
 
     (total, parts), gradient = jax.value_and_grad(ours, has_aux=True)(params)
@@ -215,6 +218,45 @@ def test_loss_is_ppos() -> None:
             values.append(reference(moved))
         slope = (values[0] - values[1]) / 2e-6
         assert float(gradient[path[0]][path[1]][index]) == pytest.approx(slope, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"update_epochs": 2.5, "advantage": "puffer"},
+        {"prioritize": "without_replacement", "advantage": "puffer", "update_epochs": 2},
+        {"early_stop": True, "target_kl": 1e-4, "learning_rate": 0.03, "update_epochs": 2},
+        {"policy": "mingru", "layers": 2},
+    ],
+    ids=str,
+)
+def test_microbatches_make_the_gradient_of_their_minibatch(changes: dict[str, Any]) -> None:
+    env = make("cartpole")
+    config = SMALL.replace(**{"learning_rate": 0.003} | changes)
+    state = jax.jit(init)(env, jax.random.key(2), config)
+    outcomes = [
+        jax.jit(update)(env, state, config.replace(microbatch_size=steps)) for steps in (0, 64, 1)
+    ]  # of 128: all, two parts, a row at a time
+    for after, metrics in outcomes[1:]:
+        chex.assert_trees_all_close(after.params, outcomes[0][0].params, rtol=1e-3, atol=1e-5)
+        for name, value in metrics.items():
+            np.testing.assert_allclose(value, outcomes[0][1][name], rtol=1e-3, atol=1e-5, err_msg=name)
+    taken = [float(metrics["gradient_steps"]) for _, metrics in outcomes]
+    assert taken[0] == taken[1] == taken[2] and (taken[0] < config.gradient_steps) == config.early_stop
+
+
+def test_microbatches_divide_their_minibatch() -> None:
+    def rows(devices: int, carry: Any = (), **changes: Any) -> int:
+        config = PPOConfig(**{"num_envs": 96, "minibatch_size": 96 * 64} | changes)
+        return ppo._microbatch_rows(config, carry, devices)
+
+    assert rows(1, microbatch_size=64 * 40) == 32  # the greatest divisor of 96 that is not more than 40
+    assert rows(1, microbatch_size=63) == 1 and rows(1, microbatch_size=10**6) == 96
+    cores = available_cores()
+    assert rows(cores) == 4 and rows(cores, hidden=64) == 8  # 32768 / hidden / horizon
+    assert rows(cores, carry=jnp.zeros(3)) == 96
+    assert rows(cores - 1) == 96 or cores == 1
 
 
 def test_update_compiles_once() -> None:
