@@ -131,6 +131,8 @@ def environment(peer: str) -> Path:
 
 def comparisons(peer: str, threads: int) -> list[dict[str, Any]]:
     """What is compared with a peer: names, scripts and the settings of both sides."""
+    # a device for each core, in a number by which a minibatch's rows can be split
+    most = 1 << (threads.bit_length() - 1)
     if peer == "pufferlib":
         from envs_c import _core
 
@@ -150,11 +152,9 @@ def comparisons(peer: str, threads: int) -> list[dict[str, Any]]:
     if peer == "pufferlib-ppo":
         from envs_c import _core
 
-        # a device for each core, in a number by which a minibatch's rows can be split
-        most = 1 << (threads.bit_length() - 1)
         return [
             {
-                "comparison": f"PPO on {name}, {policy}, ours (c, {devices} device{'s' * (devices > 1)}) and PufferLib",
+                "comparison": f"PPO on {name}, {policy}, ours (c, {counted(devices)}) and PufferLib",
                 "setting": f"1,024 x 64, minibatch {minibatch:,}, all parts of the algorithm",
                 "env": name,
                 "ours": (
@@ -223,13 +223,13 @@ def comparisons(peer: str, threads: int) -> list[dict[str, Any]]:
     # the same network on both sides: an actor and a critic of two layers of 64 each, tanh
     return [
         {
-            "comparison": f"PPO on CartPole, ours ({backend}) and Rejax",
+            "comparison": f"PPO on CartPole, ours ({backend}, {counted(devices)}) and Rejax",
             "env": "cartpole",
             "setting": f"{name}: {envs} x {horizon}, {epochs} epochs of {minibatches}",
             "ours": (
                 "ours_ppo.py",
                 {
-                    "backend": backend,
+                    **{"backend": backend, "devices": devices},
                     "config": {
                         **{"num_envs": envs, "horizon": horizon, "update_epochs": epochs},
                         "minibatch_size": envs * horizon // minibatches,
@@ -254,7 +254,13 @@ def comparisons(peer: str, threads: int) -> list[dict[str, Any]]:
         }
         for name, (envs, horizon, epochs, minibatches) in PPO_SETTINGS.items()
         for backend in ("jax", "c")
+        for devices in dict.fromkeys((1, most))
+        if envs // minibatches % devices == 0
     ]
+
+
+def counted(devices: int) -> str:
+    return f"{devices} device{'s' * (devices > 1)}"
 
 
 class Side:

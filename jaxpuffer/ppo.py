@@ -461,9 +461,9 @@ def _microbatch_rows(config: PPOConfig, carry: Any, devices: int) -> int:
     most = config.microbatch_size
     if not most:
         core_each = jax.default_backend() == "cpu" and devices >= available_cores()
-        # a policy with memory multiplies one step of all rows at a time, and wants many
-        few = core_each and not jax.tree.leaves(carry)
-        most = MICROBATCH // config.hidden if few else config.minibatch_size
+        # a policy with memory multiplies one step of its rows at a time, and wants more of them
+        steps = MICROBATCH // config.hidden * (4 if jax.tree.leaves(carry) else 1)
+        most = steps if core_each else config.minibatch_size
     return max(n for n in range(1, width + 1) if width % n == 0 and (n == 1 or n * config.horizon <= most))
 
 
