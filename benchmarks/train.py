@@ -104,7 +104,10 @@ def train_once(
     mesh = take_devices(devices)
     backend = default_backend() if backend == "auto" else backend
     env = make(name, backend=backend)  # type: ignore[arg-type]
-    config = complete(env, None).replace(**changes)
+    try:
+        config = complete(env, None).replace(**changes)
+    except TypeError as error:  # an unknown name, a value of a wrong type
+        raise ValueError(f"--config: {error}") from error
     key = jax.random.key(seed)
     import_seconds = time.time() - began
     chunks: list[dict[str, float]] = []

@@ -111,6 +111,9 @@ def test_training_from_the_command_line(tmp_path):
     done = run("train", *arguments, "--devices", "3", XLA_FLAGS=two)
     assert done.returncode == 2 and done.stderr.count("devices is 3; it must be from 1 to 2") == 1
     assert "Traceback" not in done.stderr
+    done = run("train", "cartpole", "--config", "learningrate=1")
+    assert done.returncode == 2 and done.stderr.count("no parameter 'learningrate'; did you mean 'learning_rate'") == 1
+    assert "Traceback" not in done.stderr
     crashed = {"env": "cartpole", "seed": 5, "until": 5.0, "error": "exit code 1"}
     assert "1 of 2" in tables.tables([records[0], crashed])
     assert "exit code 1" in train.line(crashed)
@@ -149,6 +152,9 @@ def test_our_side_of_training_runs_on_one_and_on_two_devices(monkeypatch):
     assert (r["num_envs"], r["ours"]["rows"], r["theirs"]["rows"]) == (4, 16, 16)
     comparisons = peers.comparisons("pufferlib-ppo", 2)
     assert [c["ours"][1]["devices"] for c in comparisons] == [1, 2] * len(peers.TRAINED)
+    # a minibatch of Rejax's own setting holds one environment
+    devices = [c["ours"][1]["devices"] for c in peers.comparisons("rejax", 2) if c["ours"][1]["backend"] == "c"]
+    assert devices == [1, 1, 2, 1, 2]
 
 
 @pytest.mark.parametrize("peer", ["pufferlib", "pufferlib-ppo"])
