@@ -66,8 +66,13 @@ TRAINED = [
     ("breakout", {"frameskip": 4}, "lstm", 32768),
 ]
 
-# envs, horizon, epochs, minibatches: Rejax's own for CartPole, its defaults, and a large batch
-PPO_SETTINGS = {"repository": (5, 100, 5, 5), "defaults": (64, 64, 8, 16), "large": (2048, 32, 4, 16)}
+# envs, horizon, epochs, minibatches: Rejax's own for CartPole, its defaults, and large batches
+PPO_SETTINGS = {
+    "repository": (5, 100, 5, 5),
+    "defaults": (64, 64, 8, 16),
+    "large": (2048, 32, 4, 16),
+    "larger": (8192, 32, 4, 16),
+}
 
 
 def main() -> None:

@@ -154,7 +154,7 @@ def test_our_side_of_training_runs_on_one_and_on_two_devices(monkeypatch):
     assert [c["ours"][1]["devices"] for c in comparisons] == [1, 2] * len(peers.TRAINED)
     # a minibatch of Rejax's own setting holds one environment
     devices = [c["ours"][1]["devices"] for c in peers.comparisons("rejax", 2) if c["ours"][1]["backend"] == "c"]
-    assert devices == [1, 1, 2, 1, 2]
+    assert devices == [1, 1, 2, 1, 2, 1, 2]
 
 
 @pytest.mark.parametrize("peer", ["pufferlib", "pufferlib-ppo"])
