@@ -274,7 +274,7 @@ def test_the_lstm_gradient_is_the_slope_of_its_outputs() -> None:
 
 @pytest.mark.parametrize(
     "rows, inputs, outputs",
-    [(512, 64, 9), (512, 65, 64), (300, 64, 64), (512, 64, 8), (512, 4, 64), (512, 5, 64), (512, 4, 1)],
+    [(512, 64, 9), (768, 64, 9), (512, 65, 64), (300, 64, 64), (512, 64, 8), (512, 4, 64), (512, 5, 64), (512, 4, 1)],
 )
 def test_every_way_to_a_weight_gradient_is_the_product(
     monkeypatch: pytest.MonkeyPatch, rows: int, inputs: int, outputs: int
