@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import ROOT, particulars, show, time_steps, use_threads, write
+from benchmarks.record import ROOT, particulars, positive, show, time_steps, use_threads, write
 
 FULL = {"advantage": "puffer", "prioritize": "with_replacement", "value_clip": 0.2, "normalize_advantage": True}
 ADAM = {"optimizer": "adam", "momentum": 0.9, "learning_rate": 0.004}
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__)
     parser.add_argument("env", metavar="ENV")
     parser.add_argument("--seeds", type=int, default=8, help="how many, from 0 on (%(default)s)")
-    parser.add_argument("--total-steps", type=int, help="agent-steps of each run; default the tuned configuration's")
+    parser.add_argument("--total-steps", type=positive, help="of each run; default the tuned configuration's")
     parser.add_argument("--arms", type=lambda s: s.split(","), default=list(ARMS), help=f"of {', '.join(ARMS)}")
     parser.add_argument("--backend", choices=("auto", "c", "jax"), default="auto", help="auto: the faster one here")
     parser.add_argument("--threads", type=int, help="confine the process to so many processors")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import ROOT, particulars, show, use_threads
+from benchmarks.record import ROOT, particulars, positive, show, use_threads
 from benchmarks.sps import measure
 
 NUM_ENVS = 1024
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="replace what the tree has")
     parser.add_argument("--speeds", action="store_true", help="measure steps per second alone and write them")
-    parser.add_argument("--frames", type=int, default=240, help="at most, of the GIF (%(default)s)")
+    parser.add_argument("--frames", type=positive, default=240, help="at most, of the GIF (%(default)s)")
     args = parser.parse_args()
     threads = use_threads(None)
     from jaxpuffer import list_envs

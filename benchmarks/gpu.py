@@ -11,7 +11,7 @@ of operations over peak and bytes over peak.
 import argparse
 from typing import Any
 
-from benchmarks.record import particulars, show, time_steps, use_threads, write
+from benchmarks.record import particulars, positive, positives, show, time_steps, use_threads, write
 
 NETWORK = {"policy": "mingru", "hidden": 64, "layers": 2}
 MATRIX = 8192  # rows of the matrices whose product gives the peak
@@ -21,16 +21,17 @@ COPIED = 2**30  # bytes of the array whose copy gives the other
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--env", default="breakout")
-    parser.add_argument(
-        "--num-envs", type=lambda s: [int(n) for n in s.split(",")], default=[1024, 4096, 16384, 65536, 131072]
-    )
-    parser.add_argument("--horizon", type=int, default=64)
-    parser.add_argument("--minibatches", type=int, default=4, help="of an update (%(default)s)")
-    parser.add_argument("--matrix", type=int, default=MATRIX, help="rows of the matrices of the peak (%(default)s)")
-    parser.add_argument("--copied", type=int, default=COPIED, help="bytes copied for the peak (%(default)s)")
+    parser.add_argument("--num-envs", type=positives, default=[1024, 4096, 16384, 65536, 131072])
+    parser.add_argument("--horizon", type=positive, default=64)
+    parser.add_argument("--minibatches", type=positive, default=4, help="of an update (%(default)s)")
+    parser.add_argument("--matrix", type=positive, default=MATRIX, help="rows of the peak's matrices (%(default)s)")
+    parser.add_argument("--copied", type=positive, default=COPIED, help="bytes copied for the peak (%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the records there")
     args = parser.parse_args()
     threads = use_threads(None)
+    from jaxpuffer.registry import check_envs
+
+    check_envs([args.env], parser.error)
     records = []
     for num_envs in args.num_envs:
         records.append(measure(args.env, num_envs, args.horizon, args.minibatches, threads))

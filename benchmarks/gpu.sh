@@ -19,7 +19,7 @@ step "environments alone" "$python" -m benchmarks.sps breakout cartpole --backen
   --num-envs ${GPU_SPS_ENVS:-1024,16384,262144,1048576} --json "$out/gpu-sps.json"
 step "training: batch size, and the roofline" "$python" -m benchmarks.gpu ${GPU_TRAIN:-} --json "$out/gpu-training.json"
 step "breakout to 800 of 864" "$python" -m benchmarks.train breakout --backend jax --until 800 --seeds 0,1,2 \
-  --config 'policy="mingru"' hidden=64 layers=2 ${GPU_BREAKOUT:-num_envs=4096 horizon=64 minibatch_size=16384 total_steps=100000000} \
+  --config policy=mingru hidden=64 layers=2 ${GPU_BREAKOUT:-num_envs=4096 horizon=64 minibatch_size=16384 total_steps=100000000} \
   --json "$out/gpu-train-breakout.json"
 step "parity, native, JAX on the device" "$python" -m parity --mode native --device "${GPU_PLATFORM:-gpu}" \
   ${GPU_PARITY:-} --json "$out/gpu-parity.json"

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
-from benchmarks.record import ROOT, child_environment, particulars, ratios, show, use_threads, write
+from benchmarks.record import ROOT, child_environment, particulars, positive, ratios, show, use_threads, write
 
 SCRIPTS = Path(__file__).parent / "peer_scripts"
 CACHE = ROOT / "build" / "peers"
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument(
         "--pufferlib", type=Path, metavar="FOLDER", help="the unpacked source distribution of PufferLib 3.0"
     )
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=positive, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="least time of one measurement (%(default)s)")
     parser.add_argument("--threads", type=int, help="confine both sides to so many processors")
     parser.add_argument("--json", metavar="FILE", help="write the records there")

@@ -3,6 +3,7 @@
 A record is a dict. It holds every raw timing and all that is needed to judge it.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -23,6 +24,18 @@ SECONDS = 0.3  # a repeat takes at least this
 PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax")
 
 
+def positive(text: str) -> int:
+    """An argument of a command line that is an integer from 1 on."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is too small; it must be at least 1")
+    return number
+
+
+def positives(text: str) -> list[int]:
+    """Several of them, with commas between."""
+    return [positive(number) for number in text.split(",")]
+
+
 def use_threads(threads: int | None) -> int:
     """Confine this process to `threads` processors; to be called before JAX is imported. Returns how many there are.
 
@@ -36,7 +49,7 @@ def use_threads(threads: int | None) -> int:
         raise RuntimeError(f"--threads needs sched_setaffinity, which {platform.system()} lacks")
     allowed = sorted(os.sched_getaffinity(0))
     if not 1 <= threads <= len(allowed):
-        raise ValueError(f"--threads is {threads}; this process may use {len(allowed)} processors")
+        raise SystemExit(f"--threads is {threads}; it must be from 1 to {len(allowed)}, the processors of this process")
     os.sched_setaffinity(0, allowed[:threads])
     return threads
 

@@ -9,16 +9,16 @@ import statistics
 import time
 from typing import Any
 
-from benchmarks.record import SECONDS, particulars, ratios, show, time_steps, use_threads, write
+from benchmarks.record import SECONDS, particulars, positive, ratios, show, time_steps, use_threads, write
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.seeds", description=__doc__)
     parser.add_argument("envs", nargs="+", metavar="ENV")
-    parser.add_argument("--seeds", type=int, default=8, help="how many")
+    parser.add_argument("--seeds", type=positive, default=8, help="how many")
     parser.add_argument("--backend", choices=("auto", "c", "jax"), default="auto")
-    parser.add_argument("--num-envs", type=int, help="of each seed; default the tuned configuration's")
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--num-envs", type=positive, help="of each seed; default the tuned configuration's")
+    parser.add_argument("--pairs", type=positive, default=5)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="least time of one measurement (%(default)s)")
     parser.add_argument("--threads", type=int, help="confine the process to so many processors")
     parser.add_argument("--json", metavar="FILE", help="write the records there")

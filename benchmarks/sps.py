@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.record import REPEATS, SECONDS, particulars, show, time_steps, use_threads, write
+from benchmarks.record import REPEATS, SECONDS, particulars, positive, positives, show, time_steps, use_threads, write
 
 if TYPE_CHECKING:
     from jax import Array
@@ -30,13 +30,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sps", description=__doc__)
     parser.add_argument("envs", nargs="*", metavar="ENV", help="environments; default all")
     parser.add_argument("--backends", type=lambda s: s.split(","), default=list(BACKENDS), help="of c,ffi,jax")
-    parser.add_argument(
-        "--num-envs", type=lambda s: [int(n) for n in s.split(",")], default=[1, 64, 1024, 8192], help="worlds"
-    )
+    parser.add_argument("--num-envs", type=positives, default=[1, 64, 1024, 8192], help="worlds")
     parser.add_argument("--threads", type=int, help="confine the process to so many processors, before JAX starts")
     parser.add_argument("--strict", action="store_true", help="compile like C; exit 1 unless the checksums are equal")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--repeats", type=positive, default=REPEATS)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="least time of a repeat (%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the records there")
     args = parser.parse_args()

@@ -17,6 +17,8 @@ def main() -> None:
     if sys.argv[1] == "baselines":
         print(baselines())
         return
+    if missing := [file for file in sys.argv[1:] if not Path(file).is_file()]:
+        sys.exit(f"there is no file {', '.join(missing)}")
     print("\n\n".join(tables(json.loads(Path(file).read_text())) for file in sys.argv[1:]))
 
 

@@ -31,15 +31,16 @@ def main() -> None:
     parser.add_argument("--until", type=float, metavar="SCORE", help="stop at this evaluated score")
     parser.add_argument("--threads", type=int, help="confine each process to so many processors")
     parser.add_argument("--devices", type=int, default=1, help="to split the environments over (%(default)s)")
-    parser.add_argument("--config", nargs="*", default=[], metavar="NAME=VALUE", help="of PPOConfig; default tuned")
+    parser.add_argument(
+        "--config", type=field, nargs="*", default=[], metavar="NAME=VALUE", help="of PPOConfig; default tuned"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the records there")
     parser.add_argument("--worker", metavar="FILE", help=argparse.SUPPRESS)
     parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    changes = {name: json.loads(value) for name, _, value in (c.partition("=") for c in args.config)}
+    threads = use_threads(args.threads)  # the fresh processes inherit them
     if args.worker:
-        threads = use_threads(args.threads)
-        how = args.backend, args.devices, args.until, changes, args.began, threads
+        how = args.backend, args.devices, args.until, dict(args.config), args.began, threads
         try:
             record = train_once(args.envs[0], args.seeds[0], *how)
         except ValueError as error:  # of a flag: the next seed would meet it too
@@ -59,15 +60,25 @@ def main() -> None:
     sys.exit(any("error" in record for record in records))
 
 
+def field(text: str) -> tuple[str, Any]:
+    """NAME=VALUE as a name and a JSON value; a word that is not JSON stands for itself."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} has no value; it must be NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
 def in_fresh_process(env: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """The record of one run, timed from before its interpreter starts."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "record.json"
         command = [sys.executable, "-m", "benchmarks.train", env, "--seeds", str(seed), "--backend", args.backend]
         command += ["--until", str(args.until)] if args.until is not None else []
-        command += ["--threads", str(args.threads)] if args.threads is not None else []
         command += ["--devices", str(args.devices)]
-        command += ["--config", *args.config] if args.config else []
+        command += ["--config", *(f"{name}={json.dumps(value)}" for name, value in args.config)] if args.config else []
         # a cache of compiled programs would hide the compilation
         environment = child_environment(JAX_ENABLE_COMPILATION_CACHE="false")
         began = time.time()

@@ -34,6 +34,38 @@ def test_an_unknown_environment_is_refused_at_once(module, monkeypatch, capsys):
     assert "there is no environment 'cartpool'; did you mean 'cartpole'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("module", "arguments", "says"),
+    [
+        (sps, "cartpole --num-envs 64,0", "0 is too small"),
+        (seeds, "cartpole --seeds 0", "0 is too small"),
+        (ablations, "breakout --total-steps -1", "-1 is too small"),
+        (ablations, "breakout --seeds 1", "--seeds is 1; an interval needs at least 2"),
+        (peers, "gymnax --pairs 0", "0 is too small"),
+        (gpu, "--env brekout", "did you mean 'breakout'?"),
+        (train, "cartpole --config hidden", "'hidden' has no value; it must be NAME=VALUE"),
+    ],
+)
+def test_wrong_arguments_are_refused_at_once(module, arguments, says, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", *arguments.split()])
+    with pytest.raises(SystemExit, match="2"):
+        module.main()
+    assert says in capsys.readouterr().err
+
+
+def test_a_file_of_records_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tables", "nowhere.json"])
+    with pytest.raises(SystemExit, match="there is no file nowhere.json"):
+        tables.main()
+
+
+def test_fields_of_a_config_are_json_or_words():
+    texts = ["hidden=64", "gamma=0.5", "policy=mingru", "early_stop=true", 'policy="lstm"']
+    values = [64, 0.5, "mingru", True, "lstm"]
+    assert [train.field(text)[1] for text in texts] == values
+    assert [train.field(f"x={json.dumps(value)}")[1] for value in values] == values
+
+
 @pytest.mark.needs_c
 @pytest.mark.parametrize("name", ["cartpole", "cartpole_continuous", "snake"])
 def test_c_ffi_and_jax_do_the_same_work(name):
