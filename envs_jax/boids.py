@@ -167,7 +167,7 @@ class Boids(Env[State]):
             apart = jnp.where(crowd > 0, jnp.int32(np.arange(self.num_boids) % 5 - 2) * 2, 0)
             return towards((total // few + drawn) // 2 + apart, v)
 
-        def heaps(x: Array, v: Array, to: int) -> Array:
+        def heaps(x: Array, v: Array, to: int | Array) -> Array:
             return towards(jnp.clip((to - x) // 4, -MAX_SPEED, MAX_SPEED), v)
 
         def draw(stream: Array, _: None) -> tuple[Array, Array]:

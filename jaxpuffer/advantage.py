@@ -5,6 +5,8 @@ step was truncated, `gamma` times the value of the final observation has been ad
 it. What comes after the rollout enters as `last_value`, so that no step is wasted.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -63,7 +65,7 @@ def puffer_advantage(
         delta = jnp.minimum(ratio, rho_clip) * delta
         decay = jnp.minimum(ratio, c_clip) * decay
 
-    def backward(advantage: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+    def backward(advantage: Array, step: Any) -> tuple[Array, Array]:
         delta, decay = step
         advantage = delta + decay * advantage
         return advantage, advantage

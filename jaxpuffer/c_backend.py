@@ -94,7 +94,7 @@ class CBatch(Batch):
     def __init__(self, env: CEnv, num_envs: int) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
-        device = jax.config.jax_default_device  # type: ignore[attr-defined]
+        device = jax.config.jax_default_device  # type: ignore[attr-defined, unused-ignore]
         platform = getattr(device, "platform", device) or jax.default_backend()
         if platform != "cpu":
             raise RuntimeError(
