@@ -425,11 +425,11 @@ class LSTM(nn.Module):
         last = []
         for i in range(self.layers):
             # x W_x of all steps is one product; only h W_h has to wait for the step before
-            from_input = Dense(4 * self.hidden, kernel_init=orthogonal(1.0), dtype=self.dtype, name=f"layer_{i}")(x)
-            shape = (self.hidden, 4 * self.hidden)
-            from_memory = jnp.asarray(self.param(f"recurrent_{i}", orthogonal(1.0), shape), self.dtype)
+            from_input = Dense(4 * self.hidden, use_bias=False, dtype=self.dtype, name=f"layer_{i}")(x)
+            bias = self.param(f"bias_{i}", nn.initializers.zeros_init(), (4 * self.hidden,))
+            from_memory = self.param(f"recurrent_{i}", orthogonal(1.0), (self.hidden, 4 * self.hidden))
             start = (carry[0][:, i], carry[1][:, i])
-            end, x = lstm_scan(start, jnp.float32(from_input), from_memory, reset)
+            end, x = lstm_scan(start, jnp.float32(from_input), bias, from_memory.astype(self.dtype), reset)
             last.append(end)
         h, c = zip(*last, strict=True)
         return (jnp.stack(h, axis=1), jnp.stack(c, axis=1)), x
@@ -437,55 +437,63 @@ class LSTM(nn.Module):
 
 @jax.custom_vjp
 def lstm_scan(
-    start: tuple[Array, Array], from_input: Array, from_memory: Array, reset: Array
+    start: tuple[Array, Array], from_input: Array, bias: Array, from_memory: Array, reset: Array
 ) -> tuple[tuple[Array, Array], Array]:
     """An LSTM over time, with a gradient that does little in the loop and leaves W_h's for one product after it.
 
     Args:
         start: (h, c) before the first step, each float32 (rows, hidden).
-        from_input: x W_x + bias, float32 (time, rows, 4 * hidden), the gates in the order i, f, g, o.
+        from_input: x W_x, float32 (time, rows, 4 * hidden), the gates in the order i, f, g, o.
+        bias: float32 (4 * hidden,).
         from_memory: W_h, (hidden, 4 * hidden).
         reset: bool (time, rows); h and c are zero before a step where it is true.
 
     Returns:
         (h, c) after the last step, and h after each, float32 (time, rows, hidden).
     """
-    return _lstm_forward(start, from_input, from_memory, reset)[0]
+    return _lstm_forward(start, from_input, bias, from_memory, reset)[0]
 
 
-def _lstm_forward(start: tuple[Array, Array], from_input: Array, from_memory: Array, reset: Array) -> tuple[Any, Any]:
+def _lstm_forward(
+    start: tuple[Array, Array], from_input: Array, bias: Array, from_memory: Array, reset: Array
+) -> tuple[Any, Any]:
     def step(carried: tuple[Array, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Array, Array], Any]:
         from_input, reset = inputs
         h_before, c_before = (jnp.where(reset[:, None], 0.0, x) for x in carried)
-        gates = from_input + jnp.float32(h_before.astype(from_memory.dtype) @ from_memory)
+        gates = from_input + bias[None] + jnp.float32(h_before.astype(from_memory.dtype) @ from_memory)
         i, f, g, o = jnp.split(gates, 4, axis=-1)
         i, f, g, o = nn.sigmoid(i), nn.sigmoid(f), jnp.tanh(g), nn.sigmoid(o)
         c = f * c_before + i * g
-        tanh_c = jnp.tanh(c)
-        h = o * tanh_c
-        return (h, c), (h, (h_before, c_before, i, f, g, o, tanh_c))
+        h = o * jnp.tanh(c)
+        return (h, c), (h, (h_before, c_before, i, f, g, o))
 
-    end, (h, steps) = lax.scan(step, start, (from_input, reset))
-    return (end, h), (steps, from_memory, reset)
+    end, (h, (h_before, *steps)) = lax.scan(step, start, (from_input, reset))
+    return (end, h), (h_before, steps, from_input, from_memory, reset)
 
 
-def _lstm_backward(saved: Any, gradients: tuple[tuple[Array, Array], Array]) -> tuple[Any, Array, Array, None]:
-    steps, from_memory, reset = saved
+def _lstm_backward(saved: Any, gradients: tuple[tuple[Array, Array], Array]) -> tuple[Any, Array, Array, Array, None]:
+    h_before, steps, from_input, from_memory, reset = saved
     end, each_h = gradients
 
-    def step(carried: tuple[Array, Array], inputs: Any) -> tuple[tuple[Array, Array], Array]:
-        h, c = carried  # the gradients of what the later steps make of them
-        each_h, (_, c_before, i, f, g, o, tanh_c), reset = inputs
+    def step(carried: tuple[Array, Array, Array], inputs: Any) -> tuple[tuple[Array, Array, Array], None]:
+        h, c, all_gates = carried  # of h and c, the gradients of what the later steps make of them
+        t, each_h, (c_before, i, f, g, o), reset = inputs
+        tanh_c = jnp.tanh(f * c_before + i * g)
         h = h + each_h
         c = c + h * o * (1.0 - tanh_c**2)
         parts = (c * g * i * (1.0 - i), c * c_before * f * (1.0 - f), c * i * (1.0 - g**2), h * tanh_c * o * (1.0 - o))
         gates = jnp.concatenate(parts, axis=-1)
         h = jnp.float32(gates.astype(from_memory.dtype) @ from_memory.T)
-        return (jnp.where(reset[:, None], 0.0, h), jnp.where(reset[:, None], 0.0, c * f)), gates
+        h, c = (jnp.where(reset[:, None], 0.0, x) for x in (h, c * f))
+        return (h, c, lax.dynamic_update_index_in_dim(all_gates, gates, t, 0)), None
 
-    start, gates = lax.scan(step, end, (each_h, steps, reset), reverse=True)
-    h_before, for_gates = (x.reshape(-1, x.shape[-1]).astype(from_memory.dtype) for x in (steps[0], gates))
-    return start, gates, kernel_gradient(h_before, for_gates), None
+    # into the place of from_input, which nobody needs any more: a scan's own output would first be filled with zeros
+    times = jnp.arange(len(reset), dtype=jnp.int32)
+    begin_with = (*end, from_input)
+    (*start, gates), _ = lax.scan(step, begin_with, (times, each_h, steps, reset), reverse=True)
+    flat_h, flat_gates = (x.reshape(-1, x.shape[-1]) for x in (h_before, gates))
+    of_memory = kernel_gradient(flat_h.astype(from_memory.dtype), flat_gates.astype(from_memory.dtype))
+    return tuple(start), gates, flat_gates.sum(0), of_memory, None
 
 
 lstm_scan.defvjp(_lstm_forward, _lstm_backward)

@@ -246,7 +246,7 @@ def test_lstm_is_the_published_recurrence() -> None:
         states = []
         for t in range(TIME):
             h, c = (np.where(np.asarray(reset[t])[:, None], 0, part) for part in (h, c))
-            gates = x[t] @ core[f"layer_{layer}"]["kernel"] + core[f"layer_{layer}"]["bias"]
+            gates = x[t] @ core[f"layer_{layer}"]["kernel"] + core[f"bias_{layer}"]
             i, f, g, o = np.split(gates + h @ core[f"recurrent_{layer}"], 4, axis=-1)
             c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
             h = sigmoid(o) * np.tanh(c)
@@ -262,14 +262,15 @@ def test_lstm_is_the_published_recurrence() -> None:
 def test_the_lstm_gradient_is_the_slope_of_its_outputs() -> None:
     draw = np.random.default_rng(0)
     start = (np.float32(draw.normal(size=(3, 4))), np.float32(draw.normal(size=(3, 4))))
-    from_input, from_memory = np.float32(draw.normal(size=(5, 3, 16))), np.float32(draw.normal(size=(4, 16)))
+    from_input, bias = np.float32(draw.normal(size=(5, 3, 16))), np.float32(draw.normal(size=16))
+    from_memory = np.float32(draw.normal(size=(4, 16)))
     reset = np.zeros((5, 3), bool)
     reset[0, 0] = reset[2, 1] = reset[4, 1] = True  # and none in row 2
 
-    def scan(start: Any, from_input: Array, from_memory: Array) -> Any:
-        return networks.lstm_scan(start, from_input, from_memory, reset)
+    def scan(start: Any, from_input: Array, bias: Array, from_memory: Array) -> Any:
+        return networks.lstm_scan(start, from_input, bias, from_memory, reset)
 
-    check_grads(scan, (start, from_input, from_memory), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
+    check_grads(scan, (start, from_input, bias, from_memory), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +325,7 @@ def test_initial_weights_of_mingru_and_lstm() -> None:
     lstm = drawn(make("lstm", hidden=16))["core"]
     for kernel in (lstm["layer_0"]["kernel"], lstm["recurrent_1"]):
         np.testing.assert_allclose(kernel @ kernel.T, np.eye(16), atol=1e-5)
-    assert not lstm["layer_0"]["bias"].any()
+    assert not lstm["bias_0"].any()
 
 
 def values(module: ActorCritic, params: Any, obs: np.ndarray) -> np.ndarray:
