@@ -259,6 +259,27 @@ def test_microbatches_divide_their_minibatch() -> None:
     assert rows(cores - 1) == 96 or cores == 1
 
 
+def test_explained_variance_is_of_the_returns_that_the_rollout_led_to() -> None:
+    """Returns are written down step by step in float64, from what `collect` saw."""
+    env, config = make("cartpole"), SMALL.replace(gae_lambda=0.9)
+    module, state = make_module(env, config), init(env, jax.random.key(0), config)
+    step = jax.jit(lambda state: update(env, state, config, module))
+    for _ in range(5):  # until values are not all alike
+        state, _ = step(state)
+    policy = Policy(state.params, module)
+    after, rollout, _ = jax.jit(lambda state: ppo.collect(env, policy, state, config))(state)
+    value = np.float64(rollout.value)
+    following = np.concatenate([value[1:], np.float64(policy(after.carry, after.obs, after.reset, None)[2])[None]])
+    lam, returns = float(config.gae_lambda), np.zeros_like(value)
+    later = following[-1]
+    for t in reversed(range(config.horizon)):
+        rest = np.where(np.asarray(rollout.ended[t]), 0, (1 - lam) * following[t] + lam * later)
+        later = returns[t] = np.float64(rollout.reward[t]) + float(config.gamma) * rest
+    expected = 1 - (returns - value).var() / returns.var()
+    assert abs(expected) > 0.02
+    np.testing.assert_allclose(step(state)[1]["explained_variance"], expected, rtol=1e-3)
+
+
 def test_update_compiles_once() -> None:
     env = make("cartpole")
     chex.clear_trace_counter()
