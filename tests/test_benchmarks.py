@@ -179,7 +179,8 @@ def test_a_peer_that_stops_is_an_error():
 def test_our_side_of_training_runs_on_one_and_on_two_devices(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2")
     config = {"num_envs": 4, "horizon": 4, "minibatch_size": 8, "hidden": 8}
-    one, two = (("ours_ppo.py", {"env": "breakout", "backend": "c", "devices": n, "config": config}) for n in (1, 2))
+    setting = {"env": "breakout", "backend": "c", "config": config}
+    one, two = (("ours_ppo.py", {**setting, "devices": n, "tuned": n == 2}) for n in (1, 2))
     r = peers.compare("ours", sys.executable, 2, 1e-4, 2, "one and two devices", "4", "breakout", one, two)
     assert (r["num_envs"], r["ours"]["rows"], r["theirs"]["rows"]) == (4, 16, 16)
     comparisons = peers.comparisons("pufferlib-ppo", 2)

@@ -19,7 +19,8 @@ mesh = take_devices(setting.get("devices", 1))
 
 def prepare():
     env = make(setting.get("env", "cartpole"), backend=setting["backend"])
-    config = complete(env, PPOConfig(**setting["config"]))
+    fields = setting["config"]
+    config = complete(env, None).replace(**fields) if setting.get("tuned") else complete(env, PPOConfig(**fields))
     if mesh is None:
         state, local, axis = jax.jit(init)(env, jax.random.key(0), config), config, None
     else:
