@@ -234,11 +234,17 @@ class Drone(Env[State]):
         turning_drag = self.drag * scale[2]
         per_drag = self.drag * scale[0], turning_drag * ROLL_DRAG, turning_drag * YAW_DRAG
 
+        # a loop, lest XLA computes all slopes anew for each of the motion's parts
+        def slope(carried: tuple[Vector, Vector], how: tuple[Array, Array]) -> tuple[tuple[Vector, Vector], None]:
+            (k, total), (ahead, weight) = carried, how
+            k = self.derivative(push, turn, per_drag, tuple(x + ahead * d for x, d in zip(b, k, strict=True)))
+            return (k, tuple(t + weight * d for t, d in zip(total, k, strict=True))), None
+
         k1 = self.derivative(push, turn, per_drag, b)
-        k2 = self.derivative(push, turn, per_drag, tuple(x + HALF_STEP * k for x, k in zip(b, k1, strict=True)))
-        k3 = self.derivative(push, turn, per_drag, tuple(x + HALF_STEP * k for x, k in zip(b, k2, strict=True)))
-        k4 = self.derivative(push, turn, per_drag, tuple(x + STEP * k for x, k in zip(b, k3, strict=True)))
-        moved = [x + SIXTH_STEP * (a + 2.0 * b + 2.0 * c + d) for x, a, b, c, d in zip(b, k1, k2, k3, k4, strict=True)]
+        ahead = jnp.array([HALF_STEP, HALF_STEP, STEP], jnp.float32)
+        weight = jnp.array([2.0, 2.0, 1.0], jnp.float32)
+        (_, total), _ = lax.scan(slope, (k1, k1), (ahead, weight))
+        moved = [x + SIXTH_STEP * t for x, t in zip(b, total, strict=True)]
 
         # turning is bounded, and the quaternion brought back to length 1 by a step of Newton's method
         turning = tuple(jnp.clip(rate, -MAX_RATE, MAX_RATE) for rate in moved[WX:])
