@@ -19,8 +19,7 @@ mesh = take_devices(setting.get("devices", 1))
 
 def prepare():
     env = make(setting.get("env", "cartpole"), backend=setting["backend"])
-    fields = setting["config"]
-    config = complete(env, None).replace(**fields) if setting.get("tuned") else complete(env, PPOConfig(**fields))
+    config = complete(env, None if setting.get("tuned") else PPOConfig()).replace(**setting["config"])
     if mesh is None:
         state, local, axis = jax.jit(init)(env, jax.random.key(0), config), config, None
     else:
