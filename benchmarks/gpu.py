@@ -9,6 +9,7 @@ of operations over peak and bytes over peak.
 """
 
 import argparse
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks.record import particulars, positive, positives, show, time_steps, use_threads, write
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument("--env", default="breakout")
     parser.add_argument("--num-envs", type=positives, default=[1024, 4096, 16384, 65536, 131072])
     parser.add_argument("--horizon", type=positive, default=64)
-    parser.add_argument("--minibatches", type=positive, default=4, help="of an update (%(default)s)")
+    parser.add_argument("--minibatches", type=positive, default=16, help="of an update (%(default)s)")
     parser.add_argument("--matrix", type=positive, default=MATRIX, help="rows of the peak's matrices (%(default)s)")
     parser.add_argument("--copied", type=positive, default=COPIED, help="bytes copied for the peak (%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the records there")
@@ -32,9 +33,12 @@ def main() -> None:
     from jaxpuffer.registry import check_envs
 
     check_envs([args.env], parser.error)
+    # an accelerator's programs take long to compile, and a core each: all at once, then measured one by one
+    with ThreadPoolExecutor() as pool:
+        prepared = list(pool.map(lambda n: prepare(args.env, n, args.horizon, args.minibatches), args.num_envs))
     records = []
-    for num_envs in args.num_envs:
-        records.append(measure(args.env, num_envs, args.horizon, args.minibatches, threads))
+    for one in prepared:
+        records.append({"env": args.env, **measure(*one, threads)})
         write(args.json, records)
     roof = timed_roofline(args.env, args.num_envs[-1], args.horizon, args.minibatches, args.matrix, args.copied)
     records[-1]["roofline"] = roof
@@ -84,45 +88,52 @@ def chosen(name: str, num_envs: int, horizon: int, minibatches: int) -> tuple[An
     )
 
 
-def measure(name: str, num_envs: int, horizon: int, minibatches: int, threads: int) -> dict[str, Any]:
-    """Steps per second of whole updates."""
-    import statistics
+def prepare(name: str, num_envs: int, horizon: int, minibatches: int) -> tuple[Any, Any, float]:
+    """Config, a function of a number of updates that makes them, and the seconds it took to compile."""
     import time
 
     import jax
     import jax.numpy as jnp
     from jax import lax
 
-    from jaxpuffer.checkpoint import parameters_of
     from jaxpuffer.ppo import init, update
 
-    about = particulars(0, threads)
     env, config = chosen(name, num_envs, horizon, minibatches)
 
-    @jax.jit
     def loop(state: Any, env: Any, config: Any, count: Any) -> Any:
         return lax.fori_loop(jnp.int32(0), count, lambda _, state: update(env, state, config)[0], state)
 
     state = jax.block_until_ready(jax.jit(init)(env, jax.random.key(0), config))
     began = time.perf_counter()
-    loop.lower(state, env, config, jnp.int32(1)).compile()
+    compiled = jax.jit(loop).lower(state, env, config, jnp.int32(1)).compile()
     compile_seconds = time.perf_counter() - began
 
     def run(updates: int) -> None:
-        jax.block_until_ready(loop(state, env, config, jnp.int32(updates)))
+        jax.block_until_ready(compiled(state, env, config, jnp.int32(updates)))
 
+    return config, run, compile_seconds
+
+
+def measure(config: Any, run: Any, compile_seconds: float, threads: int) -> dict[str, Any]:
+    """Steps per second of whole updates."""
+    import statistics
+
+    import jax
+
+    from jaxpuffer.checkpoint import parameters_of
+
+    about = particulars(0, threads)
     run(1)
     updates, timings = time_steps(run)
     seconds = statistics.median(timings) / updates
     return {
-        "env": name,
-        "num_envs": num_envs,
+        "num_envs": config.num_envs,
         "minibatch_size": config.minibatch_size,
         "steps_per_second": config.batch_size / seconds,
         "update_seconds": seconds,
         "updates": updates,
         "seconds": timings,
-        "compile_seconds": compile_seconds,
+        "compile_seconds": compile_seconds,  # beside the others
         "config": parameters_of(config),
         "platform": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
@@ -155,10 +166,12 @@ def costs(name: str, num_envs: int, horizon: int, minibatches: int) -> dict[str,
 
     from jaxpuffer.advantage import gae
     from jaxpuffer.ppo import Policy, collect, init, loss, make_module
+    from jaxpuffer.recurrence import WRITTEN_OUT
 
-    # the scan over time in one piece: of a loop XLA counts one turn
+    # the recurrence over time in one piece: of a loop XLA counts one turn
     env, config = chosen(name, num_envs, horizon, minibatches)
-    config = config.replace(scan="parallel")
+    if jax.default_backend() == "cpu" or horizon > WRITTEN_OUT:
+        config = config.replace(scan="parallel")
     state = jax.eval_shape(init, env, jax.random.key(0), config)
     policy = Policy(state.params, make_module(env, config))
     rollout = jax.eval_shape(collect, env, policy, state, config)[1]

@@ -130,6 +130,7 @@ def measure(
         "seconds": timings,
         "params": parameters_of(env),
         "platform": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
         **about,
     }
 

@@ -34,13 +34,16 @@ def main() -> None:
     parser.add_argument(
         "--config", type=field, nargs="*", default=[], metavar="NAME=VALUE", help="of PPOConfig; default tuned"
     )
+    parser.add_argument(
+        "--no-shares", action="store_true", help="do not time the parts of an update, each a program to compile"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the records there")
     parser.add_argument("--worker", metavar="FILE", help=argparse.SUPPRESS)
     parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
     threads = use_threads(args.threads)  # the fresh processes inherit them
     if args.worker:
-        how = args.backend, args.devices, args.until, dict(args.config), args.began, threads
+        how = args.backend, args.devices, args.until, dict(args.config), not args.no_shares, args.began, threads
         try:
             record = train_once(args.envs[0], args.seeds[0], *how)
         except ValueError as error:  # of a flag: the next seed would meet it too
@@ -78,6 +81,7 @@ def in_fresh_process(env: str, seed: int, args: argparse.Namespace) -> dict[str,
         command = [sys.executable, "-m", "benchmarks.train", env, "--seeds", str(seed), "--backend", args.backend]
         command += ["--until", str(args.until)] if args.until is not None else []
         command += ["--devices", str(args.devices)]
+        command += ["--no-shares"] if args.no_shares else []
         command += ["--config", *(f"{name}={json.dumps(value)}" for name, value in args.config)] if args.config else []
         # a cache of compiled programs would hide the compilation
         environment = child_environment(JAX_ENABLE_COMPILATION_CACHE="false")
@@ -97,6 +101,7 @@ def train_once(
     devices: int,
     until: float | None,
     changes: dict[str, Any],
+    shares: bool,
     began: float,
     threads: int,
 ) -> dict[str, Any]:
@@ -142,9 +147,11 @@ def train_once(
     # with evaluations on the way, what passes between the chunks is not the host's time alone
     between = 0.0 if until is not None else when[-1] - import_seconds - chunks[0]["compile_seconds"] - training
     # the parts are timed on one device
-    shares = {} if mesh else time_shares(env, result.state, config, host=between / (between + training))
+    parts = {}
+    if shares and mesh is None:
+        parts = time_shares(env, result.state, config, host=between / (between + training))
     if until is not None:
-        shares.pop("host", None)
+        parts.pop("host", None)
     return {
         "env": name,
         "backend": backend,
@@ -157,7 +164,7 @@ def train_once(
         "compile_seconds": chunks[0]["compile_seconds"],
         "import_seconds": import_seconds,
         "training_seconds": training,
-        "time_shares": shares,
+        "time_shares": parts,
         "total_seconds": total,  # cold: from process start to the score of the trained policy
         "agent_steps": chunks[-1]["agent_steps"],
         "score": score["score"]["mean"],
@@ -165,6 +172,7 @@ def train_once(
         "evaluation": score,
         "until": until,
         "seconds_to_score": reached[0] if solved else None,
+        "seconds_after_compiling": reached[0] - import_seconds - chunks[0]["compile_seconds"] if solved else None,
         "chunks": [
             {
                 "seconds": t,
@@ -179,6 +187,7 @@ def train_once(
         "config": parameters_of(config),
         "params": parameters_of(getattr(env, "env", env)),
         "platform": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
         **particulars(seed, threads),
     }
 
@@ -200,7 +209,9 @@ def line(record: dict[str, Any]) -> str:
     if record["until"] is None:
         return text
     seconds = record["seconds_to_score"]
-    return f"{text}, {record['until']:g} " + ("NOT REACHED" if seconds is None else f"after {seconds:.1f} s")
+    if seconds is None:
+        return f"{text}, {record['until']:g} NOT REACHED"
+    return f"{text}, {record['until']:g} after {seconds:.1f} s, {record['seconds_after_compiling']:.1f} s from compiled"
 
 
 def summarise(records: list[dict[str, Any]]) -> None:

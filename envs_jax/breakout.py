@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxpuffer import numerics, rng
-from jaxpuffer.env import Env, Outcome, PyTreeNode, param, static
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, repeat, static
 from jaxpuffer.spaces import Box, Discrete
 
 STAY, LEFT, RIGHT = range(3)
@@ -253,7 +253,7 @@ class Breakout(Env[State]):
             over = (s.balls <= 0) | (s.points >= MAX_POINTS)
             return _choose(over, s, self.frame(s, action))
 
-        s = lax.fori_loop(0, self.frame_skip, one, s)
+        s = repeat(self.frame_skip, one, s)
         s = s.replace(steps=s.steps + 1)
 
         terminated = (s.balls <= 0) | (s.points >= MAX_POINTS)

@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from jaxpuffer import rng
-from jaxpuffer.env import Env, Outcome, PyTreeNode, param, static
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, repeat, static
 from jaxpuffer.spaces import Box, Discrete
 
 STAY, UP, DOWN = range(3)
@@ -142,8 +142,7 @@ class Pong(Env[State]):
 
             return player_y, opponent_y, x, y, vx, vy, returned, point
 
-        player_y, opponent_y, x, y, vx, vy, returned, point = lax.fori_loop(
-            0,
+        player_y, opponent_y, x, y, vx, vy, returned, point = repeat(
             self.frame_skip,
             play,
             (state.player_y, state.opponent_y, state.ball_x, state.ball_y, state.ball_vx, state.ball_vy,

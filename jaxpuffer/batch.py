@@ -206,11 +206,13 @@ def _put_back(per_row: bool) -> Any:
                 lambda: states,
             )
         if env.cheap_init:
-            return lax.cond(
-                world_ended.any(),
-                lambda: put(world_ended, rows(lambda e, stream: e.init(stream), states.rng), states),
-                lambda: states,
-            )
+
+            def begin() -> Any:
+                return put(world_ended, rows(lambda e, stream: e.init(stream), states.rng), states)
+
+            # an accelerator would wait for the host to look at a condition
+            on_cpu = jax.default_backend() == "cpu"
+            return lax.cond(world_ended.any(), begin, lambda: states) if on_cpu else begin()
 
         # rank the ended rows once, then begin their episodes in chunks
         num_rows = world_ended.shape[0]

@@ -4,11 +4,12 @@ An author subclasses `Env` and writes `init`, `transition`, `observe` and `score
 docs/write_an_environment.md walks through one.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxpuffer import rng
 from jaxpuffer.pytree import Parameters, PyTreeNode, param, static
@@ -17,7 +18,7 @@ from jaxpuffer.spaces import Space
 if TYPE_CHECKING:
     from jaxpuffer.batch import Batch
 
-__all__ = ["Env", "Log", "Outcome", "PyTreeNode", "TimeStep", "param", "static"]
+__all__ = ["Env", "Log", "Outcome", "PyTreeNode", "TimeStep", "param", "repeat", "static"]
 
 State = TypeVar("State", bound=Any)
 
@@ -164,3 +165,18 @@ def settle(outcome: Outcome) -> Outcome:
     if outcome.reset is not None:
         truncated = ~terminated & (truncated | outcome.reset)
     return Outcome(jnp.float32(outcome.reward), terminated, truncated, outcome.reset)
+
+
+def repeat(count: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:
+    """`carry = step(i, carry)` for i from 0 to count - 1: the frames of a step.
+
+    A rolled loop on a CPU: of frames written out XLA would fold constants into each other, and
+    the bits would no longer be C's. An accelerator, where equal bits are not promised, would
+    launch several kernels and copies for each turn of a loop, and gets the frames written out.
+    """
+    if jax.default_backend() == "cpu":
+        return lax.fori_loop(0, count, step, carry)
+    for i in range(count):
+        # a barrier, lest a frame be computed anew for every field of the next
+        carry = lax.optimization_barrier(step(jnp.int32(i), carry))
+    return carry

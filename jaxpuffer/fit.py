@@ -139,9 +139,11 @@ def fit(
             policy = jax.tree.map(lambda x: x.addressable_data(0), policy)
         return Result(policy, state, metrics, config, env)
 
-    # a chunk of no updates compiles the program, so that the time it takes is known apart
+    # a chunk of no updates and an evaluation of one step compile the programs, so that the time it takes is known apart
     if updates < config.num_updates:
         state, _ = jax.block_until_ready(_chunk(env, state, config, jnp.int32(0), module, mesh))
+        if stop_at_score is not None:
+            evaluate(env, result().policy, evaluation_key(key, updates), max_steps=1)
     compile_seconds = time.perf_counter() - began
     saved_at = time.perf_counter()
     evaluation_seconds = chunk_seconds = 0.0

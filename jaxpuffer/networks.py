@@ -33,13 +33,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxpuffer.distributions import Categorical, Distribution, Joint, Normal
+from jaxpuffer.recurrence import recur
 from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, Space
 
 ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "tanh": nn.tanh}
 ENCODERS = ("flat", "embedding", "grid", "entity")
 POLICIES = ("linear", "mlp", "mingru", "lstm")
 RECURRENT = ("mingru", "lstm")
-SCANS = ("auto", "parallel", "sequential")
+SCANS = ("sequential", "parallel")
 DTYPES = ("float32", "bfloat16")
 
 EMBEDDING_WIDTH = 8  # numbers that stand for a tile
@@ -76,7 +77,7 @@ class ActorCritic(nn.Module):
     policy: str = "mlp"
     encoder: str = "flat"
     dtype: Any = jnp.float32  # or jnp.bfloat16
-    scan: str = "auto"  # over time, of mingru in training: sequential on a CPU, where it is faster, else parallel
+    scan: str = "sequential"  # over time, of mingru in training; or parallel
 
     def __post_init__(self) -> None:
         choices = {
@@ -330,7 +331,7 @@ class MinGRU(nn.Module):
     hidden: int
     layers: int
     dtype: Any = jnp.float32
-    scan: str = "auto"
+    scan: str = "sequential"
 
     @nn.compact
     def __call__(self, carry: Array, x: Array, reset: Array) -> tuple[Array, Array]:
@@ -342,10 +343,7 @@ class MinGRU(nn.Module):
         def dense(units: int, gain: float, name: str) -> Dense:
             return Dense(units, use_bias=False, kernel_init=uniform(gain), dtype=self.dtype, name=name)
 
-        scan = self.scan
-        if scan == "auto":
-            scan = "sequential" if jax.default_backend() == "cpu" else "parallel"
-        one_by_one = scan == "sequential" or len(x) == 1
+        one_by_one = self.scan == "sequential" or len(x) == 1
         recurrence = mingru_sequential if one_by_one else mingru_parallel
         x = jnp.float32(dense(self.hidden, 2**0.5, "encoder")(x))
         last = []
@@ -389,13 +387,7 @@ def mingru_sequential(start: Array, candidate: Array, gate: Array, reset: Array)
     """What `mingru_parallel` returns, one step after the other."""
     keep = jnp.where(reset[..., None], 0.0, nn.sigmoid(-gate))
     add = nn.sigmoid(gate) * jnp.where(candidate >= 0, candidate + 0.5, nn.sigmoid(candidate))
-
-    def step(h: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
-        keep, add = inputs
-        h = keep * h + add
-        return h, h
-
-    return lax.scan(step, start, (keep, add))[1]
+    return recur(start, keep, add)
 
 
 class LSTM(nn.Module):

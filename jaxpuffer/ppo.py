@@ -82,7 +82,7 @@ class PPOConfig(Parameters):
     layers: int = static(default=1, minimum=0, help="hidden layers")
     activation: str = static(default="gelu", help="of hidden layers: gelu, relu or tanh")
     separate_critic: bool = static(default=False, help="give the critic hidden layers of its own")
-    scan: str = static(default="auto", help="mingru's over time: parallel, sequential, or auto by the device")
+    scan: str = static(default="sequential", help="mingru's over time: sequential or parallel")
     precision: str = static(default="float32", help="of the network's arithmetic: float32, or bfloat16 over float32")
     normalize_observation: bool = static(default=False, help="to mean 0 and standard deviation 1 so far, within 10")
 

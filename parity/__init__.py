@@ -16,7 +16,8 @@ STRICT_FLAG = "--xla_cpu_max_isa=AVX"  # an instruction set without fused multip
 def use_mode(mode: Mode) -> None:
     """Make XLA compile as the mode says; to be called before JAX starts its backend.
 
-    In strict mode XLA cannot fuse multiplications into additions, and its floats are C's.
+    In strict mode XLA runs on the CPU, as C does, and cannot fuse multiplications into
+    additions: its floats are C's.
     """
     if mode == "native":
         return
@@ -27,4 +28,7 @@ def use_mode(mode: Mode) -> None:
             raise RuntimeError(f"strict mode needs XLA_FLAGS={STRICT_FLAG} before JAX starts")
     if platform.machine() not in ("x86_64", "AMD64"):
         print(f"warning: strict mode is for x86-64; equal bits cannot be promised on {platform.machine()}")
+    os.environ["JAX_PLATFORMS"] = "cpu"  # where there is a GPU too, programs would be written for it
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_platforms", "cpu")
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {STRICT_FLAG}".strip()

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from parity import use_mode
@@ -55,10 +56,9 @@ def main() -> None:
         if not report.counts:
             print(f"{'':20s} (too small to count: that takes 20,000 steps and 1,000 ended episodes)")
         good &= report.equal and not report.missing_events
-        reports.append(report)
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump([record(r) for r in reports], file, indent=1, default=str)
+        reports.append(record(report))
+        if args.json:
+            Path(args.json).write_text(json.dumps(reports, indent=1, default=str))
     sys.exit(not good)
 
 

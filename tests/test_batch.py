@@ -1,7 +1,7 @@
 """Batches: auto-reset is exact, however it is vmapped, and what an author gets wrong is said by name."""
 
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import chex
 import jax
@@ -312,3 +312,31 @@ def test_what_an_author_left_out() -> None:
         Empty().batch(1)
     with pytest.raises(ValueError, match="num_envs is 0; it must be at least 1"):
         CORRIDOR.batch(0)
+
+
+@pytest.mark.parametrize("name", ["breakout", "pong", "connect4"])
+def test_an_accelerators_way_is_the_same_game(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames written out and resets without a condition, compiled for the CPU here, against loops and branches."""
+    env = make(name) if name == "connect4" else make(name, max_steps=20)
+    batch = env.batch(64)
+
+    def play(env: Env, key: Array) -> Any:
+        def step(state: Any, action: Array) -> Any:
+            state, step = batch.step(state, action)
+            return state, (step.reward, step.ended, step.obs.sum(-1))
+
+        key_reset, key_actions = jax.random.split(key)
+        actions = jax.random.randint(key_actions, (60, 64), 0, env.action_space.n, jnp.int32)
+        return jax.lax.scan(step, batch.reset(key_reset)[0], actions)
+
+    programs = {}
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        programs[backend] = jax.jit(lambda *args: play(*args)).lower(env, jax.random.key(0))
+    # written out, there is no loop but the one over steps, and nothing that asks whether an episode ended
+    text = programs["gpu"].as_text()
+    assert text.count("stablehlo.while") < programs["cpu"].as_text().count("stablehlo.while") or name == "connect4"
+    assert text.count("stablehlo.case") < programs["cpu"].as_text().count("stablehlo.case")
+    on_cpu, written_out = (program.compile()(env, jax.random.key(0)) for program in programs.values())
+    assert on_cpu[1][1].any()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), on_cpu, written_out)

@@ -397,7 +397,7 @@ def test_an_encoder_refuses_what_it_cannot_see(encoder: str, space: Space) -> No
         ({"encoder": "pixels"}, "encoder is 'pixels'; it must be one of flat, embedding, grid, entity"),
         ({"activation": "swish"}, "activation is 'swish'; it must be one of gelu, relu, tanh"),
         ({"dtype": jnp.float16}, "dtype is 'float16'; it must be one of float32, bfloat16"),
-        ({"scan": "fast"}, "scan is 'fast'; it must be one of auto, parallel, sequential"),
+        ({"scan": "fast"}, "scan is 'fast'; it must be one of sequential, parallel"),
         ({"policy": "mingru", "separate_critic": True}, "separate_critic is for .* linear and mlp, not for mingru"),
         ({"policy": "lstm", "separate_critic": True}, "separate_critic is for .* linear and mlp, not for lstm"),
         ({"policy": "lstm", "layers": 0}, "layers is 0; the policy lstm needs at least 1"),

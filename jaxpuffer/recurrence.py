@@ -1,0 +1,27 @@
+"""Linear recurrences over time, h_t = decay_t * h_{t-1} + add_t: of advantages and of the MinGRU."""
+
+import jax
+from jax import Array, lax
+
+WRITTEN_OUT = 64  # steps of a recurrence that become one kernel of an accelerator
+
+
+def recur(start: Array, decay: Array, add: Array, reverse: bool = False) -> Array:
+    """h after each step, float32 (time, ...).
+
+    Args:
+        start: h before the first step, float32 (...).
+        decay, add: float32 (time, ...).
+        reverse: begin with the last step, from what comes after it, as advantages do.
+    """
+
+    def step(h: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        decay, add = inputs
+        h = decay * h + add
+        return h, h
+
+    # On a CPU neither written-out steps nor an associative scan are faster: at (128, 8192) 1.07 ms as it
+    # is, 1.3 to 2.2 ms with 2 to 8 steps, 9.0 ms associative; at (64, 5) 9, 12 to 13, 12 us. An accelerator would
+    # launch some kernels for each turn; written out, a thread takes all steps of its number in registers
+    unroll = 1 if jax.default_backend() == "cpu" else WRITTEN_OUT
+    return lax.scan(step, start, (decay, add), reverse=reverse, unroll=unroll)[1]
