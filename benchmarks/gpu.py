@@ -43,37 +43,47 @@ def main() -> None:
     roof = timed_roofline(args.env, args.num_envs[-1], args.horizon, args.minibatches, args.matrix, args.copied)
     records[-1]["roofline"] = roof
     write(args.json, records)
-    show(
-        f"Training {args.env} on {records[0]['platform']}",
-        ["environments", "minibatch", "M steps/s", "update, ms", "compile s"],
+    show(f"Training {args.env} on {records[0]['device']}", SIZE_COLUMNS, size_rows(records))
+    envs, rows = args.num_envs[-1], roofline_rows(roof)
+    show(f"Roofline of an update of {envs:,} environments ({peaks_in_words(roof)})", ROOFLINE_COLUMNS, rows)
+
+
+SIZE_COLUMNS = ["environments", "minibatch", "M steps/s", "update, ms", "compile s"]
+ROOFLINE_COLUMNS = ["part", "times", "GFLOP", "GB", "ideal, ms", "measured, ms", "share of ideal"]
+
+
+def size_rows(records: list[dict[str, Any]]) -> list[list[str]]:
+    """A row per number of environments."""
+    return [
         [
-            [
-                f"{r['num_envs']:,}",
-                f"{r['minibatch_size']:,}",
-                f"{r['steps_per_second'] / 1e6:.2f}",
-                f"{r['update_seconds'] * 1e3:.2f}",
-                f"{r['compile_seconds']:.1f}",
-            ]
-            for r in records
-        ],
-    )
-    peaks = f"peaks: {roof['peak_flops'] / 1e12:.2f} TFLOP/s, {roof['peak_bytes'] / 1e9:.0f} GB/s"
-    show(
-        f"Roofline of an update of {args.num_envs[-1]:,} environments ({peaks})",
-        ["part", "times", "GFLOP", "GB", "ideal, ms", "measured, ms", "share of ideal"],
+            f"{r['num_envs']:,}",
+            f"{r['minibatch_size']:,}",
+            f"{r['steps_per_second'] / 1e6:.2f}",
+            f"{r['update_seconds'] * 1e3:.2f}",
+            f"{r['compile_seconds']:.1f}",
+        ]
+        for r in records
+    ]
+
+
+def roofline_rows(roof: dict[str, Any]) -> list[list[str]]:
+    """A row per part of an update."""
+    return [
         [
-            [
-                name,
-                str(part["times"]),
-                f"{part['flops'] / 1e9:.2f}",
-                f"{part['bytes'] / 1e9:.3f}",
-                f"{part['ideal_seconds'] * 1e3:.2f}",
-                f"{part['seconds'] * 1e3:.2f}",
-                f"{part['ideal_seconds'] / part['seconds']:.0%}",
-            ]
-            for name, part in roof["parts"].items()
-        ],
-    )
+            name,
+            str(part["times"]),
+            f"{part['flops'] / 1e9:.2f}",
+            f"{part['bytes'] / 1e9:.3f}",
+            f"{part['ideal_seconds'] * 1e3:.2f}",
+            f"{part['seconds'] * 1e3:.2f}",
+            f"{part['ideal_seconds'] / part['seconds']:.0%}",
+        ]
+        for name, part in roof["parts"].items()
+    ]
+
+
+def peaks_in_words(roof: dict[str, Any]) -> str:
+    return f"peaks: {roof['peak_flops'] / 1e12:.2f} TFLOP/s, {roof['peak_bytes'] / 1e9:.0f} GB/s"
 
 
 def chosen(name: str, num_envs: int, horizon: int, minibatches: int) -> tuple[Any, Any]:

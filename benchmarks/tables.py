@@ -33,8 +33,12 @@ def tables(records: list[dict[str, Any]]) -> str:
         table = _ablations(records)
     elif "num_seeds" in first:
         table = _seeds(records)
-    else:
+    elif "update_seconds" in first:
+        table = _sizes(records)
+    elif "until" in first:
         table = _training(records)
+    else:
+        sys.exit(f"there is no table for records with {', '.join(first)}")
     return f"{_setting(first)}\n\n{table}"
 
 
@@ -129,6 +133,16 @@ def _seeds(records: list[dict[str, Any]]) -> str:
     return markdown(["environment", "seeds, environments each", "vmapped, M steps/s", "one batch", "ratio"], rows)
 
 
+def _sizes(records: list[dict[str, Any]]) -> str:
+    """Training by number of environments, and the roofline of the largest."""
+    from benchmarks.gpu import ROOFLINE_COLUMNS, SIZE_COLUMNS, peaks_in_words, roofline_rows, size_rows
+
+    roof = records[-1]["roofline"]
+    title = f"An update of {records[-1]['num_envs']:,} environments ({peaks_in_words(roof)})"
+    table = markdown(ROOFLINE_COLUMNS, roofline_rows(roof))
+    return f"{markdown(SIZE_COLUMNS, size_rows(records))}\n\n{title}\n\n{table}"
+
+
 def _peers(records: list[dict[str, Any]]) -> str:
     rows = [
         [
@@ -152,7 +166,8 @@ def _setting(record: dict[str, Any]) -> str:
     if "error" in record:
         return f"{record['env']}, seed {record['seed']}: {record['error']}"
     hardware, versions = record["hardware"], record["versions"]
-    text = f"{hardware['cpu']}, {hardware['cores']} cores, {record['threads']} threads used; "
+    accelerator = f"{record['device']}; " if record.get("platform", "cpu") != "cpu" else ""
+    text = f"{accelerator}{hardware['cpu']}, {hardware['cores']} cores, {record['threads']} threads used; "
     text += ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("compiler", "flags"))
     if "compiler" in versions:
         text += f"; {versions['compiler']} `{versions['flags']}`"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import ablations, baselines, gpu, peers, record, seeds, sps, tables, train
-from jaxpuffer import make
+from jaxpuffer import list_envs, make
 from jaxpuffer.ppo import complete, init
 
 ROOT = Path(__file__).parents[1]
@@ -257,3 +257,17 @@ def test_a_roofline_counts_what_a_network_costs():
     product = 2 * sum(x.size for x in jax.tree.leaves(params) if len(x.shape) == 2) * config.batch_size
     assert 0.9 < costs["policy"]["flops"] / product < 1.6
     assert 2.0 < costs["optimization"]["flops"] / product < 5.0
+
+
+def test_the_docs_say_what_a_gpu_was_measured_at():
+    text = (ROOT / "docs/benchmarks.md").read_text()
+    for name in ("gpu-sps", "gpu-training", "gpu-train-breakout"):
+        assert tables.tables(json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())) in text
+    parity = json.loads((ROOT / "benchmarks/results/gpu-parity.json").read_text())
+    assert [r["env"] for r in parity] == list_envs()
+    assert all(r["equal"] and not r["integer_share"] and r["agent_steps"] >= 1_280_000 for r in parity)
+
+
+def test_records_without_a_table_are_refused():
+    with pytest.raises(SystemExit, match="there is no table for records with env, level"):
+        tables.tables([{"env": "go", "level": "resync"}])
