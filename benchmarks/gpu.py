@@ -17,6 +17,8 @@ from benchmarks.record import particulars, positive, positives, show, time_steps
 NETWORK = {"policy": "mingru", "hidden": 64, "layers": 2}
 MATRIX = 8192  # rows of the matrices whose product gives the peak
 COPIED = 2**30  # bytes of the array whose copy gives the other
+SIZE_COLUMNS = ["environments", "minibatch", "M steps/s", "update, ms", "compile s"]
+ROOFLINE_COLUMNS = ["part", "times", "GFLOP", "GB", "ideal, ms", "measured, ms", "share of ideal"]
 
 
 def main() -> None:
@@ -46,10 +48,6 @@ def main() -> None:
     show(f"Training {args.env} on {records[0]['device']}", SIZE_COLUMNS, size_rows(records))
     envs, rows = args.num_envs[-1], roofline_rows(roof)
     show(f"Roofline of an update of {envs:,} environments ({peaks_in_words(roof)})", ROOFLINE_COLUMNS, rows)
-
-
-SIZE_COLUMNS = ["environments", "minibatch", "M steps/s", "update, ms", "compile s"]
-ROOFLINE_COLUMNS = ["part", "times", "GFLOP", "GB", "ideal, ms", "measured, ms", "share of ideal"]
 
 
 def size_rows(records: list[dict[str, Any]]) -> list[list[str]]:

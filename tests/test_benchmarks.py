@@ -130,6 +130,10 @@ def test_training_from_the_command_line(tmp_path):
         assert r["policy"] == "mlp 128x1" and r["config"]["num_envs"] == 32
         assert r["import_seconds"] < r["seconds_to_score"] <= r["total_seconds"] < r["process_seconds"]
         assert r["score"] >= 5
+        assert r["seconds_after_compiling"] == pytest.approx(
+            r["seconds_to_score"] - r["import_seconds"] - r["compile_seconds"]
+        )
+        assert {"environment", "policy", "advantage", "optimization"} == set(r["time_shares"])
     assert "0 of 2" in tables.tables(records)
     missed = {**records[0], "seconds_to_score": None}
     assert "1 of 2" in tables.tables([missed, records[1]])
@@ -140,6 +144,8 @@ def test_training_from_the_command_line(tmp_path):
     (split,) = json.loads(file.read_text())
     assert (split["devices"], split["seed"], split["time_shares"]) == (2, 5, {}) and split["score"] >= 5
     assert "cartpole (jax, mlp 128x1, 2 devices)" in tables.tables([split])
+    done = run("train", *arguments, "--seeds", "5", "--no-shares")
+    assert done.returncode == 0 and json.loads(file.read_text())[0]["time_shares"] == {}, done.stderr
     done = run("train", *arguments, "--devices", "3", XLA_FLAGS=two)
     assert done.returncode == 2 and done.stderr.count("devices is 3; it must be from 1 to 2") == 1
     assert "Traceback" not in done.stderr

@@ -136,3 +136,19 @@ for a, b in zip(*(jax.tree.leaves(f(*args).state) for f in (train, fit)), strict
 """
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     subprocess.run([sys.executable, "-c", program], env=environment | {"PYTHONPATH": ROOT}, check=True)
+
+
+@pytest.mark.parametrize("aim", [None, 1e9])
+def test_evaluations_compile_before_training(aim, monkeypatch):
+    happened = []
+    evaluate = jaxpuffer.fit.__globals__["evaluate"]
+
+    def spy(*args, **kwargs):
+        happened.append(kwargs.get("max_steps"))
+        return evaluate(*args, **kwargs)
+
+    monkeypatch.setitem(jaxpuffer.fit.__globals__, "evaluate", spy)
+    fit(ENV, KEY, tiny_config(), stop_at_score=aim, progress=False, log=lambda *_: happened.append("chunk"))
+    # one step, before the first chunk is done; without an aim nothing is evaluated
+    assert happened[0] == ("chunk" if aim is None else 1)
+    assert happened.count(1) == (aim is not None) and (aim is not None or set(happened) == {"chunk"})

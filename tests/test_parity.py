@@ -289,3 +289,12 @@ def test_a_sample_of_mutants_is_caught(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     (summary,) = json.loads(file.read_text())
     assert summary["mutants"] == 6 == summary["caught"] + len(summary["equivalent"]) and not summary["unseen_events"]
+
+
+def test_strict_mode_runs_on_the_cpu():
+    """Where there is a GPU too, XLA would else compile for it; whether JAX was imported before or not."""
+    says = "assert jax.config.jax_platforms == 'cpu' and os.environ['JAX_PLATFORMS'] == 'cpu'"
+    for order in ("use_mode('strict'); import jax", "import jax; use_mode('strict')"):
+        environment = {name: x for name, x in os.environ.items() if name not in ("JAX_PLATFORMS", "XLA_FLAGS")}
+        program = f"import os; from parity import use_mode; {order}; {says}"
+        subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True)
