@@ -134,7 +134,7 @@ def fit(
         metrics: dict[str, Any] = {
             name: np.concatenate([chunk[name] for chunk in history]) for name in (history or [{}])[0]
         }
-        policy = Policy(state.params, module, state.normalizer)
+        policy = Policy(state.params, module, state.normalizer, state.returns)
         if mesh is not None:  # every device has it, and one is enough to play
             policy = jax.tree.map(lambda x: x.addressable_data(0), policy)
         return Result(policy, state, metrics, config, env)

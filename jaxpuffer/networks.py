@@ -30,6 +30,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxpuffer.distributions import Categorical, Distribution, Joint, Normal
@@ -500,7 +501,8 @@ def actor_head(space: Space, x: Array, mask: Array | None, **linear: Any) -> Dis
     """The distribution over actions; to be called inside a module's `__call__`.
 
     Choices have one linear layer together, numbers have one for their means and a free
-    log-std that starts at 0. The mask, bool (..., n), has an entry for each choice of
+    log-std. What these compute is in units of half a bounded entry's range, from the middle
+    of it; of an unbounded entry they are the mean and the log-std themselves, which start near 0. The mask, bool (..., n), has an entry for each choice of
     each Discrete or MultiDiscrete part in order. `linear` are fields of the layers, whose
     weights are else orthogonal times 0.01.
     """
@@ -528,10 +530,17 @@ def actor_head(space: Space, x: Array, mask: Array | None, **linear: Any) -> Dis
     if isinstance(space, Discrete):
         return categoricals[0]
 
-    dimensions = sum(part.shape[0] for part in parts if isinstance(part, Box))
-    if dimensions:
-        mean = Dense(dimensions, name="actor_mean" if choices else "actor", **linear)(x)
-        log_std = _LogStd(dimensions, name="log_std")()
+    units = [action_units(part) for part in parts if isinstance(part, Box)]
+    if units:
+        middle, half = (np.concatenate(each) for each in zip(*units, strict=True))
+        mean = Dense(len(half), name="actor_mean" if choices else "actor", **linear)(x)
+        log_std = _LogStd(len(half), name="log_std")()
+        if (half != 1).any() or middle.any():
+            mean = (
+                middle.reshape((1,) * (mean.ndim - 1) + middle.shape)
+                + jnp.asarray(half)[(None,) * (mean.ndim - 1)] * mean
+            )
+            log_std = log_std + np.log(half)
         if isinstance(space, Box):
             return Normal(mean, log_std)
 
@@ -547,6 +556,15 @@ def actor_head(space: Space, x: Array, mask: Array | None, **linear: Any) -> Dis
             for _ in range(len(part.nvec) if isinstance(part, MultiDiscrete) else 1):
                 ordered.append(categoricals.pop(0))
     return Joint(tuple(ordered), space.dtype)
+
+
+def action_units(space: Box) -> tuple[np.ndarray, np.ndarray]:
+    """Middle and half the range of each entry, float32 (entries,); 0 and 1 for one without both bounds."""
+    low = np.broadcast_to(np.asarray(space.low, np.float64), space.shape)
+    high = np.broadcast_to(np.asarray(space.high, np.float64), space.shape)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+    return np.float32((low + high) / 2), np.float32((high - low) / 2)
 
 
 class _LogStd(nn.Module):

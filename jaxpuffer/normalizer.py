@@ -1,4 +1,7 @@
-"""Running mean and variance of observations (Welford, 1962, in the form for batches of Chan et al., 1979)."""
+"""Running statistics: of observations, and of the returns that the critic learns.
+
+Means and variances are joined as by Chan et al., 1979 (Welford, 1962, for batches).
+"""
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -7,6 +10,7 @@ from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.spaces import Space
 
 LIMIT = 10.0  # standard deviations that a normalised observation is clipped to
+WINDOW = 500_000.0  # agent-steps whose returns count; a policy that learns leaves older ones behind
 
 
 class Normalizer(PyTreeNode):
@@ -23,24 +27,66 @@ class Normalizer(PyTreeNode):
 
     def __call__(self, obs: Array) -> Array:
         """Observations (time, rows, ...), normalised and clipped to 10 standard deviations, float32."""
-        scaled = (obs - self.mean[None, None]) * (1.0 / jnp.sqrt(self.variance + 1e-8))[None, None]
+        deviation = jnp.sqrt(self.variance)
+        # what has not varied beyond rounding is left in its unit
+        varies = deviation > 1e-6 * jnp.abs(self.mean)
+        scale = jnp.where(varies, 1.0 / jnp.where(varies, deviation, 1.0), 1.0)
+        scaled = (obs - self.mean[None, None]) * scale[None, None]
         return jnp.clip(scaled, -LIMIT, LIMIT)
 
     def with_batch(self, obs: Array, axis: str | None = None) -> "Normalizer":
         """After observations (time, rows, ...) too, of all devices along the mesh axis `axis`."""
-        mean = obs.mean((0, 1))
-        mean = mean if axis is None else lax.pmean(mean, axis)
-        # around the mean: a mean of squares less a squared mean would cancel where the mean is large
-        variance = jnp.square(obs - mean[None, None]).mean((0, 1))
-        variance = variance if axis is None else lax.pmean(variance, axis)
-        devices = 1 if axis is None else lax.axis_size(axis)
-        new = jnp.float32(obs.shape[0] * obs.shape[1] * devices)
         # counts are capped, so that adding to them never stops counting
-        total = jnp.minimum(self.count + new, jnp.float32(2.0**40))
-        share = new / total
-        change = mean - self.mean
-        return Normalizer(
-            total,
-            self.mean + share * change,
-            (1.0 - share) * self.variance + share * variance + share * (1.0 - share) * change**2,
-        )
+        return Normalizer(*_joined((self.count, self.mean, self.variance), obs, axis, 2.0**40))
+
+
+class Returns(PyTreeNode):
+    """Mean and standard deviation of the returns that the critic learns (after PopArt, arXiv 1602.07714).
+
+    The critic's output is in units of these: value = mean + deviation * output. So what it
+    learns has the same scale whatever the unit of the rewards, and values, rewards and
+    advantages stay in that unit. The last 500,000 agent-steps count.
+    """
+
+    count: Array  # float32 (), agent-steps
+    mean: Array  # float32 ()
+    variance: Array  # float32 ()
+
+    @classmethod
+    def fresh(cls) -> "Returns":
+        """Of no steps: mean 0 and deviation 1."""
+        return cls(jnp.float32(0), jnp.float32(0), jnp.float32(1))
+
+    @property
+    def deviation(self) -> Array:
+        """Float32 (); 1 where returns have not varied beyond rounding."""
+        deviation = jnp.sqrt(self.variance)
+        varies = deviation > 1e-6 * jnp.abs(self.mean)
+        return jnp.where(varies, deviation, 1.0)
+
+    def value(self, output: Array) -> Array:
+        """The value, in the rewards' unit, that an output of the critic stands for."""
+        return self.mean + self.deviation * output
+
+    def with_batch(self, target: Array, axis: str | None = None) -> "Returns":
+        """After the value targets (time, rows) of a rollout too, of all devices along the mesh axis `axis`."""
+        return Returns(*_joined((self.count, self.mean, self.variance), target, axis, WINDOW))
+
+
+def _joined(
+    before: tuple[Array, Array, Array], batch: Array, axis: str | None, window: float
+) -> tuple[Array, Array, Array]:
+    """Count, mean and variance after a batch (time, rows, ...) too, of which the last `window` count."""
+    count, old_mean, old_variance = before
+    mean = batch.mean((0, 1))
+    mean = mean if axis is None else lax.pmean(mean, axis)
+    # around the mean: a mean of squares less a squared mean would cancel where the mean is large
+    variance = jnp.square(batch - mean[None, None]).mean((0, 1))
+    variance = variance if axis is None else lax.pmean(variance, axis)
+    devices = 1 if axis is None else lax.axis_size(axis)
+    new = jnp.float32(batch.shape[0] * batch.shape[1] * devices)
+    total = jnp.minimum(count + new, jnp.maximum(jnp.float32(window), new))
+    share = new / total
+    change = mean - old_mean
+    variance = (1.0 - share) * old_variance + share * variance + share * (1.0 - share) * change**2
+    return total, old_mean + share * change, variance

@@ -29,7 +29,7 @@ from jaxpuffer.batch import ranked
 from jaxpuffer.env import Log
 from jaxpuffer.machine import available_cores
 from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, RECURRENT, SCANS, ActorCritic
-from jaxpuffer.normalizer import Normalizer
+from jaxpuffer.normalizer import Normalizer, Returns
 from jaxpuffer.optimizers import make_optimizer
 from jaxpuffer.pytree import Parameters, PyTreeNode, param, static
 from jaxpuffer.registry import name_of
@@ -84,13 +84,18 @@ class PPOConfig(Parameters):
     separate_critic: bool = static(default=False, help="give the critic hidden layers of its own")
     scan: str = static(default="sequential", help="mingru's over time: sequential or parallel")
     precision: str = static(default="float32", help="of the network's arithmetic: float32, or bfloat16 over float32")
-    normalize_observation: bool = static(default=False, help="to mean 0 and standard deviation 1 so far, within 10")
+    normalize_observation: bool = static(
+        default=True, help="floats, to mean 0 and standard deviation 1 so far, within 10"
+    )
 
     # rewards and advantages
     gamma: float = param(default=0.995, minimum=0, maximum=1, help="discount per step")
     gae_lambda: float = param(default=0.9, minimum=0, maximum=1)
     reward_scale: float = param(default=1.0, help="rewards are multiplied by this")
-    reward_clip: float = param(default=1.0, minimum=0, help="and then clipped to this magnitude")
+    reward_clip: float = param(default=1e9, minimum=0, help="and then clipped to this magnitude")
+    normalize_return: bool = static(
+        default=True, help="let the critic learn returns in units of their mean and standard deviation so far"
+    )
     advantage: str = static(
         default="gae", help="gae: once per rollout; puffer: anew before each gradient step, with V-trace's clips"
     )
@@ -105,7 +110,9 @@ class PPOConfig(Parameters):
 
     # the loss
     clip: float = param(default=0.2, minimum=0, help="how far a probability ratio may move from 1")
-    value_clip: float = param(default=0.2, minimum=0, help="how far a value may move from the rollout's")
+    value_clip: float = param(
+        default=1e9, minimum=0, help="how far a value may move from the rollout's, in the critic's units"
+    )
     value_coefficient: float = param(default=2.0, minimum=0)
     entropy_coefficient: float = param(default=0.001, minimum=0)
     early_stop: bool = static(default=False, help="end an update's gradient steps once approx_kl exceeds target_kl")
@@ -138,6 +145,15 @@ class PPOConfig(Parameters):
                 f"and separate_critic=False ({self.separate_critic})"
             )
 
+    @classmethod
+    def pufferlib(cls, **changes: Any) -> "PPOConfig":
+        """The defaults with PufferLib's handling of units: rewards and values clipped, nothing normalised.
+
+        For environments made for it, whose rewards are within -1 and 1.
+        """
+        units = {"reward_clip": 1.0, "value_clip": 0.2, "normalize_observation": False, "normalize_return": False}
+        return cls(**(units | changes))
+
     @property
     def rows(self) -> int:
         """Agents that act at each step."""
@@ -168,6 +184,7 @@ class Policy(PyTreeNode):
     params: Any
     module: Any = static(default=None)
     normalizer: Any = None  # of observations, None without
+    returns: Any = None  # the critic's units, None without
 
     def __call__(self, carry: Any, obs: Array, reset: Array, mask: Array | None) -> Any:
         """One step of `rows` agents: (carry, distribution, value (rows,))."""
@@ -179,7 +196,8 @@ class Policy(PyTreeNode):
         """Steps of `rows` agents in order, time first: (carry, distribution, value (time, rows))."""
         if self.normalizer is not None:
             obs = self.normalizer(obs)
-        return self.module.apply({"params": self.params}, carry, obs, reset, mask)
+        carry, distribution, value = self.module.apply({"params": self.params}, carry, obs, reset, mask)
+        return carry, distribution, value if self.returns is None else self.returns.value(value)
 
 
 class TrainState(PyTreeNode):
@@ -194,6 +212,7 @@ class TrainState(PyTreeNode):
     streams: Array  # uint32 (rows, 2), for sampling actions
     key: Array  # uint32 (2,), of a JAX key, for drawing segments
     normalizer: Any  # of observations, None without
+    returns: Any  # the critic's units, None without
     updates: Array  # int32 (), done so far; agent-steps are this times config.batch_size
 
 
@@ -250,7 +269,8 @@ def start(
         carry=carry,
         streams=streams,
         key=rng.seed(key_params),
-        normalizer=Normalizer.fresh(env.observation_space) if config.normalize_observation else None,
+        normalizer=Normalizer.fresh(env.observation_space) if normalizes(env, config) else None,
+        returns=Returns.fresh() if config.normalize_return else None,
         updates=jnp.int32(0),
     )
 
@@ -269,21 +289,32 @@ def update(
     minibatches are split; `state` and `config` are then those of one device.
     """
     module = module or make_module(env, config)
-    start_carry, policy = state.carry, Policy(state.params, module, state.normalizer)
+    start_carry, policy = state.carry, Policy(state.params, module, state.normalizer, state.returns)
     state, rollout, log = collect(env, policy, state, config)
 
     # the value of what comes after the rollout
     _, _, last_value = policy(state.carry, state.obs, state.reset, _mask(env, config, state.envs))
     advantage = gae(rollout.reward, rollout.value, last_value, rollout.ended, config.gamma, config.gae_lambda)
 
-    state, losses = optimize(policy, state, config, rollout, start_carry, advantage, last_value, axis)
-    if config.normalize_observation:
-        state = state.replace(normalizer=state.normalizer.with_batch(rollout.obs, axis))
-
     target = advantage + rollout.value
-    residual = _variance(advantage, axis) / (_variance(target, axis) + 1e-8)
+    if state.returns is not None:
+        state = state.replace(returns=state.returns.with_batch(target, axis))
+    before = state.params, state.opt_state
+    state, losses = optimize(policy, state, config, rollout, start_carry, advantage, last_value, axis)
+    if state.normalizer is not None:
+        state = state.replace(normalizer=state.normalizer.with_batch(rollout.obs, axis))
+    if state.normalizer is not None or state.returns is not None:
+        # the first update only measures: what it would learn is in units that nobody keeps
+        learns = state.updates > 0
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(learns, new, old), (state.params, state.opt_state), before
+        )
+        state = state.replace(params=params, opt_state=opt_state)
     if axis is not None:
         log = jax.tree.map(lambda x: lax.psum(x, axis), log)
+    # how well the rollout's values knew their targets
+    center, deviation = _mean(target, axis), jnp.sqrt(_variance(target, axis))
+    residual = _variance(advantage, axis) / jnp.maximum(deviation**2, 1e-30)
     state = state.replace(updates=state.updates + 1)
     devices = 1 if axis is None else lax.axis_size(axis)
     metrics = {
@@ -295,6 +326,10 @@ def update(
         "episodes": log.n,
         **losses,
         "explained_variance": 1.0 - residual,
+        "reward_clipped": _mean(jnp.float32(jnp.abs(rollout.reward) >= config.reward_clip), axis),
+        "nonfinite_reward": _mean(jnp.float32(~jnp.isfinite(rollout.reward)), axis),
+        "nonfinite_value": _mean(jnp.float32(~jnp.isfinite(rollout.value)), axis),
+        "value_out_of_range": _mean(jnp.float32(jnp.abs(rollout.value - center) > 10.0 * deviation), axis),
     }
     return state, metrics
 
@@ -316,8 +351,10 @@ def collect(env: Any, policy: Policy, state: TrainState, config: PPOConfig) -> t
         # a truncated episode would have gone on: its reward gets the value of the rest
         truncated = step.truncated.reshape(-1)
         rest = truncated_values(env, batch, policy, carry, envs, truncated)
-        reward = jnp.clip(step.reward.reshape(-1) * config.reward_scale, -config.reward_clip, config.reward_clip)
-        reward = reward + config.gamma * rest
+        reward = step.reward.reshape(-1) * config.reward_scale
+        clipped = jnp.clip(reward, -config.reward_clip, config.reward_clip)
+        # infinity must show, and not pass for a large reward
+        reward = jnp.where(jnp.isfinite(reward), clipped, jnp.nan) + config.gamma * rest
 
         # put back what ended; the barrier lets this happen in place, after the old states were read
         envs, reward = lax.optimization_barrier((envs, reward))
@@ -378,6 +415,7 @@ def optimize(
 
     `policy` is the rollout's; its parameters are where the steps begin.
     """
+    policy = policy.replace(returns=state.returns)
     optimizer = make_optimizer(config)
     width = config.minibatch_size // config.horizon  # rows of a minibatch, each with its whole horizon
     size = _microbatch_rows(config, start_carry, 1 if axis is None else lax.axis_size(axis) // jax.process_count())
@@ -397,6 +435,10 @@ def optimize(
             base, ratio = latest
             clips = config.gamma, config.gae_lambda, config.rho_clip, config.c_clip
             all_advantage = puffer_advantage(rollout.reward, base, last_value, rollout.ended, ratio, *clips)
+
+        goal = all_advantage + base
+        if state.returns is not None:
+            all_advantage = all_advantage / state.returns.deviation
 
         # a minibatch: rows in turn, or drawn
         weight = None
@@ -426,7 +468,7 @@ def optimize(
 
         # the gradient on it, the mean of its microbatches'
         def differentiate(first: Array | int) -> Any:
-            part, target = jax.tree.map(lambda x: rows(x, 1, first, size), (rollout, all_advantage + base))
+            part, target = jax.tree.map(lambda x: rows(x, 1, first, size), (rollout, goal))
             carry = jax.tree.map(lambda x: rows(x, 0, first, size), start_carry)
             weighted = lax.dynamic_slice_in_dim(chosen, first, size, 1)
             return jax.grad(loss, has_aux=True)(params, policy, config, carry, part, weighted, target)
@@ -502,13 +544,19 @@ def loss(
     """
     policy = policy.replace(params=params)
     _, distribution, value = policy.sequence(carry, rollout.obs, rollout.reset, rollout.mask)
+    all_values = value
 
     log_ratio = distribution.log_prob(rollout.action) - rollout.log_prob
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1.0 - config.clip, 1.0 + config.clip)
     policy_loss = -jnp.minimum(advantage * ratio, advantage * clipped).mean()
 
-    near = rollout.value + jnp.clip(value - rollout.value, -config.value_clip, config.value_clip)
+    # in the critic's units
+    old_value = rollout.value
+    if policy.returns is not None:
+        per_unit = 1.0 / policy.returns.deviation
+        value, old_value, target = value * per_unit, old_value * per_unit, target * per_unit
+    near = old_value + jnp.clip(value - old_value, -config.value_clip, config.value_clip)
     value_loss = 0.5 * jnp.maximum((value - target) ** 2, (near - target) ** 2).mean()
 
     entropy = distribution.entropy().mean()
@@ -520,7 +568,7 @@ def loss(
         "approx_kl": (ratio - 1.0 - log_ratio).mean(),
         "clip_fraction": (jnp.abs(ratio - 1.0) > config.clip).mean(),
     }
-    return total, (parts, (value, ratio))
+    return total, (parts, (all_values, ratio))
 
 
 def normalized(advantage: Array, axis: str | None = None) -> Array:
@@ -573,7 +621,7 @@ def _train(env: Any, key: Array, config: PPOConfig, module: Any) -> Result:
     # the barrier keeps `init` from being compiled into the updates, which would then round differently from `fit`'s
     state = lax.optimization_barrier(init(env, key, config, module))
     state, metrics = lax.scan(step, state, length=config.num_updates)
-    return Result(Policy(state.params, module, state.normalizer), state, metrics, config, env)
+    return Result(Policy(state.params, module, state.normalizer, state.returns), state, metrics, config, env)
 
 
 def complete(env: Any, config: PPOConfig | None) -> PPOConfig:
@@ -612,11 +660,9 @@ def checked_module(env: Any, config: PPOConfig, module: Any = None) -> Any:
     """The module of a run, the config's if None, found to do what `jaxpuffer.networks` asks of a policy.
 
     Raises:
-        TypeError: it does not, or observations that are no floats should be normalised.
+        TypeError: it does not.
     """
     space = env.observation_space
-    if config.normalize_observation and (not isinstance(space, Box) or space.is_tiles):
-        raise TypeError(f"normalize_observation needs a Box of floats; the observation space is {space}")
     if module is None:
         return make_module(env, config)
     name = type(module).__name__
@@ -665,6 +711,12 @@ def checked_module(env: Any, config: PPOConfig, module: Any = None) -> Any:
                 f"{name}: {what} is {got.dtype}{list(got.shape)} for {time} steps of {rows} rows; it must be {wanted}"
             )
     return module
+
+
+def normalizes(env: Any, config: PPOConfig) -> bool:
+    """Whether observations are normalised: those that are a Box of floats, where the config says so."""
+    space = env.observation_space
+    return config.normalize_observation and isinstance(space, Box) and jnp.issubdtype(space.dtype, jnp.floating)
 
 
 def _mask(env: Any, config: PPOConfig, envs: Any) -> Array | None:

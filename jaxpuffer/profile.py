@@ -37,7 +37,7 @@ def profile(env: Any, state: TrainState, config: PPOConfig, module: Any = None) 
         state: from `ppo.init`, or a run's; it is not changed.
     """
     module = checked_module(env, config, module)
-    policy = Policy(state.params, module, state.normalizer)
+    policy = Policy(state.params, module, state.normalizer, state.returns)
 
     # rollouts one after the other in one program: they go into memory that is there already
     shapes = jax.eval_shape(collect, env, policy, state, config)[1]

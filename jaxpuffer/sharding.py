@@ -105,7 +105,7 @@ def _train_on(mesh: Mesh, env: Any, key: Array, config: PPOConfig, module: Any) 
 
     specs = specs_of_init(env, key, config, module)
     state, metrics = each_device(run, mesh, (P(), P(), P()), (specs, P()))(env, key, config)
-    return Result(Policy(state.params, module, state.normalizer), state, metrics, config, env)
+    return Result(Policy(state.params, module, state.normalizer, state.returns), state, metrics, config, env)
 
 
 @functools.partial(jax.jit, static_argnames=("mesh", "module"))
