@@ -502,9 +502,10 @@ def actor_head(space: Space, x: Array, mask: Array | None, **linear: Any) -> Dis
 
     Choices have one linear layer together, numbers have one for their means and a free
     log-std. What these compute is in units of half a bounded entry's range, from the middle
-    of it; of an unbounded entry they are the mean and the log-std themselves, which start near 0. The mask, bool (..., n), has an entry for each choice of
-    each Discrete or MultiDiscrete part in order. `linear` are fields of the layers, whose
-    weights are else orthogonal times 0.01.
+    of it; of an unbounded entry they are the mean and the log-std themselves. Both start
+    near 0. The mask, bool (..., n), has an entry for each choice of each Discrete or
+    MultiDiscrete part in order. `linear` are fields of the layers, whose weights are else
+    orthogonal times 0.01.
     """
     linear = {"kernel_init": orthogonal(0.01)} | linear
     parts = space.parts if isinstance(space, Mixed) else (space,)
