@@ -93,7 +93,8 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
         env = make(record["environment"], backend=record["backend"], **threads, **record["parameters"])
     elif _class_name(env) != record["class"]:
         raise ValueError(f"{run} was trained on {record['class']}; env is {_class_name(env)}")
-    config = PPOConfig(**record["config"])
+    # a run of before returns were normalised says nothing of it
+    config = PPOConfig(**({"normalize_return": False} | record["config"]))
     given = None if module is None else _module_name(module)
     if record["module"] != given:
         theirs = "the config's network" if record["module"] is None else record["module"]
@@ -122,11 +123,12 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
 
     if backend_of(env) == record["backend"]:
         state = restore(abstract, "state")
-        params, normalizer = state.params, state.normalizer
+        params, normalizer, returns = state.params, state.normalizer, state.returns
     else:
         state, params = None, restore(abstract.params, "state.params")
         normalizer = restore(abstract.normalizer, "state.normalizer")
-    return Result(Policy(params, module, normalizer), state, metrics, config, env)
+        returns = restore(abstract.returns, "state.returns")
+    return Result(Policy(params, module, normalizer, returns), state, metrics, config, env)
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -229,6 +229,8 @@ def encode(space: Space, obs: Array) -> Array:
     """Observations (time, rows, ...) as float32 (time, rows, features); tiles become one-hot vectors."""
     if isinstance(space, Box) and space.is_tiles:
         obs = _one_hot(space, obs)
+    if isinstance(space, Discrete):
+        obs = jax.nn.one_hot(obs, space.n, dtype=jnp.float32)
     return jnp.float32(obs).reshape(*obs.shape[:2], -1)
 
 

@@ -54,19 +54,19 @@ class Returns(PyTreeNode):
 
     @classmethod
     def fresh(cls) -> "Returns":
-        """Of no steps: mean 0 and deviation 1."""
-        return cls(jnp.float32(0), jnp.float32(0), jnp.float32(1))
+        """Of no steps: every value is 0, for the critic has no unit yet."""
+        return cls(jnp.float32(0), jnp.float32(0), jnp.float32(0))
 
     @property
     def deviation(self) -> Array:
-        """Float32 (); 1 where returns have not varied beyond rounding."""
+        """To divide by, float32 (); 1 where returns have not varied beyond rounding."""
         deviation = jnp.sqrt(self.variance)
         varies = deviation > 1e-6 * jnp.abs(self.mean)
         return jnp.where(varies, deviation, 1.0)
 
     def value(self, output: Array) -> Array:
         """The value, in the rewards' unit, that an output of the critic stands for."""
-        return self.mean + self.deviation * output
+        return self.mean + jnp.sqrt(self.variance) * output
 
     def with_batch(self, target: Array, axis: str | None = None) -> "Returns":
         """After the value targets (time, rows) of a rollout too, of all devices along the mesh axis `axis`."""

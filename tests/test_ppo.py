@@ -181,7 +181,7 @@ def test_loss_is_ppos() -> None:
         jnp.zeros((time, rows)), reset,
     )  # fmt: skip
     advantage, target = (jnp.float32(generator.normal(size=(time, rows))) for _ in range(2))
-    config = SMALL.replace(entropy_coefficient=0.1)
+    config = SMALL.replace(entropy_coefficient=0.1, value_clip=0.2)
 
     def reference(params: dict) -> float:
         p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
@@ -266,7 +266,7 @@ def test_explained_variance_is_of_the_returns_that_the_rollout_led_to() -> None:
     step = jax.jit(lambda state: update(env, state, config, module))
     for _ in range(5):  # until values are not all alike
         state, _ = step(state)
-    policy = Policy(state.params, module)
+    policy = Policy(state.params, module, state.normalizer, state.returns)
     after, rollout, _ = jax.jit(lambda state: ppo.collect(env, policy, state, config))(state)
     value = np.float64(rollout.value)
     following = np.concatenate([value[1:], np.float64(policy(after.carry, after.obs, after.reset, None)[2])[None]])

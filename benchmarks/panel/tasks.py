@@ -387,7 +387,7 @@ class Recall(Task):
     observation_space: ClassVar[Space] = Box(0.0, 1.0, (4,))
     action_space: ClassVar[Space] = Discrete(3)
     limit = 11
-    settings: ClassVar[dict[str, Any]] = {"policy": "mingru"}
+    settings: ClassVar[dict[str, Any]] = {"policy": "mingru", "layers": 2}
 
     def init(self, stream: Array) -> State:
         stream, sign = rng.below(stream, 3)

@@ -1,0 +1,152 @@
+"""The defaults do not depend on units: of rewards, observations and actions."""
+
+import importlib.resources
+import tomllib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy_envs import Corridor, tiny_config
+
+from jaxpuffer import PPOConfig, list_envs
+from jaxpuffer.env import Env, Outcome, PyTreeNode
+from jaxpuffer.networks import action_units
+from jaxpuffer.normalizer import Normalizer, Returns
+from jaxpuffer.ppo import init, make_module, train, update
+from jaxpuffer.spaces import Box, Mixed
+
+KEY = jax.random.key(0)
+
+
+class PullState(PyTreeNode):
+    rng: jax.Array
+    steps: jax.Array
+
+
+class Pull(Env[PullState]):
+    """The reward is the action, in units of `unit`, plus a constant."""
+
+    observation_space = Box(-1.0, 1.0, (1,))
+    action_space = Box(-0.25, 0.75, (1,))
+
+    def init(self, stream):
+        return PullState(stream, jnp.int32(0))
+
+    def transition(self, s, action):
+        s = s.replace(steps=s.steps + 1)
+        return s, Outcome(action[0], jnp.bool_(False), s.steps >= 20)
+
+    def observe(self, s):
+        return jnp.ones(1, jnp.float32)
+
+    def score(self, s):
+        return jnp.float32(s.steps)
+
+
+@pytest.mark.parametrize("advantage", ["gae", "puffer"])
+def test_the_unit_of_rewards_changes_nothing(advantage: str) -> None:
+    """A power of two, so that only what is added to a denominator could differ."""
+    settings = {"advantage": advantage, "prioritize": "with_replacement", "update_epochs": 2}
+    one, large, small = (
+        train(Corridor(), KEY, tiny_config(reward_scale=2.0**power, **settings)) for power in (0, 12, -12)
+    )
+    for other, scale in ((large, 2.0**12), (small, 2.0**-12)):
+        for a, b in zip(jax.tree.leaves(one.policy.params), jax.tree.leaves(other.policy.params), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(other.policy.returns.mean, scale * one.policy.returns.mean, rtol=1e-4)
+        np.testing.assert_allclose(
+            other.metrics["explained_variance"], one.metrics["explained_variance"], rtol=1e-3, atol=1e-4
+        )
+
+
+def test_without_normalised_returns_the_unit_of_rewards_matters() -> None:
+    one, large = (
+        train(Corridor(), KEY, tiny_config(reward_scale=scale, normalize_return=False)) for scale in (1.0, 4096.0)
+    )
+    assert not np.allclose(one.policy.params["critic"]["kernel"], large.policy.params["critic"]["kernel"], rtol=1e-2)
+
+
+def test_values_are_in_the_unit_of_rewards() -> None:
+    returns = Returns.fresh().with_batch(jnp.float32([[100.0, 300.0]]))
+    np.testing.assert_allclose(returns.value(jnp.float32([0.0, 1.0, -2.0])), [200.0, 300.0, 0.0])
+    # nothing varies: the mean is all there is to say
+    constant = Returns.fresh().with_batch(jnp.full((4, 2), 7.0))
+    np.testing.assert_array_equal((constant.value(jnp.float32(1.0)), constant.deviation), (7.0, 1.0))
+
+
+def test_returns_forget_what_is_long_ago() -> None:
+    returns = Returns.fresh()
+    for _ in range(3):
+        returns = returns.with_batch(jnp.zeros((500, 1000)))
+    for _ in range(12):
+        returns = returns.with_batch(jnp.full((250, 1000), 5.0))
+    np.testing.assert_allclose(returns.mean, 5.0, rtol=1e-2)
+    assert returns.count == 500_000
+
+
+def test_the_first_update_only_measures() -> None:
+    env, config = Corridor(), tiny_config()
+    state = init(env, KEY, config)
+    first, _ = update(env, state, config)
+    second, _ = update(env, first, config)
+    leaves = [jax.tree.leaves((s.params, s.opt_state)) for s in (state, first, second)]
+    assert all((a == b).all() for a, b in zip(leaves[0], leaves[1], strict=True))
+    assert any((a != b).any() for a, b in zip(leaves[1], leaves[2], strict=True))
+    assert first.normalizer.count == config.batch_size == first.returns.count
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-3, 1e6])
+def test_observations_of_any_scale_are_normalised(scale: float) -> None:
+    batch = jnp.float32(np.random.default_rng(0).normal(3.0, 2.0, (8, 500, 2)) * scale)
+    normal = Normalizer.fresh(Box(-np.inf, np.inf, (2,))).with_batch(batch)(batch)
+    np.testing.assert_allclose(normal.mean((0, 1)), 0.0, atol=1e-3)
+    np.testing.assert_allclose(normal.std((0, 1)), 1.0, rtol=1e-3)
+
+
+def test_an_observation_that_does_not_vary_stays_finite_and_small() -> None:
+    batch = jnp.full((4, 8, 1), 1e5)
+    normal = Normalizer.fresh(Box(-1e9, 1e9, (1,))).with_batch(batch)
+    np.testing.assert_array_equal(normal(batch), 0.0)
+    np.testing.assert_allclose(normal(batch + 1.0), 1.0)
+
+
+def test_a_bounded_box_acts_in_its_units() -> None:
+    env, config = Pull(), tiny_config()
+    module = make_module(env, config)
+    params = init(env, KEY, config).params
+    _, normal, _ = module.apply({"params": params}, (), jnp.ones((1, 3, 1)), jnp.ones((1, 3), bool), None)
+    np.testing.assert_allclose(normal.mean, 0.25, atol=0.02)
+    np.testing.assert_allclose(jnp.exp(normal.log_std), 0.5, rtol=1e-6)
+
+
+def test_units_of_actions() -> None:
+    middle, half = action_units(Box(-np.inf, np.inf, (2,)))
+    np.testing.assert_array_equal((middle, half), [[0, 0], [1, 1]])
+    middle, half = action_units(Box(100.0, 300.0, (1,)))
+    np.testing.assert_array_equal((middle, half), [[200], [100]])
+    mixed = Mixed((Box(0.0, 4.0, (1,)), Box(-1.0, 1.0, (1,))))
+    assert mixed.shape == (2,)
+
+
+def test_pufferlibs_units_are_one_call_away() -> None:
+    config = PPOConfig.pufferlib(hidden=32)
+    assert (float(config.reward_clip), float(config.value_clip)) == (1.0, np.float32(0.2))
+    assert (config.normalize_observation, config.normalize_return, config.hidden) == (False, False, 32)
+
+
+@pytest.mark.parametrize("name", list_envs())
+def test_tuned_configurations_say_what_units_they_need(name: str) -> None:
+    fields = tomllib.loads((importlib.resources.files("envs_jax") / f"{name}.toml").read_text())
+    assert {"reward_clip", "value_clip", "normalize_observation", "normalize_return"} <= set(fields)
+
+
+def test_infinite_rewards_are_not_clipped_away() -> None:
+    class Bad(Corridor):
+        def transition(self, s, action):
+            s, outcome = super().transition(s, action)
+            return s, outcome.replace(reward=jnp.where(s.steps == 3, jnp.inf, outcome.reward))
+
+    metrics = train(Bad(), KEY, tiny_config()).metrics
+    assert metrics["nonfinite_reward"][0] > 0
+    assert metrics["nonfinite_value"][0] == 0
