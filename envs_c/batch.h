@@ -132,13 +132,14 @@ static inline int32_t batch_transition(const env_params *p, env_state *s, episod
   int32_t reset = 0;
   ENV_(transition)(p, s, action, out, &reset);
   if (reset)
-    for (int32_t a = 0; a < agents; a++) out[a].truncated = !out[a].terminated;
+    for (int32_t a = 0; a < agents; a++) out[a].truncated = 1;
 #else
   ENV_(transition)(p, s, action, out);
 #endif
 
   int32_t ended = 0;
   for (int32_t a = 0; a < agents; a++) {
+    if (out[a].terminated) out[a].truncated = 0;  // after an end by the rules nothing follows
     b->reward[first + a] = out[a].reward;
     b->terminated[first + a] = out[a].terminated != 0;
     b->truncated[first + a] = out[a].truncated != 0;

@@ -18,7 +18,7 @@ from jax.custom_batching import custom_vmap
 from jaxpuffer import rng
 from jaxpuffer.env import Env, Log, TimeStep, settle
 from jaxpuffer.pytree import PyTreeNode
-from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete
+from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, legal
 
 RESET_CHUNK = 128  # rows of a dear `init` run together
 
@@ -70,7 +70,7 @@ class Batch:
 
     def transition(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
         """The first half of `step`: `obs` is still the old episode's, final where a row ended."""
-        env_state, outcome = jax.vmap(self.env.transition)(state.env, actions)
+        env_state, outcome = jax.vmap(self.env.transition)(state.env, legal(self.env.action_space, actions))
         outcome = jax.vmap(settle)(outcome)
         ended = outcome.terminated | outcome.truncated
         episode_return = state.episode_return + outcome.reward

@@ -15,7 +15,7 @@ from jaxpuffer import rng
 from jaxpuffer.batch import Batch, BatchState, check_env, has_action_mask
 from jaxpuffer.env import Env, Log, TimeStep
 from jaxpuffer.pytree import PyTreeNode, parameter_fields
-from jaxpuffer.spaces import Discrete, Space, choices
+from jaxpuffer.spaces import Discrete, Space, choices, legal
 
 _TARGET = "jaxpuffer_batch"
 _LOG_FIELDS = 5
@@ -206,6 +206,7 @@ class CBatch(Batch):
                     f"actions are {actions.dtype}{list(actions.shape)}; "
                     f"{self.c_env.name} needs {self.env.action_space.dtype}{list(expected)}"
                 )
+            operands = (operands[0], legal(self.env.action_space, actions))
         in_place = what & (_core.TRANSITION | _core.RESET_ENDED)
         call = jax.ffi.ffi_call(
             _TARGET, results, vmap_method="broadcast_all", input_output_aliases={1: 0} if in_place else None

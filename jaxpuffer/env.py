@@ -13,7 +13,7 @@ from jax import Array, lax
 
 from jaxpuffer import rng
 from jaxpuffer.pytree import Parameters, PyTreeNode, param, static
-from jaxpuffer.spaces import Space
+from jaxpuffer.spaces import Space, legal
 
 if TYPE_CHECKING:
     from jaxpuffer.batch import Batch
@@ -148,7 +148,7 @@ class Env(Parameters, Generic[State]):
 
     def step(self, state: State, action: Array) -> tuple[State, TimeStep]:
         """One step without auto-reset: what one tries in a notebook, and may differentiate."""
-        state, outcome = self.transition(state, action)
+        state, outcome = self.transition(state, legal(self.action_space, jnp.asarray(action)))
         outcome = settle(outcome)
         return state, TimeStep(self.observe(state), outcome.reward, outcome.terminated, outcome.truncated)
 
@@ -160,11 +160,15 @@ class Env(Parameters, Generic[State]):
 
 
 def settle(outcome: Outcome) -> Outcome:
-    """The outcome in its final dtypes: when the world ends, whoever is not terminated is truncated."""
+    """The outcome in its final dtypes.
+
+    Terminated wins where both flags are set, for nothing follows an end by the rules. When the
+    world ends, whoever is not terminated is truncated.
+    """
     terminated, truncated = jnp.bool_(outcome.terminated), jnp.bool_(outcome.truncated)
     if outcome.reset is not None:
-        truncated = ~terminated & (truncated | outcome.reset)
-    return Outcome(jnp.float32(outcome.reward), terminated, truncated, outcome.reset)
+        truncated = truncated | outcome.reset
+    return Outcome(jnp.float32(outcome.reward), terminated, ~terminated & truncated, outcome.reset)
 
 
 def repeat(count: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:

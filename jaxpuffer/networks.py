@@ -539,11 +539,9 @@ def actor_head(space: Space, x: Array, mask: Array | None, **linear: Any) -> Dis
         mean = Dense(len(half), name="actor_mean" if choices else "actor", **linear)(x)
         log_std = _LogStd(len(half), name="log_std")()
         if (half != 1).any() or middle.any():
-            mean = (
-                middle.reshape((1,) * (mean.ndim - 1) + middle.shape)
-                + jnp.asarray(half)[(None,) * (mean.ndim - 1)] * mean
-            )
-            log_std = log_std + np.log(half)
+            lead = (None,) * (mean.ndim - 1)
+            mean = jnp.asarray(middle)[lead] + jnp.asarray(half)[lead] * mean
+            log_std = log_std + jnp.log(jnp.asarray(half))
         if isinstance(space, Box):
             return Normal(mean, log_std)
 
@@ -567,7 +565,7 @@ def action_units(space: Box) -> tuple[np.ndarray, np.ndarray]:
     high = np.broadcast_to(np.asarray(space.high, np.float64), space.shape)
     bounded = np.isfinite(low) & np.isfinite(high)
     low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
-    return np.float32((low + high) / 2), np.float32((high - low) / 2)
+    return ((low + high) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
 
 
 class _LogStd(nn.Module):

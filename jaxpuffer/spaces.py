@@ -155,5 +155,25 @@ def choices(space: Space) -> tuple[int, ...]:
     return space.nvec if isinstance(space, MultiDiscrete) else ()
 
 
+def legal(space: Space, action: Array) -> Array:
+    """Actions (..., *space.shape) with the numbers of a Box, also of one in a Mixed, clipped to its bounds."""
+    if not isinstance(space, Box | Mixed):
+        return action
+    lead = (1,) * (action.ndim - len(space.shape))
+    low, high = (jnp.asarray(x.reshape(lead + space.shape)) for x in _bounds(space))
+    return jnp.clip(action, low, high)
+
+
+def _bounds(space: Box | Mixed) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest of each entry, of `space.dtype` (entries,); infinite for choices."""
+    lows, highs = [], []
+    for part in space.parts if isinstance(space, Mixed) else (space,):
+        low, high = (part.low, part.high) if isinstance(part, Box) else (-np.inf, np.inf)
+        size = part.shape or (1,)
+        lows.append(np.broadcast_to(np.asarray(low, space.dtype), size).reshape(-1))
+        highs.append(np.broadcast_to(np.asarray(high, space.dtype), size).reshape(-1))
+    return np.concatenate(lows), np.concatenate(highs)
+
+
 def _fits(value: np.ndarray, space: Space) -> bool:
     return value.dtype == space.dtype and value.shape[value.ndim - len(space.shape) :] == space.shape

@@ -25,6 +25,7 @@ def played(task: Task, player: Any, key: Array) -> float:
     def step(carried: Any, _: None) -> tuple[Any, None]:
         state, streams, score, finished = carried
         state, step = batch.step(state, jax.vmap(player)(state.env, streams))
+        assert step.log is not None
         score = jnp.where(finished, score, step.log.score)
         streams = jax.vmap(lambda s: rng.bits(s)[0])(streams)
         return (state, streams, score, finished | step.ended), None
