@@ -18,7 +18,7 @@ from jax.custom_batching import custom_vmap
 from jaxpuffer import rng
 from jaxpuffer.env import Env, Log, TimeStep, settle
 from jaxpuffer.pytree import PyTreeNode
-from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, legal
+from jaxpuffer.spaces import Box, Discrete, Mixed, Space, choices, legal, mask_sizes
 
 RESET_CHUNK = 128  # rows of a dear `init` run together
 
@@ -134,31 +134,39 @@ def random_action(env: Env, state: Any, stream: Array) -> Array:
         count *= length
     _, words = lax.scan(lambda s, _: rng.bits(s), stream, length=count)
     unit = (jnp.float32(words >> jnp.uint32(8)) * jnp.float32(2.0**-24)).reshape(shape)
-    if isinstance(space, Box):
-        return space.low + unit * (space.high - space.low)
-    if isinstance(space, Mixed):
-        low, span, whole = _ranges(space)
-        value = low + unit * span
-        return jnp.where(whole, jnp.floor(value), value)
     mask = env.action_mask(state)
+    if isinstance(space, Discrete) and mask is not None:
+        return _drawn_legal(mask, unit)
+
+    # whole numbers from 0 and numbers between bounds, side by side
+    low, span, whole = (jnp.broadcast_to(x.reshape(space.shape), shape) for x in _ranges(space))
+    value = low + unit * span
+    value = jnp.where(whole, jnp.floor(value), value)
     if mask is not None:
-        assert isinstance(space, Discrete)
-        # the k-th legal action, k below their number
-        legal = jnp.int32(mask)
-        k = jnp.int32(unit * jnp.float32(legal.sum(-1)))
-        return jnp.int32(jnp.argmax(legal.cumsum(-1) > k[..., None], -1))
-    n = jnp.array(space.nvec if isinstance(space, MultiDiscrete) else space.n, jnp.float32)
-    return jnp.int32(unit * jnp.broadcast_to(n, shape))
+        start, entries = 0, [value[..., i] for i in range(value.shape[-1])]
+        numbers = [i for i, is_choice in enumerate(_ranges(space)[2]) if is_choice]
+        for i, n in zip(numbers, mask_sizes(space), strict=True):
+            entries[i] = jnp.float32(_drawn_legal(mask[..., start : start + n], unit[..., i]))
+            start += n
+        value = jnp.stack(entries, -1)
+    return value.astype(space.dtype)
 
 
-def _ranges(space: Mixed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _drawn_legal(mask: Array, unit: Array) -> Array:
+    """One of the choices that the mask allows, int32 (...), for uniform draws in [0, 1), float32 (...)."""
+    allowed = jnp.int32(mask)
+    k = jnp.int32(unit * jnp.float32(allowed.sum(-1)))
+    return jnp.int32(jnp.argmax(allowed.cumsum(-1) > k[..., None], -1))
+
+
+def _ranges(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each entry its least value, how much lies above it, both float32, and whether it is a choice, bool."""
     rows: list[tuple[float, float, bool]] = []
-    for part in space.parts:
+    for part in space.parts if isinstance(space, Mixed) else (space,):
         if isinstance(part, Box):
-            rows += [(part.low, part.high - part.low, False)] * part.shape[0]
+            rows += [(a, b - a, False) for a, b in zip(*(x.flat for x in part.drawn_between()), strict=True)]
         else:
-            rows += [(0.0, n, True) for n in (part.nvec if isinstance(part, MultiDiscrete) else (part.n,))]
+            rows += [(0.0, n, True) for n in choices(part)]
     low, span, whole = zip(*rows, strict=True)
     return np.array(low, np.float32), np.array(span, np.float32), np.array(whole)
 
@@ -312,5 +320,19 @@ def _check_env(structure: Any, dtypes: tuple[Any, ...]) -> None:
     expect("observe(state)", obs, (*env.agent_shape, *env.observation_space.shape), env.observation_space.dtype)
     for what in ("reward", "terminated", "truncated"):
         expect(f"transition(...) Outcome.{what}", getattr(outcome, what), env.agent_shape)
+    if has_action_mask(env):
+        mask = jax.eval_shape(lambda env, state: env.action_mask(state), env, state)
+        sizes = mask_sizes(env.action_space)
+        if not sizes:
+            raise TypeError(f"{name} has an action_mask; the action space {env.action_space} has no choices to mask")
+        if mask is not None:
+            parts = (
+                "" if len(sizes) == 1 else f", one for each choice of the parts in order, {' + '.join(map(str, sizes))}"
+            )
+            full = (*env.agent_shape, sum(sizes))
+            if mask.shape != full or mask.dtype != jnp.bool_:
+                raise TypeError(
+                    f"{name}.action_mask(state) is {mask.dtype}{list(mask.shape)}; it must be bool{list(full)}{parts}"
+                )
     expect("score(state)", score, env.agent_shape)
     expect("perf(state)", perf, env.agent_shape)

@@ -2,18 +2,26 @@
 
     RUN/run.json        environment, parameters, config, backend, versions, and which checkpoint counts
     RUN/checkpoint-N/   the whole TrainState and the metrics, by Orbax
+    RUN/lock            held by the process that writes here; its host and process id
+    RUN/saving          the checkpoint being written, while it is
 
 A save writes checkpoint-N+1, then points run.json at it in one rename, then removes
-the old one: a process killed at any moment leaves a run that loads.
+the old one: a process killed at any moment leaves a run that loads. Nothing else in
+the folder is touched.
 """
 
+import contextlib
 import datetime
 import functools
+import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,34 +44,123 @@ def save(result: Result, path: str | os.PathLike[str], key: Array | None = None)
 
     Args:
         result: the run.
-        path: a directory, made if missing; a run saved there before is replaced.
+        path: a directory, made if missing; a run saved there before is replaced. `~` is the home directory.
         key: the run's key, to be kept in run.json.
 
     Raises:
-        ValueError: the result was loaded without its state.
+        ValueError: the result was loaded without its state; or `path` is a URL.
+        FileExistsError: another process writes there.
+        OSError: it cannot be written; the run that was there before stays.
     """
+    run = run_folder(path)
+    with claim(run):
+        write(result, run, key)
+
+
+def run_folder(path: str | os.PathLike[str]) -> Path:
+    """The absolute path of a run's directory, with `~` as the home directory.
+
+    Raises:
+        ValueError: it is a URL.
+    """
+    if "://" in os.fspath(path):
+        raise ValueError(f"directory is {os.fspath(path)!r}; it must be a path on this machine, not a URL")
+    return Path(path).expanduser().absolute()
+
+
+@contextlib.contextmanager
+def claim(run: Path) -> Iterator[None]:
+    """Make the directory, see that it can be written, and keep other processes out until the end.
+
+    The system drops the lock when the process ends, however it ends.
+
+    Raises:
+        FileExistsError: another process, or another run of this one, writes there.
+        OSError: it cannot be made or written.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with open(run / "lock", "a+") as lock:
+        try:
+            import fcntl
+        except ImportError:  # not on Windows, where the second of two runs is then not refused
+            pass
+        else:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                holder = lock.read().strip() or "another process"
+                raise FileExistsError(f"{run} is being written by {holder}; choose another directory") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # of a disk that is full or gone
+                lock.truncate(0)
+
+
+def write(result: Result, run: Path, key: Array | None = None) -> None:
+    """What `save` does, in a directory that is claimed."""
     import orbax.checkpoint  # not needed by those who never save, and slow to import
 
     if result.state is None:
         raise ValueError("this result has no state: it was loaded for another backend than it was trained on")
-    run = Path(path).absolute()
-    run.mkdir(parents=True, exist_ok=True)
-    old = list(run.glob(f"{_PREFIX}*"))
-    number = 1 + max((int(p.name.removeprefix(_PREFIX).split(".")[0]) for p in old), default=0)
+    # only what this wrote is its to remove: the checkpoint that counted, and one that was never finished
+    saving = run / "saving"
+    old: set[str] = set()
+    for file, find in ((run / "run.json", lambda text: json.loads(text)["checkpoint"]), (saving, str.strip)):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            old |= {find(file.read_text())}
+    names = [re.match(rf"{_PREFIX}(\d+)", p.name) for p in run.iterdir()]
+    number = 1 + max((int(name[1]) for name in names if name), default=0)
     checkpoint = run / f"{_PREFIX}{number}"
 
     tree = {f"state{name}": leaf for name, leaf in _named_leaves(result.state)}
     tree |= {f"metrics.{name}": leaf for name, leaf in result.metrics.items()}
     # as NumPy arrays, which load on any device; Orbax takes none without entries
-    arrays = {name: np.asarray(leaf) for name, leaf in tree.items() if np.size(leaf)}
-    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-        checkpointer.save(checkpoint, arrays)
-
+    arrays = {name: np.asarray(_without_key(leaf)) for name, leaf in tree.items() if np.size(leaf)}
+    record = {"checkpoint": checkpoint.name, "checksum": _checksum(arrays)} | describe(result, key)
     new = run / "run.json.new"
-    new.write_text(json.dumps({"checkpoint": checkpoint.name} | describe(result, key), indent=2) + "\n")
-    os.replace(new, run / "run.json")
-    for directory in old:
-        shutil.rmtree(directory)
+    try:
+        saving.write_text(checkpoint.name)
+        with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+            checkpointer.save(checkpoint, arrays)
+        new.write_text(json.dumps(record, indent=2) + "\n")
+        os.replace(new, run / "run.json")
+    except BaseException:
+        _remove(run, {checkpoint.name})
+        new.unlink(missing_ok=True)
+        raise
+    _remove(run, old - {checkpoint.name})
+    saving.unlink(missing_ok=True)
+
+
+def _remove(run: Path, names: set[str]) -> None:
+    """Remove checkpoints, and what Orbax left of unfinished ones."""
+    for name in names:
+        if re.fullmatch(rf"{_PREFIX}\d+", name):
+            for directory in (run / name, *run.glob(f"{name}.orbax-checkpoint-tmp*")):
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+def _checksum(arrays: dict[str, np.ndarray]) -> str:
+    """Of names, types, shapes and bytes; the same for the same arrays."""
+    total = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        total.update(f"{name} {array.dtype} {array.shape}".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+def _without_key(leaf: Any) -> Any:
+    """The words of an array of JAX keys; other leaves as they are."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> Result:
@@ -78,31 +175,43 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
 
     Raises:
         FileNotFoundError: no run is there.
+        ValueError: files of the run are damaged; the message names them.
         ValueError: the environment is not registered and `env` was not given, or
             `env` is of another kind; likewise the module; or the run was saved by a version too different.
         ImportError: the run's backend is C, which is not built here, and `env` was not given.
     """
     import orbax.checkpoint
 
-    run = Path(path).absolute()
+    run = run_folder(path)
     record = read_record(run)
     if env is None:
         if record["environment"] is None:
             raise ValueError(f"{run} was trained on {record['class']}, which is not registered; pass it as env=")
         threads = {"threads": record["threads"]} if record["backend"] == "c" else {}
         env = make(record["environment"], backend=record["backend"], **threads, **record["parameters"])
-    elif _class_name(env) != record["class"]:
+    elif _last(_class_name(env)) != _last(record["class"]):  # its module may have moved
         raise ValueError(f"{run} was trained on {record['class']}; env is {_class_name(env)}")
     # a run of before returns were normalised says nothing of it
-    config = PPOConfig(**({"normalize_return": False} | record["config"]))
+    try:
+        config = PPOConfig(**({"normalize_return": False} | record["config"]))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{run / 'run.json'} has a config that this version does not take: {error}") from error
     given = None if module is None else _module_name(module)
-    if record["module"] != given:
+    if (record["module"] and _last(record["module"])) != (given and _last(given)):
         theirs = "the config's network" if record["module"] is None else record["module"]
         raise ValueError(f"{run} was trained with {theirs}; module is {given}")
     module = checked_module(env, config, module)
 
-    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-        arrays = checkpointer.restore(run / record["checkpoint"])
+    checkpoint = run / record["checkpoint"]
+    damaged = f"{checkpoint} is damaged: %s; take the run from a copy, or train it anew in another directory"
+    try:
+        with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+            arrays: dict[str, Any] = {name: np.asarray(x) for name, x in checkpointer.restore(checkpoint).items()}
+    except Exception as error:  # Orbax raises many kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(damaged % f"it cannot be read ({reason})") from error
+    if record.get("checksum", _checksum(arrays)) != _checksum(arrays):
+        raise ValueError(damaged % "its numbers are not those that were saved")
     metrics = {k.removeprefix("metrics."): v for k, v in arrays.items() if k.startswith("metrics.")}
 
     # the shapes of one run; a stack of runs has leading axes
@@ -111,14 +220,18 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
 
     def restore(tree: Any, prefix: str) -> Any:
         leaves = []
-        for name, leaf in _named_leaves(tree):
+        for name, wanted in _named_leaves(tree):
+            leaf = jax.eval_shape(_without_key, wanted)
             saved = arrays.get(prefix + name, np.zeros(leaf.shape, leaf.dtype) if leaf.size == 0 else None)
             if saved is None or saved.dtype != leaf.dtype or saved.shape[saved.ndim - leaf.ndim :] != leaf.shape:
                 found = "is missing" if saved is None else f"is {saved.dtype}{list(saved.shape)}"
                 raise ValueError(
                     f"{run} does not fit this version: {prefix}{name} {found}, not {leaf.dtype}{list(leaf.shape)}"
                 )
-            leaves.append(jnp.array(saved))
+            value = jnp.array(saved)
+            if _is_key(wanted):
+                value = jax.random.wrap_key_data(value, impl=jax.random.key_impl(jnp.empty((), wanted.dtype)))
+            leaves.append(value)
         return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
     if backend_of(env) == record["backend"]:
@@ -132,11 +245,28 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What run.json says; FileNotFoundError where no run is saved."""
-    file = Path(path) / "run.json"
+    """What run.json says.
+
+    Raises:
+        FileNotFoundError: no run is saved there.
+        ValueError: the file is damaged.
+    """
+    file = run_folder(path) / "run.json"
     if not file.is_file():
-        raise FileNotFoundError(f"there is no saved run in {path}")
-    return json.loads(file.read_text())
+        raise FileNotFoundError(f"there is no saved run in {file.parent}")
+    remedy = "take the run from a copy, or train it anew in another directory"
+    try:
+        record = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: it is not JSON ({error}); {remedy}") from error
+    needed = {"checkpoint": str, "class": str, "parameters": dict, "backend": str, "config": dict}
+    for name, kind in needed.items():
+        if not isinstance(record, dict) or not isinstance(record.get(name), kind):
+            raise ValueError(f"{file} is damaged: it has no {name}, or not as a {kind.__name__}; {remedy}")
+    for name in ("environment", "module", "key"):
+        if name not in record:
+            raise ValueError(f"{file} is damaged: it has no {name}; {remedy}")
+    return record
 
 
 def describe(result: Result, key: Array | None = None) -> dict[str, Any]:
@@ -185,6 +315,11 @@ def _plain(value: Any) -> Any:
         return [_plain(x) for x in np.asarray(value)]
     # the shortest decimal that reads back as the same float32: 0.1, not 0.10000000149011612
     return float(str(np.float32(value))) if jnp.issubdtype(value.dtype, jnp.floating) else value.item()
+
+
+def _last(name: str) -> str:
+    """A class's name without its module."""
+    return name.rpartition(".")[2]
 
 
 def _module_name(module: Any) -> str:

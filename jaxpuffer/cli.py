@@ -18,9 +18,9 @@ import jax.numpy as jnp
 
 from jaxpuffer.animate import animate, pillow
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
-from jaxpuffer.checkpoint import load, parameters_of, read_record
+from jaxpuffer.checkpoint import load, parameters_of, read_record, run_folder
 from jaxpuffer.evaluate import evaluate, evaluation_key
-from jaxpuffer.fit import fit
+from jaxpuffer.fit import fit_or_signal
 from jaxpuffer.ppo import PPOConfig, tuned_config
 from jaxpuffer.pytree import Parameters, parameter_fields
 from jaxpuffer.registry import Backend, default_backend, env_class, list_envs, make
@@ -38,7 +38,7 @@ _imported = time.perf_counter()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; a mistake of the caller's is one line on stderr and exit code 2."""
+    """Run one command; a mistake of the caller's is one line on stderr and exit code 2, an interruption 130."""
     command, *args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     commands = {"list": _list, "config": _config, "train": _train, "eval": _eval}
     try:
@@ -52,7 +52,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # who reads, `head` say, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
+    except KeyboardInterrupt:
+        print("jaxpuffer: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, TypeError, OSError, ImportError, NotImplementedError, FloatingPointError) as error:
         print(f"jaxpuffer: {error}", file=sys.stderr)
         sys.exit(2)
 
@@ -89,7 +92,7 @@ def _train(args: list[str]) -> None:
         split_cpu()
     defaults = make(name)
     flags = _train_flags(name, args, defaults, tuned_config(defaults), None, 0, 1)
-    out = Path(flags.out or f"runs/{name}-{flags.seed}")
+    out = run_folder(flags.out or f"runs/{name}-{flags.seed}")
     if (out / "run.json").exists():
         if not flags.resume:
             raise FileExistsError(f"there is a run in {out}: go on with it by --resume, or choose another --out")
@@ -112,7 +115,7 @@ def _train(args: list[str]) -> None:
     print(f"training {name}: backend {backend}{on}, seed {flags.seed}, run {out}", flush=True)
 
     chunks: list[dict[str, float]] = []
-    result = fit(
+    result, number = fit_or_signal(
         env,
         key,
         config,
@@ -123,6 +126,8 @@ def _train(args: list[str]) -> None:
         mesh=mesh,
         log=lambda _, means: chunks.append(means),
     )
+    if number:  # 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
+        sys.exit(128 + number)
     evaluation = evaluate(env, result.policy, evaluation_key(key))
     print(evaluation)
     print(f"{_process_seconds():.2f} s since the process began", end="")

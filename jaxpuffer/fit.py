@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +24,7 @@ from jax import Array, lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxpuffer.checkpoint import load, parameters_of, read_record, save, twin_of
+from jaxpuffer.checkpoint import claim, load, parameters_of, read_record, run_folder, twin_of, write
 from jaxpuffer.evaluate import evaluate, evaluation_key
 from jaxpuffer.ppo import Policy, PPOConfig, Result, TrainState, checked_module, complete, init, update
 from jaxpuffer.profile import shares_line, time_shares
@@ -32,6 +33,9 @@ from jaxpuffer.sharding import AXIS, each_device, init_on, local_config, put_on,
 CHUNK_SECONDS = 0.5  # between two reports
 MAX_CHUNK = 256  # updates of a chunk
 EVALUATION_SHARE = 0.1  # of the time may go to evaluations before the training score reaches the aim
+MUST_BE_FINITE = (  # of the metrics, causes before what comes of them
+    "nonfinite_reward", "nonfinite_value", "policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm"
+)  # fmt: skip
 LINE_SECONDS = 10.0  # between two lines of progress where the output is not a terminal
 
 _init = jax.jit(init, static_argnames="module")
@@ -82,14 +86,17 @@ def fit(
 
     Ctrl-C ends the run after the current chunk of updates, about half a second: it is
     saved where there is a directory, and the result so far is returned. A second
-    Ctrl-C stops at once.
+    Ctrl-C stops at once. SIGTERM and SIGHUP, unless the program handles them itself, end and
+    save it likewise, and then the program, with exit codes 143 and 129. An exception on the
+    way, in `log` say, saves first.
 
     Args:
         env: an environment of either backend.
         key: a JAX key.
         config: None for the environment's tuned configuration; when resuming, for the run's.
         module: a Flax module of your own in place of the config's network, as in `train`.
-        directory: where to save the run every `save_every_seconds` and at the end.
+        directory: where to save the run every `save_every_seconds` and at the end; made and claimed before
+            training. `~` is the home directory. A save that fails is a warning, and the one before stays.
         resume: go on exactly with the run saved in `directory`; begin where there is none.
         log: called after each chunk with the agent-steps so far, an exact int, and a
             dict of floats: means over the chunk of the metrics of `ppo.update`,
@@ -109,11 +116,53 @@ def fit(
         `agent_steps` int64 and exact.
 
     Raises:
-        FileExistsError: a run is in `directory`, and `resume` is False.
+        FileExistsError: a run is in `directory`, and `resume` is False; or another process writes there.
+        OSError: `directory` cannot be made or written.
+        FloatingPointError: a reward, a value or a loss is NaN or infinite; the last save stays.
         ValueError: the run to resume has another environment, config or key; or
             `resume` without a directory; the run to resume was on another number of devices; `mesh` is of
             several processes, comes with `profile`, or does not fit as `train_on` says.
     """
+    result, number = fit_or_signal(
+        env, key, config, module, directory=directory, resume=resume, log=log, progress=progress,
+        stop_at_score=stop_at_score, save_every_seconds=save_every_seconds, profile=profile, mesh=mesh,
+    )  # fmt: skip
+    if number not in (0, signal.SIGINT):
+        raise SystemExit(128 + number)
+    return result
+
+
+def fit_or_signal(
+    env: Any,
+    key: Array,
+    config: PPOConfig | None = None,
+    module: Any = None,
+    *,
+    directory: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> tuple[Result, int]:
+    """What `fit` does: its result, and the number of the signal that ended it, 0 if none did."""
+    if directory is None:
+        return _fit(env, key, config, module, None, **options)
+    run = run_folder(directory)
+    with claim(run):
+        return _fit(env, key, config, module, run, **options)
+
+
+def _fit(
+    env: Any,
+    key: Array,
+    config: PPOConfig | None,
+    module: Any,
+    directory: Path | None,
+    resume: bool = False,
+    log: Callable[[int, dict[str, float]], None] | None = None,
+    progress: bool = True,
+    stop_at_score: float | None = None,
+    save_every_seconds: float = 60.0,
+    profile: bool = False,
+    mesh: Mesh | None = None,
+) -> tuple[Result, int]:
     began = time.perf_counter()
     if mesh is not None and profile:
         raise ValueError("profile=True times one device; mesh must be None")
@@ -139,26 +188,48 @@ def fit(
             policy = jax.tree.map(lambda x: x.addressable_data(0), policy)
         return Result(policy, state, metrics, config, env)
 
-    # a chunk of no updates and an evaluation of one step compile the programs, so that the time it takes is known apart
-    if updates < config.num_updates:
-        state, _ = jax.block_until_ready(_chunk(env, state, config, jnp.int32(0), module, mesh))
-        if stop_at_score is not None:
-            evaluate(env, result().policy, evaluation_key(key, updates), max_steps=1)
-    compile_seconds = time.perf_counter() - began
-    saved_at = time.perf_counter()
-    evaluation_seconds = chunk_seconds = 0.0
+    saved_updates = updates if saved else -1
+
+    def keep() -> None:
+        """Save what there is; a save that fails must not end the run."""
+        nonlocal saved_updates
+        if directory is None or saved_updates == updates:
+            return
+        try:
+            write(result(), directory, key)
+            saved_updates = updates
+        except Exception as error:  # Orbax raises many kinds
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            at = (
+                f"that of {saved_updates * config.batch_size:,} steps stays"
+                if saved_updates >= 0
+                else "there is none yet"
+            )
+            warnings.warn(f"saving in {directory} failed ({reason}); {at}", RuntimeWarning, stacklevel=2)
+
+    compile_seconds = evaluation_seconds = chunk_seconds = 0.0
     count = 1
     last: dict[str, float] = {}  # of what is known only where an episode ended
-    with _interruptions() as interrupted, _Progress(config, progress) as show:
-        while updates < config.num_updates and not interrupted.is_set():
+    warn = _Warnings(config)
+    with _saved_on_error(keep), _interruptions() as interrupted, _Progress(config, progress) as show:
+        # a chunk of no updates and an evaluation of one step compile the programs, so that the time is known apart
+        if updates < config.num_updates:
+            state, _ = jax.block_until_ready(_chunk(env, state, config, jnp.int32(0), module, mesh))
+            if stop_at_score is not None:
+                evaluate(env, result().policy, evaluation_key(key, updates), max_steps=1)
+        compile_seconds = time.perf_counter() - began
+        saved_at = time.perf_counter()
+        while updates < config.num_updates and not interrupted.number:
             # train
             started = time.perf_counter()
             count = min(count, MAX_CHUNK, config.num_updates - updates)
             state, rows = _chunk(env, state, config, jnp.int32(count), module, mesh)
             chunk = {name: row[:count] for name, row in jax.device_get(rows).items()}
             chunk["agent_steps"] = (updates + 1 + np.arange(count, dtype=np.int64)) * config.batch_size
+            _check_finite(chunk, updates, saved_updates * config.batch_size, directory)
             history.append(chunk)
             updates += count
+            warn(chunk, updates)
             now = time.perf_counter()
 
             # report
@@ -189,23 +260,92 @@ def fit(
                 try:
                     log(agent_steps, means)
                 except KeyboardInterrupt:
-                    interrupted.set()
+                    interrupted.number = signal.SIGINT
             if reached:
                 break
 
-            if directory is not None and time.perf_counter() - saved_at >= save_every_seconds:
-                save(result(), directory, key)
+            if time.perf_counter() - saved_at >= save_every_seconds:
+                keep()
                 saved_at = time.perf_counter()
+        keep()
 
-    if directory is not None:
-        save(result(), directory, key)
     if profile and history:
         training = time.perf_counter() - began - compile_seconds - evaluation_seconds
         print(shares_line(time_shares(env, state, config, module, 1.0 - chunk_seconds / training)), file=sys.stderr)
-    if interrupted.is_set():
-        where = f", saved in {directory}" if directory is not None else ""
+    if interrupted.number:
+        where = f", saved in {directory}" if saved_updates == updates else ""
         print(f"interrupted after {updates * config.batch_size:,} steps{where}", file=sys.stderr)
-    return result()
+    return result(), interrupted.number
+
+
+def _check_finite(chunk: dict[str, np.ndarray], updates: int, saved_steps: int, directory: Path | None) -> None:
+    """Raise FloatingPointError for the first update of a chunk, which follows `updates`, that is not finite."""
+    for i in range(len(chunk["agent_steps"])):
+        for name in MUST_BE_FINITE:
+            value = chunk[name][i]
+            if np.isfinite(value) and not (name.startswith("nonfinite") and value > 0):
+                continue
+            what = {
+                "nonfinite_reward": f"{value:.2%} of the rewards are NaN or infinite",
+                "nonfinite_value": f"{value:.2%} of the values are NaN or infinite, as after such an observation",
+            }.get(name, f"{name} is {value}")
+            kept = (
+                f"; the run in {directory} stays as of {saved_steps:,} steps" if directory and saved_steps >= 0 else ""
+            )
+            raise FloatingPointError(
+                f"{what} in update {updates + i + 1}, before step {chunk['agent_steps'][i]:,}{kept}"
+            )
+
+
+class _Warnings:
+    """Says once each what goes wrong without an error, with what to try."""
+
+    def __init__(self, config: PPOConfig) -> None:
+        self.config = config
+        self.episodes = 0.0
+        self.first_entropy: float | None = None
+        self.said: set[str] = set()
+
+    def __call__(self, chunk: dict[str, np.ndarray], updates: int) -> None:
+        """After `updates` in all, of which the last made `chunk`."""
+        self.episodes += float(chunk["episodes"].sum())
+        entropy = float(chunk["entropy"][-1])
+        if self.first_entropy is None:
+            self.first_entropy = float(chunk["entropy"][0])
+        steps = updates * self.config.batch_size
+        clipped = float(chunk["reward_clipped"].mean())
+        if clipped > 0.1:
+            self._once("reward", f"{clipped:.0%} of the rewards are beyond reward_clip; try a larger one")
+        # differential entropy can be below zero and says less
+        if (
+            self.first_entropy > 0
+            and 0 <= entropy < 0.01 * self.first_entropy
+            and 4 * updates < self.config.num_updates
+        ):
+            self._once(
+                "entropy",
+                f"entropy fell to {entropy:.3g} early, at {steps:,} steps; "
+                "unless the score is good, try a larger entropy_coefficient",
+            )
+        if not self.episodes and updates >= 10 and 10 * updates >= self.config.num_updates:
+            self._once("episodes", f"no episode has ended in {steps:,} steps; does the environment have a time limit?")
+
+    def _once(self, kind: str, message: str) -> None:
+        if kind not in self.said:
+            self.said.add(kind)
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+@contextlib.contextmanager
+def _saved_on_error(keep: Callable[[], None]) -> Iterator[None]:
+    """Save before an exception goes on, but for one that says that the numbers are no good."""
+    try:
+        yield
+    except FloatingPointError:
+        raise
+    except BaseException:
+        keep()
+        raise
 
 
 def _episode_means(chunk: dict[str, np.ndarray]) -> dict[str, float]:
@@ -259,24 +399,39 @@ def _find_run(
     return saved
 
 
+class _Interruption:
+    """The number of the signal that asked for an end, 0 as long as none did."""
+
+    number = 0
+
+
 @contextlib.contextmanager
-def _interruptions() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, so that no chunk is torn; a second Ctrl-C raises as usual."""
-    interrupted = threading.Event()
+def _interruptions() -> Iterator[_Interruption]:
+    """Notes Ctrl-C, SIGTERM and SIGHUP, so that no chunk is torn; a second Ctrl-C raises as usual.
+
+    Signals that the program handles or ignores itself are left to it.
+    """
+    interrupted = _Interruption()
     if threading.current_thread() is not threading.main_thread():  # signals arrive in the main thread only
         yield interrupted
         return
 
     def handler(number: int, frame: Any) -> None:
-        if interrupted.is_set():
+        if number == signal.SIGINT and interrupted.number:
             raise KeyboardInterrupt
-        interrupted.set()
+        interrupted.number = number
 
-    before = signal.signal(signal.SIGINT, handler)
+    ours = {signal.SIGINT}
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            ours.add(number)
+    before = {number: signal.signal(number, handler) for number in ours}
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 class _Progress:

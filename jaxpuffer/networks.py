@@ -35,10 +35,10 @@ from jax import Array, lax
 
 from jaxpuffer.distributions import Categorical, Distribution, Joint, Normal
 from jaxpuffer.recurrence import recur
-from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, Space
+from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, Space, choices
 
 ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "tanh": nn.tanh}
-ENCODERS = ("flat", "embedding", "grid", "entity")
+ENCODERS = ("flat", "embedding", "grid", "entity", "image")
 POLICIES = ("linear", "mlp", "mingru", "lstm")
 RECURRENT = ("mingru", "lstm")
 SCANS = ("sequential", "parallel")
@@ -46,6 +46,8 @@ DTYPES = ("float32", "bfloat16")
 
 EMBEDDING_WIDTH = 8  # numbers that stand for a tile
 GRID_CHANNELS = (16, 32)  # of the two convolutions
+IMAGE_CHANNELS = (16, 32, 32)  # of the three convolutions
+MAX_INPUTS = 200_000  # of a first layer: 26 million weights with 128 units
 
 orthogonal = nn.initializers.orthogonal
 
@@ -56,7 +58,9 @@ class ActorCritic(nn.Module):
     Encoders:
         flat: all numbers in a row; integer tiles as one-hot vectors.
         embedding: each integer tile as 8 learned numbers, in a row.
-        grid: integer tiles (h, w), or a perfect square of them, through two convolutions and a layer of `hidden`.
+        grid: integer tiles (h, w), a perfect square of them, or (h, w, planes), through two convolutions and a
+            layer of `hidden`.
+        image: (h, w, channels), integers scaled to 0..1, through three convolutions and a layer of `hidden`.
         entity: floats (entities, features), the largest of each feature over the entities; their order has no effect.
 
     Policies:
@@ -127,6 +131,8 @@ class ActorCritic(nn.Module):
                 return encode(space, obs)
             case "embedding":
                 return EmbeddingEncoder(space, self.dtype, name=name)(obs)
+            case "image":
+                return ImageEncoder(space, self.hidden, self.activation, self.dtype, name=name)(obs)
             case "grid":
                 return GridEncoder(space, self.hidden, self.activation, self.dtype, name=name)(obs)
             case _:
@@ -212,10 +218,22 @@ class Dense(nn.Module):
 def check_encoder(encoder: str, space: Space) -> None:
     """Raise a TypeError if observations of `space` cannot go through this encoder."""
     tiles = isinstance(space, Box) and space.is_tiles
-    if encoder == "embedding" and not tiles:
+    if encoder == "flat":
+        kinds = _kinds(space) if isinstance(space, Box) and space.is_tiles else 1
+        inputs = math.prod(space.shape) * kinds
+        if inputs > MAX_INPUTS:
+            raise TypeError(
+                f"the encoder flat would make {inputs:,} numbers of an observation of {space}; at most "
+                f"{MAX_INPUTS:,} are sensible. For an image (h, w, channels) there is encoder='image', "
+                "for tiles encoder='embedding' or 'grid'"
+            )
+        return
+    if encoder == "image" and (not isinstance(space, Box) or len(space.shape) != 3 or min(space.shape[:2]) < 8):
+        needed = "a Box of shape (h, w, channels), with h and w of at least 8"
+    elif encoder == "embedding" and not tiles:
         needed = "a Box of integers"
     elif encoder == "grid" and not (tiles and _grid_shape(space)):
-        needed = "a Box of integers of shape (h, w), or (n,) with n a perfect square"
+        needed = "a Box of integers of shape (h, w), (h, w, planes), or (n,) with n a perfect square"
     elif encoder == "entity" and (tiles or len(space.shape) != 2):
         needed = "a Box of floats of shape (entities, features)"
     else:
@@ -226,12 +244,19 @@ def check_encoder(encoder: str, space: Space) -> None:
 
 
 def encode(space: Space, obs: Array) -> Array:
-    """Observations (time, rows, ...) as float32 (time, rows, features); tiles become one-hot vectors."""
-    if isinstance(space, Box) and space.is_tiles:
-        obs = _one_hot(space, obs)
-    if isinstance(space, Discrete):
-        obs = jax.nn.one_hot(obs, space.n, dtype=jnp.float32)
-    return jnp.float32(obs).reshape(*obs.shape[:2], -1)
+    """Observations (time, rows, ...) as float32 (time, rows, features); tiles and choices become one-hot vectors."""
+    if isinstance(space, Box):
+        obs = _one_hot(space, obs) if space.is_tiles else obs
+        return jnp.float32(obs).reshape(*obs.shape[:2], -1)
+    flat, columns, start = obs.reshape(*obs.shape[:2], -1), [], 0
+    for part in space.parts if isinstance(space, Mixed) else (space,):
+        for n in choices(part) or (0,) * part.shape[0]:
+            entry = flat[..., start]
+            columns.append(
+                jax.nn.one_hot(jnp.int32(entry), n, dtype=jnp.float32) if n else jnp.float32(entry)[..., None]
+            )
+            start += 1
+    return jnp.concatenate(columns, -1)
 
 
 class EmbeddingEncoder(nn.Module):
@@ -248,7 +273,7 @@ class EmbeddingEncoder(nn.Module):
 
 
 class GridEncoder(nn.Module):
-    """Tiles (time, rows, h, w), or (time, rows, h * h), to (time, rows, hidden).
+    """Tiles (time, rows, h, w), (time, rows, h, w, planes) or (time, rows, h * h), to (time, rows, hidden).
 
     One-hot vectors, two 3x3 convolutions with ReLU of which the second halves the grid, a layer.
     """
@@ -260,12 +285,40 @@ class GridEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, obs: Array) -> Array:
-        x = _one_hot(self.space, obs.reshape(*obs.shape[:2], *_grid_shape(self.space)))
+        h, w, *_ = shape = _grid_shape(self.space)
+        x = _one_hot(self.space, obs.reshape(*obs.shape[:2], *shape)).reshape(*obs.shape[:2], h, w, -1)
         for channels, stride in zip(GRID_CHANNELS, (1, 2), strict=True):
             x = nn.Conv(channels, (3, 3), stride, kernel_init=orthogonal(2**0.5), dtype=self.dtype)(x)
             x = nn.relu(x)  # whatever the activation: there are many numbers here, and the others are costly
         x = x.reshape(*obs.shape[:2], -1)
         x = Dense(self.hidden, kernel_init=orthogonal(2**0.5), dtype=self.dtype)(x)
+        return ACTIVATIONS[self.activation](x)
+
+
+class ImageEncoder(nn.Module):
+    """Images (time, rows, h, w, channels) to (time, rows, hidden).
+
+    Three convolutions with ReLU, 8x8 by 4, 4x4 by 2 and 3x3, a layer: those of Mnih et al., 2015, with half the
+    channels. Images below 36 pixels go through 4x4 by 2, 3x3 by 2 and 3x3.
+    """
+
+    space: Any  # a Box
+    hidden: int
+    activation: str = "gelu"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, obs: Array) -> Array:
+        x = jnp.float32(obs)
+        if self.space.is_tiles:
+            low, high = self.space.bounds()
+            x = (x - float(low.min())) * (1.0 / float(high.max() - low.min()))
+        large = min(self.space.shape[:2]) >= 36
+        kernels, strides = ((8, 4, 3), (4, 2, 1)) if large else ((4, 3, 3), (2, 2, 1))
+        for channels, kernel, stride in zip(IMAGE_CHANNELS, kernels, strides, strict=True):
+            x = nn.Conv(channels, (kernel, kernel), stride, kernel_init=orthogonal(2**0.5), dtype=self.dtype)(x)
+            x = nn.relu(x)
+        x = Dense(self.hidden, kernel_init=orthogonal(2**0.5), dtype=self.dtype)(x.reshape(*obs.shape[:2], -1))
         return ACTIVATIONS[self.activation](x)
 
 
@@ -288,19 +341,20 @@ class EntityEncoder(nn.Module):
 
 
 def _grid_shape(space: Any) -> tuple[int, ...]:
-    """(h, w) of a grid of tiles, () if the shape is none."""
-    if len(space.shape) == 2:
+    """(h, w) or (h, w, planes) of a grid of tiles, () if the shape is none."""
+    if len(space.shape) in (2, 3):
         return space.shape
     side = math.isqrt(math.prod(space.shape))
     return (side, side) if space.shape == (side * side,) else ()
 
 
 def _kinds(space: Box) -> int:
-    return int(space.high) - int(space.low) + 1
+    low, high = space.bounds()
+    return int(high.max()) - int(low.min()) + 1
 
 
 def _tile_index(space: Box, obs: Array) -> Array:
-    return jnp.int32(obs) - int(space.low)
+    return jnp.int32(obs) - int(space.bounds()[0].min())
 
 
 def _one_hot(space: Box, obs: Array) -> Array:
@@ -511,12 +565,12 @@ def actor_head(space: Space, x: Array, mask: Array | None, **linear: Any) -> Dis
     """
     linear = {"kernel_init": orthogonal(0.01)} | linear
     parts = space.parts if isinstance(space, Mixed) else (space,)
-    choices: list[int] = []
+    numbers: list[int] = []
     for part in parts:
         if isinstance(part, Discrete):
-            choices.append(part.n)
+            numbers.append(part.n)
         elif isinstance(part, MultiDiscrete):
-            choices.extend(part.nvec)
+            numbers.extend(part.nvec)
         elif part.is_tiles or len(part.shape) != 1:
             raise TypeError(
                 f"no head for the action space {space}; there are heads for Discrete, MultiDiscrete, "
@@ -524,10 +578,10 @@ def actor_head(space: Space, x: Array, mask: Array | None, **linear: Any) -> Dis
             )
 
     categoricals = []
-    if choices:
-        logits = Dense(sum(choices), name="actor", **linear)(x)
-        for i, n in enumerate(choices):
-            columns = slice(sum(choices[:i]), sum(choices[:i]) + n)
+    if numbers:
+        logits = Dense(sum(numbers), name="actor", **linear)(x)
+        for i, n in enumerate(numbers):
+            columns = slice(sum(numbers[:i]), sum(numbers[:i]) + n)
             part_mask = None if mask is None else mask[..., columns]
             categoricals.append(Categorical.masked(logits[..., columns], part_mask))
     if isinstance(space, Discrete):
@@ -536,7 +590,7 @@ def actor_head(space: Space, x: Array, mask: Array | None, **linear: Any) -> Dis
     units = [action_units(part) for part in parts if isinstance(part, Box)]
     if units:
         middle, half = (np.concatenate(each) for each in zip(*units, strict=True))
-        mean = Dense(len(half), name="actor_mean" if choices else "actor", **linear)(x)
+        mean = Dense(len(half), name="actor_mean" if numbers else "actor", **linear)(x)
         log_std = _LogStd(len(half), name="log_std")()
         if (half != 1).any() or middle.any():
             lead = (None,) * (mean.ndim - 1)

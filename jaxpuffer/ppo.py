@@ -77,7 +77,7 @@ class PPOConfig(Parameters):
 
     # the network
     policy: str = static(default="mlp", help="linear, mlp, mingru or lstm")
-    encoder: str = static(default="flat", help="of observations: flat, embedding, grid or entity")
+    encoder: str = static(default="flat", help="of observations: flat, embedding, grid, entity or image")
     hidden: int = static(default=128, minimum=1, help="units of a hidden layer")
     layers: int = static(default=1, minimum=0, help="hidden layers")
     activation: str = static(default="gelu", help="of hidden layers: gelu, relu or tanh")
@@ -227,6 +227,7 @@ class Rollout(PyTreeNode):
     value: Array
     reward: Array  # scaled and clipped, with the value of a truncated episode's rest
     ended: Array  # bool
+    clipped: Any = None  # bool, the reward was beyond reward_clip
 
 
 class Result(PyTreeNode):
@@ -326,7 +327,7 @@ def update(
         "episodes": log.n,
         **losses,
         "explained_variance": 1.0 - residual,
-        "reward_clipped": _mean(jnp.float32(jnp.abs(rollout.reward) >= config.reward_clip), axis),
+        "reward_clipped": _mean(jnp.float32(rollout.clipped), axis),
         "nonfinite_reward": _mean(jnp.float32(~jnp.isfinite(rollout.reward)), axis),
         "nonfinite_value": _mean(jnp.float32(~jnp.isfinite(rollout.value)), axis),
         "value_out_of_range": _mean(jnp.float32(jnp.abs(rollout.value - center) > 10.0 * deviation), axis),
@@ -352,6 +353,7 @@ def collect(env: Any, policy: Policy, state: TrainState, config: PPOConfig) -> t
         truncated = step.truncated.reshape(-1)
         rest = truncated_values(env, batch, policy, carry, envs, truncated)
         reward = step.reward.reshape(-1) * config.reward_scale
+        beyond = jnp.abs(reward) > config.reward_clip
         clipped = jnp.clip(reward, -config.reward_clip, config.reward_clip)
         # infinity must show, and not pass for a large reward
         reward = jnp.where(jnp.isfinite(reward), clipped, jnp.nan) + config.gamma * rest
@@ -361,7 +363,7 @@ def collect(env: Any, policy: Policy, state: TrainState, config: PPOConfig) -> t
         envs, obs = batch.reset_ended(envs, step)
 
         ended = step.ended.reshape(-1)
-        rollout = Rollout(state.obs, state.reset, mask, action, log_prob, value, reward, ended)
+        rollout = Rollout(state.obs, state.reset, mask, action, log_prob, value, reward, ended, beyond)
         log = jax.tree.map(lambda total, x: total + x.reshape(-1), log, step.log)
         state = state.replace(envs=envs, obs=_flat_rows(env, obs), reset=ended, carry=carry, streams=streams)
         return (state, log), rollout

@@ -1,5 +1,6 @@
 """What an action or an observation can be: Discrete, MultiDiscrete, Box, and Mixed for actions of several kinds."""
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ class Discrete:
     n: int
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "n", _whole("n", self.n))
         if self.n < 1:
             raise ValueError(f"n is {self.n}; a Discrete space needs at least 1 choice")
 
@@ -45,6 +47,9 @@ class MultiDiscrete:
     nvec: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        if np.ndim(self.nvec) != 1:
+            raise ValueError(f"nvec is {self.nvec!r}; it must be a sequence of whole numbers")
+        object.__setattr__(self, "nvec", tuple(_whole("nvec", n) for n in self.nvec))
         if not self.nvec or min(self.nvec) < 1:
             raise ValueError(f"nvec is {self.nvec}; a MultiDiscrete space needs entries of at least 1")
 
@@ -70,35 +75,70 @@ class MultiDiscrete:
 class Box:
     """An array of `shape` and `dtype` with entries from `low` to `high`, both included.
 
-    An integer box is read as tiles: networks show tile t as a one-hot vector.
+    A bound is a number for all entries, or an array, list or tuple with one for each; it is kept
+    as a number where all are equal, else as nested tuples. `shape` may be left out where a bound
+    is an array. Either side may be infinite.
+    An integer box is read as tiles: networks show tile t as a one-hot vector, of bools likewise.
+
+    Raises:
+        ValueError: a bound that is NaN, low not below high, or bounds that do not fit the shape.
     """
 
-    low: float
-    high: float
-    shape: tuple[int, ...]
+    low: Any  # a number, or nested tuples of them
+    high: Any
+    shape: Any = None  # tuple of int
     dtype: np.dtype = _FLOAT32
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))
-        if not self.low < self.high:
+        shape = np.broadcast_shapes(np.shape(self.low), np.shape(self.high)) if self.shape is None else self.shape
+        shape = (shape,) if np.ndim(shape) == 0 else shape
+        object.__setattr__(self, "shape", tuple(_whole("shape", n) for n in shape))
+        try:
+            low, high = (np.broadcast_to(np.asarray(x, np.float64), self.shape) for x in (self.low, self.high))
+        except ValueError:
+            raise ValueError(
+                f"low is {self.low} and high is {self.high}; each must be a number, or of the shape {self.shape}"
+            ) from None
+        if not (low < high).all():
             raise ValueError(f"low is {self.low} and high is {self.high}; low must be below high")
+        for name, value, wide in (("low", self.low, low), ("high", self.high, high)):
+            if np.ndim(value):
+                equal = wide.size and (wide == wide.flat[0]).all()
+                object.__setattr__(self, name, wide.flat[0].item() if equal else _nested(wide))
+            elif hasattr(value, "item"):  # a number of NumPy's
+                object.__setattr__(self, name, value.item())
 
     @property
     def is_tiles(self) -> bool:
-        return bool(np.issubdtype(self.dtype, np.integer))
+        return bool(np.issubdtype(self.dtype, np.integer)) or self.dtype == np.bool_
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Least and greatest value of each entry, float64 of the box's shape."""
+        low, high = (np.broadcast_to(np.asarray(x, np.float64), self.shape) for x in (self.low, self.high))
+        return low, high
+
+    def drawn_between(self) -> tuple[np.ndarray, np.ndarray]:
+        """What uniform draws lie between, of the box's shape: the bounds, or 2 wide where there are not both."""
+        low, high = self.bounds()
+        middle = np.where(np.isfinite(low), low + 1.0, np.where(np.isfinite(high), high - 1.0, 0.0))
+        both = np.isfinite(low) & np.isfinite(high)
+        return np.where(both, low, middle - 1.0), np.where(both, high, middle + 1.0)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
-        """`shape` independent uniform arrays; unbounded sides are taken as -1 and 1."""
-        shape = (*shape, *self.shape)
+        """`shape` independent uniform arrays; an entry without both bounds is drawn from a range of 2."""
+        lead, shape = (1,) * len(shape), (*shape, *self.shape)
+        low, high = (x.reshape(lead + self.shape) for x in self.drawn_between())
         if self.is_tiles:
-            return jax.random.randint(key, shape, int(self.low), int(self.high) + 1, self.dtype)
-        low = self.low if np.isfinite(self.low) else -1.0
-        high = self.high if np.isfinite(self.high) else 1.0
-        return jax.random.uniform(key, shape, self.dtype, low, high)
+            drawn = jax.random.randint(key, shape, jnp.asarray(low, jnp.int32), jnp.asarray(high, jnp.int32) + 1)
+            return drawn.astype(self.dtype)
+        least, most = (jnp.broadcast_to(jnp.asarray(x, self.dtype), shape) for x in (low, high))
+        return jax.random.uniform(key, shape, self.dtype, least, most)
 
     def contains(self, value: Any) -> bool:
         value = np.asarray(value)
-        return _fits(value, self) and bool(((value >= self.low) & (value <= self.high)).all())
+        low, high = self.bounds()
+        return _fits(value, self) and bool(((value >= low) & (value <= high)).all())
 
 
 @dataclass(frozen=True)
@@ -108,6 +148,7 @@ class Mixed:
     parts: tuple[Discrete | MultiDiscrete | Box, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(self.parts))
         if not self.parts or any(isinstance(part, Box) and len(part.shape) != 1 for part in self.parts):
             raise ValueError(
                 f"parts is {self.parts}; it must have at least one, and of Boxes only one-dimensional ones"
@@ -148,6 +189,12 @@ class Mixed:
 Space = Discrete | MultiDiscrete | Box | Mixed
 
 
+def mask_sizes(space: Space) -> tuple[int, ...]:
+    """How many entries of an action mask each choice has, in order; () where there is nothing to mask."""
+    parts = space.parts if isinstance(space, Mixed) else (space,)
+    return tuple(n for part in parts for n in choices(part))
+
+
 def choices(space: Space) -> tuple[int, ...]:
     """How many choices each entry of an action of whole numbers has; () for other spaces."""
     if isinstance(space, Discrete):
@@ -173,6 +220,17 @@ def _bounds(space: Box | Mixed) -> tuple[np.ndarray, np.ndarray]:
         lows.append(np.broadcast_to(np.asarray(low, space.dtype), size).reshape(-1))
         highs.append(np.broadcast_to(np.asarray(high, space.dtype), size).reshape(-1))
     return np.concatenate(lows), np.concatenate(highs)
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return operator.index(value.item() if hasattr(value, "item") else value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {value!r}; it must be a whole number") from None
+
+
+def _nested(array: np.ndarray) -> Any:
+    return tuple(_nested(x) for x in array) if array.ndim else array.item()
 
 
 def _fits(value: np.ndarray, space: Space) -> bool:

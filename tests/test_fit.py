@@ -88,7 +88,7 @@ def test_ctrl_c_saves_and_resuming_gives_the_uninterrupted_run(whole, tmp_path, 
 def test_saves_on_the_way(tmp_path, monkeypatch):
     saves = []
     module = sys.modules["jaxpuffer.fit"]  # `jaxpuffer.fit` is the function
-    monkeypatch.setattr(module, "save", lambda result, path, key: saves.append(int(result.state.updates)))
+    monkeypatch.setattr(module, "write", lambda result, path, key: saves.append(int(result.state.updates)))
     monkeypatch.setattr(module, "MAX_CHUNK", 4)
     fit(ENV, KEY, tiny_config(), directory=tmp_path, save_every_seconds=0, progress=False)
     assert len(saves) >= 3 and saves[-1] == 10

@@ -11,7 +11,7 @@ from toy_envs import Corridor
 
 from jaxpuffer import rng
 from jaxpuffer.batch import random_action
-from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, Space
+from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, Space, legal
 
 MIXED = Mixed((Discrete(3), MultiDiscrete((2, 5)), Box(-2.0, 1.0, (2,))))
 SPACES: list[Space] = [
@@ -60,3 +60,47 @@ def test_random_actions_of_a_mixed_space_reach_every_choice() -> None:
         counts = np.bincount(actions[:, entry].astype(int), minlength=n)
         np.testing.assert_allclose(counts / 2000, 1 / n, atol=0.05)
     np.testing.assert_allclose(actions[:, 3:].mean(0), -0.5, atol=0.1)
+
+
+def test_bounds_of_each_entry() -> None:
+    for low, high in (([-1.0, -8.0], [1.0, 8.0]), (np.array([-1.0, -8.0]), np.array([1.0, 8.0]))):
+        box = Box(low, high, (2,))
+        assert box == Box((-1.0, -8.0), (1.0, 8.0)) and hash(box) == hash(Box(low, high))
+        drawn = np.asarray(box.sample(jax.random.key(0), (500,)))
+        assert (np.abs(drawn) <= [1, 8]).all() and (np.abs(drawn).max(0) > [0.9, 7]).all()
+        assert box.contains(np.float32([0.5, -7.5])) and not box.contains(np.float32([-7.5, 0.5]))
+    assert Box([-1.0, -1.0], 1.0) == Box(-1.0, 1.0, (2,))
+    for wrong in (([-1.0, 8.0], [1.0, -8.0], (2,)), ([0.0, 0.0], 1.0, (3,)), (np.nan, 1.0, (1,)), ([0.0, np.nan], 1.0)):
+        with pytest.raises(ValueError, match="low is"):
+            Box(*wrong)
+
+
+def test_shapes_and_numbers_of_choices_in_any_form() -> None:
+    assert Box(-1, 1, 3).shape == Box(-1, 1, [3]).shape == Box(-1, 1, np.array([3])).shape == (3,)
+    assert MultiDiscrete([3, 2]) == MultiDiscrete(np.array([3, 2])) == MultiDiscrete((3, 2))
+    assert Discrete(np.int64(4)) == Discrete(4)
+    hash((MultiDiscrete([3, 2]), Box(-1, 1, [3]), Mixed([Discrete(2), Box(-1, 1, 1)])))
+    for wrong in (
+        lambda: Discrete(2.5),
+        lambda: MultiDiscrete(3),
+        lambda: MultiDiscrete([2.5]),
+        lambda: Box(0, 1, 2.5),
+    ):
+        with pytest.raises(ValueError, match="whole number"):
+            wrong()
+
+
+def test_bools_and_unbounded_sides() -> None:
+    drawn = Box(0, 1, (4,), bool).sample(jax.random.key(0), (50,))
+    assert drawn.dtype == jnp.bool_ and 0.3 < drawn.mean() < 0.7
+    box = Box((-np.inf, 5.0, -np.inf), (np.inf, np.inf, -3.0))
+    drawn = np.asarray(box.sample(jax.random.key(0), (200,)))
+    assert np.isfinite(drawn).all() and all(box.contains(x) for x in drawn)
+
+
+def test_actions_beyond_the_bounds_become_legal() -> None:
+    box = Box((-1.0, 0.0), (1.0, 100.0))
+    np.testing.assert_array_equal(legal(box, jnp.float32([[-3, -3], [3, 300]])), [[-1, 0], [1, 100]])
+    mixed = Mixed((Discrete(3), Box(-0.5, 0.5, (1,))))
+    np.testing.assert_array_equal(legal(mixed, jnp.float32([2, 9])), [2, 0.5])
+    assert legal(Discrete(2), jnp.int32(7)) == 7

@@ -1,0 +1,302 @@
+"""What was trained is not lost: signals, errors on the way, folders of others, damaged files."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy_envs import Corridor, CorridorState, tiny_config
+
+from jaxpuffer import fit, load, save, train
+from jaxpuffer.checkpoint import claim, run_folder
+from jaxpuffer.env import Env, Outcome, PyTreeNode
+from jaxpuffer.spaces import Box, Discrete
+
+KEY = jax.random.key(0)
+CONFIG = tiny_config()
+
+
+class KeyState(PyTreeNode):
+    rng: jax.Array
+    key: jax.Array  # a typed key
+    steps: jax.Array
+
+
+class Coin(Env[KeyState]):
+    observation_space = Box(0.0, 1.0, (1,))
+    action_space = Discrete(2)
+
+    def init(self, stream):
+        return KeyState(stream, jax.random.wrap_key_data(stream, impl="threefry2x32"), jnp.int32(0))
+
+    def transition(self, s, action):
+        key, sub = jax.random.split(s.key)
+        s = s.replace(key=key, steps=s.steps + 1)
+        return s, Outcome(jax.random.uniform(sub, (), jnp.float32), jnp.bool_(False), s.steps >= 9)
+
+    def observe(self, s):
+        return jnp.ones(1, jnp.float32)
+
+    def score(self, s):
+        return jnp.float32(0)
+
+
+class BadReward(Corridor):
+    """Its reward is NaN in the third step of an episode."""
+
+    def transition(self, s: CorridorState, action):
+        s, outcome = super().transition(s, action)
+        return s, outcome.replace(reward=jnp.where(s.steps == 3, jnp.nan, outcome.reward))
+
+
+def steps_of(run: Path) -> int:
+    return json.loads((run / "run.json").read_text())["agent_steps"]
+
+
+def test_others_folders_stay(tmp_path: Path) -> None:
+    result = train(Corridor(), KEY, CONFIG)
+    save(result, tmp_path)
+    shutil.copytree(tmp_path / "checkpoint-1", tmp_path / "checkpoint-1.bak")
+    for name in ("checkpoint-500", "checkpoint-best"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.bin").write_text("of another tool")
+    save(result, tmp_path)
+    save(result, tmp_path)
+    there = {p.name for p in tmp_path.iterdir() if p.is_dir()}
+    assert there == {"checkpoint-1.bak", "checkpoint-500", "checkpoint-best", "checkpoint-502"}
+    assert load(tmp_path, Corridor()).state.updates == result.state.updates
+
+
+def test_what_an_unfinished_save_left_is_removed(tmp_path: Path) -> None:
+    result = train(Corridor(), KEY, CONFIG)
+    save(result, tmp_path)
+    (tmp_path / "checkpoint-2").mkdir()
+    (tmp_path / "checkpoint-2.orbax-checkpoint-tmp-7").mkdir()
+    (tmp_path / "saving").write_text("checkpoint-2")
+    save(result, tmp_path)
+    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {"checkpoint-3"}
+    assert not (tmp_path / "saving").exists()
+
+
+def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    result = train(Corridor(), KEY, CONFIG)
+    save(result, "~/runs/a")
+    assert (tmp_path / "home/runs/a/run.json").exists()
+    assert load("~/runs/a", Corridor()).config.hidden == CONFIG.hidden
+    for refused in (
+        lambda: save(result, "s3://bucket/run"),
+        lambda: load("gs://b/run"),
+        lambda: run_folder("http://x"),
+    ):
+        with pytest.raises(ValueError, match="URL"):
+            refused()
+    assert sorted(os.listdir(tmp_path)) == ["home"]
+
+    (tmp_path / "away").mkdir()
+    fit(Corridor(), KEY, CONFIG, directory="here", progress=False, log=lambda *_: os.chdir(tmp_path / "away"))
+    assert (tmp_path / "here/run.json").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        fit(Corridor(), KEY, CONFIG, directory=tmp_path / "file/run", log=lambda *_: pytest.fail("trained"))
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    result = train(Corridor(), KEY, CONFIG)
+    with claim(tmp_path):
+        for refused in (
+            lambda: fit(Corridor(), KEY, CONFIG, directory=tmp_path, log=lambda *_: pytest.fail("trained")),
+            lambda: save(result, tmp_path),
+        ):
+            with pytest.raises(FileExistsError, match=f"process {os.getpid()} on "):
+                refused()
+    save(result, tmp_path)
+
+
+def test_an_error_on_the_way_saves_first(tmp_path: Path) -> None:
+    def log(steps: int, means: dict) -> None:
+        raise ConnectionError("no network")
+
+    with pytest.raises(ConnectionError):
+        fit(Corridor(), KEY, tiny_config(total_steps=10**6), directory=tmp_path, log=log, progress=False)
+    assert steps_of(tmp_path) == CONFIG.batch_size
+    again = fit(Corridor(), KEY, directory=tmp_path, resume=True, progress=False, log=stop_after(3))
+    assert int(again.state.updates) > 1
+
+
+def stop_after(updates: int):
+    def log(steps: int, means: dict) -> None:
+        if steps >= updates * CONFIG.batch_size:
+            raise KeyboardInterrupt
+
+    return log
+
+
+def test_a_save_that_fails_leaves_the_one_before_and_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import orbax.checkpoint
+
+    save(train(Corridor(), KEY, CONFIG), tmp_path)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    monkeypatch.setattr(orbax.checkpoint.StandardCheckpointer, "save", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        save(train(Corridor(), KEY, CONFIG), tmp_path)
+    with pytest.warns(RuntimeWarning, match=r"saving in .* failed \(No space left"):
+        result = fit(Corridor(), KEY, CONFIG, directory=tmp_path / "new", progress=False)
+    assert int(result.state.updates) == CONFIG.num_updates
+    monkeypatch.undo()
+    assert set(before) <= {p.name for p in tmp_path.iterdir()}
+    assert load(tmp_path, Corridor()).metrics["score"].shape == (CONFIG.num_updates,)
+
+
+def full_disk(self, path: Path, *_):
+    path.mkdir()  # half of it is there
+    raise OSError("No space left on device")
+
+
+@pytest.mark.parametrize("stop, code", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_save_and_end(tmp_path: Path, stop: signal.Signals, code: int) -> None:
+    with pytest.raises(SystemExit) as ended:
+        fit(
+            Corridor(), KEY, tiny_config(total_steps=10**8), directory=tmp_path, progress=False,
+            log=lambda *_: os.kill(os.getpid(), stop),
+        )  # fmt: skip
+    assert ended.value.code == code
+    assert steps_of(tmp_path) >= CONFIG.batch_size
+    assert signal.getsignal(stop) is signal.SIG_DFL
+
+
+def test_a_programs_own_handler_stays(tmp_path: Path) -> None:
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda *_: seen.append(1))
+    try:
+        fit(Corridor(), KEY, CONFIG, progress=False, log=lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen
+
+
+def test_an_interrupted_command_exits_with_130(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "jaxpuffer.cli", "train", "cartpole", "--config.total_steps", "100000000"]
+    run = tmp_path / "run"
+    with subprocess.Popen(
+        [*command, "--out", str(run)], stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # of progress
+        process.send_signal(signal.SIGINT)
+        error = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert steps_of(run) > 0
+
+
+def test_a_typed_key_comes_back(tmp_path: Path) -> None:
+    result = fit(Coin(), KEY, CONFIG, directory=tmp_path, progress=False)
+    loaded = load(tmp_path, Coin())
+    for a, b in zip(jax.tree.leaves(loaded.state), jax.tree.leaves(result.state), strict=True):
+        assert a.dtype == b.dtype
+    keys = [jax.random.key_data(r.state.envs.env.key) for r in (loaded, result)]
+    np.testing.assert_array_equal(*keys)
+
+
+def test_a_class_that_moved_loads_where_it_is_given(tmp_path: Path) -> None:
+    save(train(Corridor(), KEY, CONFIG), tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(record | {"class": "__main__.Corridor"}))
+    assert load(tmp_path, Corridor()).state is not None
+    with pytest.raises(ValueError, match=r"trained on __main__\.Corridor; env is .*Coin"):
+        load(tmp_path, Coin())
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    save(train(Corridor(), KEY, CONFIG), tmp_path)
+    text = (tmp_path / "run.json").read_text()
+    record = json.loads(text)
+    fields = ("checkpoint", "class", "parameters", "backend", "config", "environment", "module", "key")
+    for broken in (
+        text[:100],
+        "[]",
+        "\x00",
+        *[json.dumps({k: v for k, v in record.items() if k != f}) for f in fields],
+    ):
+        (tmp_path / "run.json").write_text(broken)
+        with pytest.raises(ValueError, match=r"run\.json is damaged"):
+            load(tmp_path, Corridor())
+    (tmp_path / "run.json").write_text(json.dumps(record | {"config": record["config"] | {"hidden": -1}}))
+    with pytest.raises(ValueError, match="hidden"):
+        load(tmp_path, Corridor())
+    (tmp_path / "run.json").write_text(text)
+    load(tmp_path, Corridor())
+
+    # every file of the checkpoint cut, or with one byte changed: read right, or refused
+    right = jax.tree.leaves(load(tmp_path, Corridor()).policy)
+    files = [p for p in (tmp_path / "checkpoint-1").rglob("*") if p.is_file() and p.stat().st_size]
+    refused = 0
+    for file in files:
+        whole = file.read_bytes()
+        middle = len(whole) // 2
+        for damaged in (whole[:middle], whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]):
+            file.write_bytes(damaged)
+            try:
+                got = load(tmp_path, Corridor())
+            except ValueError as error:
+                assert "checkpoint-1" in str(error)
+                refused += 1
+            else:
+                assert all((a == b).all() for a, b in zip(right, jax.tree.leaves(got.policy), strict=True))
+        file.write_bytes(whole)
+    assert refused > 0
+    shutil.rmtree(tmp_path / "checkpoint-1")
+    with pytest.raises(ValueError, match="checkpoint-1 is damaged"):
+        load(tmp_path, Corridor())
+
+
+def test_a_reward_that_is_nan_ends_the_run_and_keeps_the_save(tmp_path: Path) -> None:
+    kept = fit(Corridor(), KEY, tiny_config(total_steps=10**8), directory=tmp_path, progress=False, log=stop_after(1))
+    text = (tmp_path / "run.json").read_text().replace("Corridor", "BadReward")
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(FloatingPointError, match=r"rewards are NaN or infinite in update \d+"):
+        fit(BadReward(), KEY, directory=tmp_path, resume=True, progress=False)
+    assert steps_of(tmp_path) == int(kept.state.updates) * CONFIG.batch_size
+
+
+def test_an_observation_that_is_infinite_ends_the_run() -> None:
+    class BadSight(Corridor):
+        def observe(self, s):
+            return jnp.where(s.steps == 3, jnp.inf, super().observe(s))
+
+    with pytest.raises(FloatingPointError, match="such an observation"):
+        fit(BadSight(), KEY, tiny_config(normalize_observation=False), progress=False)
+
+
+def test_warnings_say_what_to_try() -> None:
+    class Endless(Corridor):
+        def transition(self, s, action):
+            s, outcome = super().transition(s, action)
+            never = jnp.bool_(False)
+            return s.replace(cell=jnp.int32(1)), outcome.replace(
+                reward=jnp.float32(2), terminated=never, truncated=never
+            )
+
+    with pytest.warns(RuntimeWarning) as seen:
+        fit(Endless(), KEY, tiny_config(reward_clip=1.0), progress=False)
+    messages = [str(w.message) for w in seen]
+    assert sum("100% of the rewards are beyond reward_clip" in m for m in messages) == 1
+    assert sum("no episode has ended" in m for m in messages) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(Corridor(), KEY, CONFIG, progress=False)

@@ -1,0 +1,144 @@
+"""Environments of a user's own: spaces, masks and ends that no shipped one has."""
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy_envs import tiny_config
+
+from jaxpuffer import evaluate, rng, train
+from jaxpuffer.batch import random_action
+from jaxpuffer.env import Env, Outcome, PyTreeNode
+from jaxpuffer.networks import encode
+from jaxpuffer.ppo import init
+from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete
+
+KEY = jax.random.key(0)
+
+
+class State(PyTreeNode):
+    rng: jax.Array
+    steps: jax.Array
+    seen: jax.Array  # float32 (), the largest magnitude of an action's first entry
+
+
+class Simple(Env[State]):
+    """Ends after three steps; the reward is 0.5."""
+
+    observation_space: ClassVar[Any] = Box(0.0, 1.0, (3,))
+    action_space: ClassVar[Any] = Discrete(4)
+    both = False
+
+    def init(self, stream):
+        return State(stream, jnp.int32(0), jnp.float32(0))
+
+    def transition(self, s, action):
+        first = jnp.abs(jnp.float32(action).reshape(-1)[0])
+        s = s.replace(steps=s.steps + 1, seen=jnp.maximum(s.seen, first))
+        return s, Outcome(jnp.float32(0.5), s.steps >= 3, (s.steps >= 3) & self.both)
+
+    def observe(self, s):
+        return jnp.float32(jnp.arange(3, dtype=jnp.int32) == s.steps)
+
+    def score(self, s):
+        return s.seen
+
+
+def simple(**attributes: Any) -> Any:
+    return type("Own", (Simple,), attributes)()
+
+
+MASKS = {
+    "too long": (Discrete(4), (5,), jnp.bool_, r"bool\[5\]; it must be bool\[4\]"),
+    "one": (Discrete(4), (1,), jnp.bool_, r"bool\[1\]"),
+    "too short": (Discrete(4), (3,), jnp.bool_, r"bool\[3\]"),
+    "two axes": (Discrete(4), (2, 2), jnp.bool_, r"bool\[2, 2\]"),
+    "floats": (Discrete(4), (4,), jnp.float32, r"float32\[4\]; it must be bool\[4\]"),
+    "none": (Discrete(4), (), jnp.bool_, r"bool\[\]"),
+    "the first part alone": (MultiDiscrete((3, 2)), (3,), jnp.bool_, r"it must be bool\[5\], .* 3 \+ 2"),
+    "a row for each part": (MultiDiscrete((3, 3)), (2, 3), jnp.bool_, r"it must be bool\[6\]"),
+    "mixed": (Mixed((Box(-1.0, 1.0, (2,)), Discrete(3))), (5,), jnp.bool_, r"it must be bool\[3\]"),
+    "numbers": (Box(-1.0, 1.0, (1,)), (4,), jnp.bool_, "no choices to mask"),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_wrong_mask_is_refused(name: str) -> None:
+    space, shape, dtype, message = MASKS[name]
+    env = simple(action_space=space, action_mask=lambda self, s: jnp.ones(shape, dtype))
+    with pytest.raises(TypeError, match=message):
+        train(env, KEY, tiny_config())
+
+
+@pytest.mark.parametrize("space", [MultiDiscrete((3, 2)), Mixed((Discrete(3), Box(5.0, 6.0, (1,)), Discrete(2)))])
+def test_random_players_draw_what_a_mask_of_parts_allows(space: Any) -> None:
+    mask = jnp.array([False, True, True, False, True])
+    env = simple(action_space=space, action_mask=lambda self, s: mask)
+    streams = rng.seed(KEY, (200,))
+    state = env.init(streams[0])
+    drawn = np.asarray(jax.vmap(lambda stream: random_action(env, state, stream))(streams))
+    assert drawn.dtype == space.dtype
+    assert set(drawn[:, 0]) == {1, 2} and set(drawn[:, -1]) == {1}
+
+
+def test_choices_that_are_seen_are_one_hot() -> None:
+    np.testing.assert_array_equal(encode(Discrete(3), jnp.int32([[2]])), [[[0, 0, 1]]])
+    np.testing.assert_array_equal(encode(MultiDiscrete((2, 3)), jnp.int32([[[1, 0]]])), [[[0, 1, 1, 0, 0]]])
+    mixed = Mixed((Discrete(2), Box(-9.0, 9.0, (2,)), MultiDiscrete((2,))))
+    seen = encode(mixed, jnp.float32([[[1, 0.5, -7, 0]]]))
+    np.testing.assert_array_equal(seen, [[[0, 1, 0.5, -7, 1, 0]]])
+    np.testing.assert_array_equal(encode(Box(0, 1, (2,), bool), jnp.array([[[True, False]]])), [[[0, 1, 1, 0]]])
+
+
+@pytest.mark.parametrize("space", [Discrete(5), Mixed((Discrete(5), Box(0.0, 1.0, (2,)))), MultiDiscrete((5, 2))])
+def test_any_observation_space_trains(space: Any) -> None:
+    def observe(self, s):
+        if isinstance(space, Discrete):
+            return s.steps
+        return jnp.zeros(space.shape, space.dtype).at[0].set(s.steps.astype(space.dtype))
+
+    env = simple(observation_space=space, observe=observe)
+    policy = train(env, KEY, tiny_config(total_steps=256)).policy
+    assert evaluate(env, policy, KEY, episodes=4).finished.all()
+
+
+def test_an_image_is_not_a_wall_of_tiles() -> None:
+    image = Box(0, 255, (84, 84, 3), np.uint8)
+    env = simple(observation_space=image, observe=lambda self, s: jnp.full(image.shape, 7, jnp.uint8))
+    with pytest.raises(TypeError, match=r"5,419,008 numbers .* encoder='image'"):
+        train(env, KEY, tiny_config())
+    params = jax.eval_shape(init, env, KEY, tiny_config(encoder="image")).params
+    assert sum(x.size for x in jax.tree.leaves(params)) < 200_000
+
+
+@pytest.mark.parametrize("space", [Box(0, 255, (12, 12, 3), np.uint8), Box(-1.0, 1.0, (40, 37, 1))])
+def test_images_train(space: Box) -> None:
+    env = simple(observation_space=space, observe=lambda self, s: jnp.full(space.shape, s.steps).astype(space.dtype))
+    result = train(env, KEY, tiny_config(total_steps=256, encoder="image"))
+    assert np.isfinite(result.metrics["policy_loss"]).all()
+
+
+def test_grids_of_planes_train() -> None:
+    space = Box(0, 3, (4, 5, 2), np.int8)
+    env = simple(observation_space=space, observe=lambda self, s: jnp.full(space.shape, s.steps).astype(jnp.int8))
+    assert np.isfinite(train(env, KEY, tiny_config(total_steps=256, encoder="grid")).metrics["policy_loss"]).all()
+
+
+def test_terminated_wins_where_both_flags_are_set() -> None:
+    results = [train(simple(both=both), KEY, tiny_config()) for both in (False, True)]
+    for a, b in zip(*map(jax.tree.leaves, (results[0].state, results[1].state)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    _, step = simple(both=True).step(State(rng.seed(KEY), jnp.int32(2), jnp.float32(0)), jnp.int32(0))
+    assert (bool(step.terminated), bool(step.truncated)) == (True, False)
+
+
+@pytest.mark.parametrize("space", [Box(-0.25, 0.25, (1,)), Mixed((Box((-0.25,), (0.25,)), Discrete(2)))])
+def test_an_environment_sees_no_action_beyond_its_bounds(space: Any) -> None:
+    env = simple(action_space=space)
+    result = train(env, KEY, tiny_config(total_steps=512))
+    assert np.nanmax(result.metrics["score"]) <= 0.25
+    assert evaluate(env, result.policy, KEY, episodes=16).score.max() == 0.25
+    state, _ = env.step(env.init(rng.seed(KEY)), jnp.full(space.shape, 9.0))
+    assert state.seen == 0.25
