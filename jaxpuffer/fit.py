@@ -27,6 +27,8 @@ from jaxpuffer.checkpoint import load, parameters_of, read_record, save, twin_of
 from jaxpuffer.evaluate import evaluate, evaluation_key
 from jaxpuffer.ppo import Policy, PPOConfig, Result, TrainState, checked_module, complete, init, update
 from jaxpuffer.profile import shares_line, time_shares
+from jaxpuffer.registry import as_env
+from jaxpuffer.rng import check_key
 from jaxpuffer.sharding import AXIS, each_device, init_on, local_config, put_on, state_specs
 
 CHUNK_SECONDS = 0.5  # between two reports
@@ -115,6 +117,7 @@ def fit(
             several processes, comes with `profile`, or does not fit as `train_on` says.
     """
     began = time.perf_counter()
+    env, key = as_env(env), check_key(key)
     if mesh is not None and profile:
         raise ValueError("profile=True times one device; mesh must be None")
     if mesh is not None and any(d.process_index != jax.process_index() for d in mesh.devices.flat):
