@@ -264,7 +264,7 @@ def _parse(command: str, cls: type, args: list[str]) -> Any:
     """The flags in `args`; ValueError, in one line, for what is wrong with them."""
     import tyro
 
-    known = {}  # kinds by name
+    known: dict[str, Any] = {}  # kinds by name
     for field in dataclasses.fields(cls):
         nested = dataclasses.fields(field.default_factory) if callable(field.default_factory) else ()  # type: ignore[arg-type]
         known |= {f"{field.name}.{inner.name}": inner.type for inner in nested} or {field.name: field.type}

@@ -94,7 +94,9 @@ def as_policy(policy: Any) -> Policy:
     """
     policy = policy.policy if isinstance(policy, Result) else policy
     if not isinstance(policy, Policy):
-        raise TypeError(f"policy is {policy!r:.100}; it must be a Policy, or the result of train, fit or load")
+        raise TypeError(
+            f"policy is a {type(policy).__name__}; it must be a Policy, or the result of train, fit or load"
+        )
     return policy
 
 

@@ -82,7 +82,7 @@ class Parameters(PyTreeNode):
         """Whether all values are equal; what is traced equals only itself."""
         if type(other) is not type(self):
             return NotImplemented
-        return self is other or (not self._is_traced() and self._values() == other._values())  # type: ignore[attr-defined]
+        return self is other or (not self._is_traced() and self._values() == other._values())
 
     def __hash__(self) -> int:
         return object.__hash__(self) if self._is_traced() else hash(self._values())
@@ -92,7 +92,7 @@ class Parameters(PyTreeNode):
 
     def _values(self) -> tuple[Any, ...]:
         """The fields in order, arrays as what they hold."""
-        values = (getattr(self, field.name) for field in dataclasses.fields(self))  # type: ignore[arg-type]
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
         return tuple(
             (x.shape, tuple(np.ravel(x).tolist())) if isinstance(x, jax.Array | np.ndarray) else x for x in values
         )

@@ -34,7 +34,7 @@ def test_names_results_and_old_keys_are_taken() -> None:
     np.testing.assert_array_equal(played.score, evaluate(make("cartpole"), result.policy, KEY, 4, 20).score)
     assert len(animate("cartpole", result, KEY, steps=2).frames) == 3
     for function in (evaluate, animate):
-        with pytest.raises(TypeError, match="policy is .*must be a Policy, or the result"):
+        with pytest.raises(TypeError, match="policy is a dict; it must be a Policy, or the result"):
             function("cartpole", result.policy.params, KEY)
         with pytest.raises(TypeError, match="key is 0"):
             function("cartpole", result, 0)  # type: ignore[arg-type]
