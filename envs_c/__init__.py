@@ -1,5 +1,10 @@
 """The environments in plain C, and `VecEnv`: batches of them over NumPy arrays."""
 
+import pkgutil
+
+# in a checkout of which a copy is installed, the C half lies with the copy
+__path__ = pkgutil.extend_path(__path__, __name__)
+
 try:
     import envs_c._core  # noqa: F401
 except ImportError as error:

@@ -1,5 +1,7 @@
 """Fast reinforcement-learning environments, and a PPO that trains on them in one jitted program."""
 
+import importlib.metadata
+
 from jaxpuffer.animate import Animation, animate
 from jaxpuffer.checkpoint import load, save
 from jaxpuffer.env import Env
@@ -7,6 +9,11 @@ from jaxpuffer.evaluate import Evaluation, evaluate
 from jaxpuffer.fit import fit
 from jaxpuffer.ppo import PPOConfig, train
 from jaxpuffer.registry import list_envs, make
+
+try:
+    __version__ = importlib.metadata.version("jaxpuffer")
+except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
+    __version__ = "unknown"
 
 __all__ = [
     "Animation",

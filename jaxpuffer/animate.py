@@ -12,8 +12,9 @@ import numpy as np
 from jax import Array
 
 from jaxpuffer import rng
-from jaxpuffer.evaluate import act, check_policy
-from jaxpuffer.ppo import Policy
+from jaxpuffer.evaluate import act, as_policy, check_policy
+from jaxpuffer.ppo import Policy, Result
+from jaxpuffer.registry import as_env
 
 
 class Animation:
@@ -51,7 +52,7 @@ class Animation:
 
 def animate(
     env: Any,
-    policy: Policy,
+    policy: Policy | Result,
     key: Array,
     steps: int = 1000,
     path: str | os.PathLike[str] | None = None,
@@ -62,8 +63,8 @@ def animate(
     A world of several agents is played until all of them end in the same step.
 
     Args:
-        env: an environment of either backend that has `render`.
-        policy: `result.policy` of a single run.
+        env: an environment of either backend that has `render`, or a registered name.
+        policy: the result of a single run, or its policy.
         key: a JAX key.
         steps: at most so many.
         path: where to save the GIF, if anywhere.
@@ -73,12 +74,13 @@ def animate(
         ImportError: Pillow is not installed.
         NotImplementedError: the environment has no `render`.
         ValueError: `steps` is below 1, or `fps` not in 1 to 50.
-        TypeError: the policy was made for other spaces, or holds several runs.
+        TypeError: the policy was made for other spaces, or holds several runs, or an argument is of a wrong type.
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}; it must be at least 1")
     if not 1 <= fps <= 50:
         raise ValueError(f"fps is {fps}; it must be from 1 to 50")
+    env, policy, key = as_env(env), as_policy(policy), rng.check_key(key)
     pillow()
     check_policy(env, policy)
 

@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import decimal
 import difflib
 import io
 import itertools
 import json
+import math
 import os
 import sys
 import time
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,14 +19,16 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
+from jaxpuffer import __version__
 from jaxpuffer.animate import animate, pillow
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
 from jaxpuffer.checkpoint import load, parameters_of, read_record, run_folder
-from jaxpuffer.evaluate import evaluate, evaluation_key
+from jaxpuffer.evaluate import Evaluation, evaluate, evaluation_key
 from jaxpuffer.fit import fit_or_signal
 from jaxpuffer.ppo import PPOConfig, tuned_config
 from jaxpuffer.pytree import Parameters, parameter_fields
 from jaxpuffer.registry import Backend, default_backend, env_class, list_envs, make
+from jaxpuffer.rng import check_key
 from jaxpuffer.sharding import split_cpu, take_devices
 
 _USAGE = """\
@@ -32,7 +37,10 @@ usage: jaxpuffer COMMAND
   list              the environments, what their trained agents score, and how fast they step
   config ENV        an environment's tuned configuration, as TOML
   train ENV         train an agent and save the run (train ENV --help: all flags)
-  eval RUN          evaluate the agent of a saved run, or of an environment as it ships (eval --help: all flags)"""
+  eval RUN          evaluate the agent of a saved run, or of an environment as it ships (eval --help: all flags)
+  --version         the version"""
+
+MAX_SEED = 2**32 - 1
 
 _imported = time.perf_counter()
 
@@ -40,10 +48,15 @@ _imported = time.perf_counter()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; a mistake of the caller's is one line on stderr and exit code 2, an interruption 130."""
     command, *args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what the terminal cannot show is no reason to stop
     commands = {"list": _list, "config": _config, "train": _train, "eval": _eval}
     try:
         if command in ("-h", "--help"):
             print(_USAGE)
+        elif command == "--version":
+            print(f"jaxpuffer {__version__}")
         elif command in commands:
             commands[command](args)
         else:
@@ -106,6 +119,8 @@ def _train(args: list[str]) -> None:
     elif flags.resume:
         print(f"there is no run in {out} yet: this begins it")
 
+    if not 0 <= flags.seed <= MAX_SEED:
+        raise ValueError(f"--seed is {flags.seed}; it must be from 0 to {MAX_SEED}")
     mesh = take_devices(flags.devices)
     backend = flags.backend or default_backend()
     env = make(name, backend=backend, **vars(flags.env))
@@ -128,8 +143,7 @@ def _train(args: list[str]) -> None:
     )
     if number:  # 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
         sys.exit(128 + number)
-    evaluation = evaluate(env, result.policy, evaluation_key(key))
-    print(evaluation)
+    _show(evaluate(env, result.policy, evaluation_key(key)))
     print(f"{_process_seconds():.2f} s since the process began", end="")
     if chunks:
         seconds = sum(chunk["chunk_seconds"] for chunk in chunks)
@@ -161,14 +175,30 @@ def _eval(args: list[str]) -> None:
             env = make(record["environment"], backend=flags.backend, **record["parameters"])
         result = load(run, env)
         env, policy, agent_steps, words = result.env, result.policy, record["agent_steps"], record["key"]
-    key = jax.random.wrap_key_data(jnp.array(words or [0, 0], jnp.uint32))
+    key = check_key(jnp.array(words or [0, 0], jnp.uint32))
     evaluation = evaluate(env, policy, evaluation_key(key), flags.episodes, flags.max_steps)
-    print(evaluation)
+    _show(evaluation)
     if flags.json is not None:
-        summary = {"run": run, "agent_steps": agent_steps, **evaluation.summary()}
-        Path(flags.json).write_text(json.dumps(summary, indent=2) + "\n")
+        summary = {"run": run, "agent_steps": agent_steps, **_without_nan(evaluation.summary())}
+        Path(flags.json).write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
     if flags.gif is not None:
         animate(env, policy, evaluation_key(key), path=flags.gif)
+
+
+def _show(evaluation: Evaluation) -> None:
+    text = str(evaluation)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = text.replace("±", "+-")
+    print(text)
+
+
+def _without_nan(node: Any) -> Any:
+    """The same JSON values with null for NaN and infinities, which JSON does not have."""
+    if isinstance(node, dict):
+        return {name: _without_nan(value) for name, value in node.items()}
+    return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
 def _eval_flags() -> type:
@@ -239,18 +269,27 @@ def _parse(command: str, cls: type, args: list[str]) -> Any:
     """The flags in `args`; ValueError, in one line, for what is wrong with them."""
     import tyro
 
-    known = []
+    known: dict[str, Any] = {}  # kinds by name
     for field in dataclasses.fields(cls):
         nested = dataclasses.fields(field.default_factory) if callable(field.default_factory) else ()  # type: ignore[arg-type]
-        known += [f"{field.name}.{inner.name}" for inner in nested] or [field.name]
-    for arg in args:
-        name = arg.partition("=")[0].removeprefix("--").replace("-", "_")
+        known |= {f"{field.name}.{inner.name}": inner.type for inner in nested} or {field.name: field.type}
+    whole = {name for name, kind in known.items() if typing.get_args(kind)[:1] == (int,)}
+    plain: list[str] = []
+    for i, arg in enumerate(args):
+        name, equals, value = arg.partition("=")
+        name = name.removeprefix("--").replace("-", "_")
+        before = args[i - 1].removeprefix("--").replace("-", "_") if i else ""
+        if arg.startswith("--") and equals and name in whole:
+            arg = f"--{name}={_digits(value)}"
+        elif not arg.startswith("--") and before in whole:
+            arg = _digits(arg)
+        plain.append(arg)
         if arg.startswith("--") and name not in [*known, "help"]:
             raise ValueError(f"there is no flag {arg}{_nearest(name, known, '--')} (see jaxpuffer {command} --help)")
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(cls, prog=f"jaxpuffer {command}", args=args, use_underscores=True)
+            return tyro.cli(cls, prog=f"jaxpuffer {command}", args=plain, use_underscores=True)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -258,6 +297,16 @@ def _parse(command: str, cls: type, args: list[str]) -> Any:
     lines = [line.strip("│ ") for line in errors.getvalue().splitlines()[1:]]
     rules = [i for i, line in enumerate(lines) if not line.strip("─╰╯")]
     raise ValueError(" ".join(lines[: rules[0] if rules else None]))
+
+
+def _digits(text: str) -> str:
+    """A whole number as digits, 1e6 and 1_000_000 too; other text as it is, to be refused."""
+    try:
+        number = decimal.Decimal(text)
+    except decimal.InvalidOperation:
+        return text
+    short = number.is_finite() and number.adjusted() < 40
+    return str(int(number)) if short and number == number.to_integral_value() else text
 
 
 def _nearest(name: str, known: Any, prefix: str = "") -> str:

@@ -14,8 +14,9 @@ import numpy as np
 from jax import Array, lax
 
 from jaxpuffer import rng
-from jaxpuffer.ppo import Policy
+from jaxpuffer.ppo import Policy, Result
 from jaxpuffer.pytree import PyTreeNode
+from jaxpuffer.registry import as_env
 
 _EVALUATION = 0x6576616C  # "eval"; far from the small numbers that jax.random.split folds in
 
@@ -54,7 +55,7 @@ def evaluation_key(key: Array, count: int = 0) -> Array:
     return jax.random.fold_in(jax.random.fold_in(key, _EVALUATION), count)
 
 
-def evaluate(env: Any, policy: Policy, key: Array, episodes: int = 256, max_steps: int = 20_000) -> Evaluation:
+def evaluate(env: Any, policy: Policy | Result, key: Array, episodes: int = 256, max_steps: int = 20_000) -> Evaluation:
     """Play the first episode of each of `episodes` fresh environments, with sampled actions.
 
     Worlds of several agents: the first episode of every agent of as many worlds as
@@ -63,22 +64,40 @@ def evaluate(env: Any, policy: Policy, key: Array, episodes: int = 256, max_step
     once per kind of environment, policy and number of episodes.
 
     Args:
-        env: an environment of either backend.
-        policy: `result.policy` of a single run.
+        env: an environment of either backend, or a registered name.
+        policy: the result of a single run, or its policy.
         key: a key not trained with: `evaluation_key(key)` of the run's.
         episodes: how many, at least.
         max_steps: the cap.
 
     Raises:
-        ValueError: `episodes` or `max_steps` is below 1.
-        TypeError: the policy was made for other spaces, or holds several runs stacked by `vmap`.
+        ValueError: `episodes` or `max_steps` is below 1 or not in 32 bits.
+        TypeError: the policy was made for other spaces, or holds several runs stacked by `vmap`; or an argument is
+            of a wrong type.
     """
     for name, value in (("episodes", episodes), ("max_steps", max_steps)):
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
+        if value > np.iinfo(np.int32).max:
+            raise ValueError(f"{name} is {value}; it must fit in 32 bits")
+    env, policy, key = as_env(env), as_policy(policy), rng.check_key(key)
     check_policy(env, policy)
     played = _play(env, policy, key, jnp.int32(max_steps), worlds=-(-episodes // env.num_agents))
     return jax.tree.map(np.asarray, played)
+
+
+def as_policy(policy: Any) -> Policy:
+    """The policy itself, or that of a result.
+
+    Raises:
+        TypeError: `policy` is neither.
+    """
+    policy = policy.policy if isinstance(policy, Result) else policy
+    if not isinstance(policy, Policy):
+        raise TypeError(
+            f"policy is a {type(policy).__name__}; it must be a Policy, or the result of train, fit or load"
+        )
+    return policy
 
 
 def check_policy(env: Any, policy: Policy) -> None:

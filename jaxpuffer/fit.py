@@ -28,6 +28,8 @@ from jaxpuffer.checkpoint import claim, load, parameters_of, read_record, run_fo
 from jaxpuffer.evaluate import evaluate, evaluation_key
 from jaxpuffer.ppo import Policy, PPOConfig, Result, TrainState, checked_module, complete, init, update
 from jaxpuffer.profile import shares_line, time_shares
+from jaxpuffer.registry import as_env
+from jaxpuffer.rng import check_key
 from jaxpuffer.sharding import AXIS, each_device, init_on, local_config, put_on, state_specs
 
 CHUNK_SECONDS = 0.5  # between two reports
@@ -164,6 +166,7 @@ def _fit(
     mesh: Mesh | None = None,
 ) -> tuple[Result, int]:
     began = time.perf_counter()
+    env, key = as_env(env), check_key(key)
     if mesh is not None and profile:
         raise ValueError("profile=True times one device; mesh must be None")
     if mesh is not None and any(d.process_index != jax.process_index() for d in mesh.devices.flat):

@@ -104,8 +104,9 @@ class ActorCritic(nn.Module):
 
     def initialize_carry(self, rows: int) -> Any:
         """The memory of `rows` agents before their first step; see the class for its shape."""
-        zeros = jnp.zeros((rows, self.layers, self.hidden), jnp.float32)
-        return {"mingru": zeros, "lstm": (zeros, zeros)}.get(self.policy, ())
+        # arrays of their own, since one buffer cannot be donated twice
+        zeros = [jnp.zeros((rows, self.layers, self.hidden), jnp.float32) for _ in range(2)]
+        return {"mingru": zeros[0], "lstm": tuple(zeros)}.get(self.policy, ())
 
     @nn.compact
     def __call__(self, carry: Any, obs: Array, reset: Array, mask: Array | None) -> tuple[Any, Distribution, Array]:

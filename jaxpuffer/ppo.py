@@ -16,6 +16,7 @@ The algorithm is PufferLib's; what differs between its versions is a field of
 import functools
 import importlib.resources
 import tomllib
+import warnings
 from typing import Any
 
 import jax
@@ -28,14 +29,17 @@ from jaxpuffer.advantage import gae, puffer_advantage
 from jaxpuffer.batch import ranked
 from jaxpuffer.env import Log
 from jaxpuffer.machine import available_cores
+from jaxpuffer.memory import check_memory
 from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, RECURRENT, SCANS, ActorCritic
 from jaxpuffer.normalizer import Normalizer, Returns
 from jaxpuffer.optimizers import make_optimizer
 from jaxpuffer.pytree import Parameters, PyTreeNode, param, static
-from jaxpuffer.registry import name_of
+from jaxpuffer.registry import ancestor_of, as_env, name_of
 from jaxpuffer.spaces import Box
 
 TRUNCATED_CHUNK = 64  # truncated rows whose final observations are valued together
+DERIVED_MINIBATCH = 8192  # agent-steps at most of a minibatch whose size is not given
+MAX_UPDATES = 2**31 - 1
 MICROBATCH = 32768  # activations of a layer, 128 KiB, which stay in the cache of a core
 
 CHOICES = {
@@ -51,6 +55,10 @@ CHOICES = {
 }
 
 
+class _Derived(int):
+    """A number that was not given: it follows the fields that it comes from when these change."""
+
+
 class PPOConfig(Parameters):
     """Everything that shapes a training run.
 
@@ -64,7 +72,9 @@ class PPOConfig(Parameters):
     )
     num_envs: int = static(default=1024, minimum=1, help="environments stepped together")
     horizon: int = static(default=64, minimum=1, help="steps of a rollout")
-    minibatch_size: int = static(default=8192, minimum=1, help="agent-steps per gradient step")
+    minibatch_size: int = static(
+        default=0, minimum=0, help="agent-steps per gradient step; 0: as many as fit evenly, 8192 at most"
+    )
     update_epochs: float = static(
         default=1.0, minimum=0, help="agent-steps trained on per agent-step collected (PufferLib's replay ratio)"
     )
@@ -130,15 +140,18 @@ class PPOConfig(Parameters):
     max_grad_norm: float = param(default=1.5, minimum=0, help="global norm that gradients are clipped to")
 
     def __post_init__(self) -> None:
+        derived = isinstance(self.minibatch_size, _Derived) or not self.minibatch_size
         super().__post_init__()
+        if derived:
+            most = max(1, min(self.rows, DERIVED_MINIBATCH // self.horizon))
+            width = next(n for n in range(most, 0, -1) if self.rows % n == 0)
+            object.__setattr__(self, "minibatch_size", _Derived(width * self.horizon))
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"PPOConfig.{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}")
-        if self.rows * self.horizon % self.minibatch_size or self.minibatch_size % self.horizon:
-            raise ValueError(
-                f"PPOConfig.minibatch_size is {self.minibatch_size}; it must be a multiple of horizon ({self.horizon}) "
-                f"that divides num_envs * num_agents * horizon ({self.rows * self.horizon})"
-            )
+        # with one agent the environment, which may have more, is perhaps still to come
+        if self.minibatch_size % self.horizon or self.num_agents > 1:
+            self.check_minibatch()
         if self.policy in RECURRENT and (self.separate_critic or not self.layers):
             raise ValueError(
                 f"PPOConfig.policy is {self.policy!r}; it needs layers of at least 1 ({self.layers}) "
@@ -154,6 +167,14 @@ class PPOConfig(Parameters):
         units = {"reward_clip": 1.0, "value_clip": 0.2, "normalize_observation": False, "normalize_return": False}
         return cls(**(units | changes))
 
+    def check_minibatch(self) -> None:
+        """Raise ValueError unless minibatches divide the batch of `num_agents` agents evenly."""
+        if self.batch_size % self.minibatch_size or self.minibatch_size % self.horizon:
+            raise ValueError(
+                f"PPOConfig.minibatch_size is {self.minibatch_size}; it must be a multiple of horizon ({self.horizon}) "
+                f"that divides num_envs * num_agents * horizon ({self.batch_size})"
+            )
+
     @property
     def rows(self) -> int:
         """Agents that act at each step."""
@@ -166,6 +187,7 @@ class PPOConfig(Parameters):
 
     @property
     def num_minibatches(self) -> int:
+        self.check_minibatch()
         return self.batch_size // self.minibatch_size
 
     @property
@@ -421,7 +443,7 @@ def optimize(
     optimizer = make_optimizer(config)
     width = config.minibatch_size // config.horizon  # rows of a minibatch, each with its whole horizon
     size = _microbatch_rows(config, start_carry, 1 if axis is None else lax.axis_size(axis) // jax.process_count())
-    progress = jnp.float32(state.updates) / config.num_updates
+    progress = jnp.float32(state.updates) / float(config.num_updates)
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl="threefry2x32"), state.updates)
     if axis is not None:
         key = jax.random.fold_in(key, lax.axis_index(axis))
@@ -600,7 +622,7 @@ def train(env: Any, key: Array, config: PPOConfig | None = None, module: Any = N
     interruption. `jax.vmap(train, in_axes=(None, 0))(env, keys)` trains many seeds.
 
     Args:
-        env: an environment of either backend.
+        env: an environment of either backend, or a registered name.
         key: a JAX key.
         config: None for the environment's tuned configuration.
         module: a Flax module of your own in place of the config's network; `jaxpuffer.networks`
@@ -608,10 +630,16 @@ def train(env: Any, key: Array, config: PPOConfig | None = None, module: Any = N
 
     Raises:
         TypeError: the environment's functions disagree with each other or its spaces,
-            or the module does not do what a policy must.
-        ValueError: the config does not fit together.
+            or the module does not do what a policy must; or an argument is of a wrong type.
+        ValueError: the config does not fit together, or not in memory.
     """
+    env, key = as_env(env), rng.check_key(key)
     config = complete(env, config)
+    if config.num_updates > MAX_UPDATES:
+        raise ValueError(
+            f"PPOConfig.total_steps is {config.total_steps}, {config.num_updates} updates; train keeps the metrics of "
+            f"each, and takes at most {MAX_UPDATES}: raise num_envs or horizon, or take fit, which can be stopped"
+        )
     return _train(env, key, config, checked_module(env, config, module))
 
 
@@ -627,15 +655,31 @@ def _train(env: Any, key: Array, config: PPOConfig, module: Any) -> Result:
 
 
 def complete(env: Any, config: PPOConfig | None) -> PPOConfig:
-    """The config that a run of this environment uses: tuned if None, with the environment's number of agents."""
+    """The config that a run of this environment uses: tuned if None, with the environment's number of agents.
+
+    Raises:
+        TypeError: `config` is no PPOConfig.
+        ValueError: minibatches do not divide the batch of so many agents.
+    """
     if config is None:
         config = tuned_config(env)
-    return config if config.num_agents == env.num_agents else config.replace(num_agents=env.num_agents)
+    if not isinstance(config, PPOConfig):
+        hint = ": PPOConfig(**config)" if isinstance(config, dict) else ""
+        raise TypeError(f"config is {config!r:.100}; it must be a PPOConfig or None{hint}")
+    config = config if config.num_agents == env.num_agents else config.replace(num_agents=env.num_agents)
+    config.check_minibatch()
+    return config
 
 
 def tuned_config(env: Any) -> PPOConfig:
-    """The environment's tuned configuration, envs_jax/NAME.toml, or the defaults where there is none."""
-    name = name_of(env)
+    """The environment's tuned configuration, envs_jax/NAME.toml, or the defaults where there is none.
+
+    A class derived from a registered environment's takes that one's, and a warning says so.
+    """
+    name = ancestor_of(env)
+    if name and name_of(env) is None:
+        cls = type(getattr(env, "env", env)).__name__
+        warnings.warn(f"{cls} has no configuration of its own; it takes {name}'s", stacklevel=3)
     file = importlib.resources.files("envs_jax") / f"{name}.toml"
     fields = tomllib.loads(file.read_text()) if name and file.is_file() else {}
     return PPOConfig(**fields, num_agents=env.num_agents)
@@ -663,7 +707,10 @@ def checked_module(env: Any, config: PPOConfig, module: Any = None) -> Any:
 
     Raises:
         TypeError: it does not.
+        ValueError: the run cannot fit in memory.
     """
+    if module is None:
+        check_memory(env, config)
     space = env.observation_space
     if module is None:
         return make_module(env, config)

@@ -74,6 +74,29 @@ class Parameters(PyTreeNode):
         TypeError: a value of a wrong type, or an unknown name.
     """
 
+    def __new__(cls, *args: Any, **values: Any) -> Self:
+        check_names(cls, values)  # dataclasses would say less
+        return super().__new__(cls)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all values are equal; what is traced equals only itself."""
+        if type(other) is not type(self):
+            return NotImplemented
+        return self is other or (not self._is_traced() and self._values() == other._values())
+
+    def __hash__(self) -> int:
+        return object.__hash__(self) if self._is_traced() else hash(self._values())
+
+    def _is_traced(self) -> bool:
+        return any(isinstance(value, jax.core.Tracer) for value in self.__dict__.values())
+
+    def _values(self) -> tuple[Any, ...]:
+        """The fields in order, arrays as what they hold."""
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return tuple(
+            (x.shape, tuple(np.ravel(x).tolist())) if isinstance(x, jax.Array | np.ndarray) else x for x in values
+        )
+
     def __post_init__(self) -> None:
         for field, kind in parameter_fields(type(self)):
             owner = f"{type(self).__name__}.{field.name}"
@@ -84,6 +107,12 @@ class Parameters(PyTreeNode):
         """A copy with some parameters changed, validated like a new one."""
         check_names(type(self), changes)
         return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The parameters by name as JSON values: `PPOConfig(**config.to_dict()) == config`."""
+        from jaxpuffer.checkpoint import parameters_of  # which imports this module
+
+        return parameters_of(self)
 
     def axes(self, *names: str) -> Self:
         """An `in_axes` for `jax.vmap`: 0 for the named parameters, None for the others."""
@@ -158,6 +187,8 @@ def _cast_static(owner: str, kind: type, value: Any, limits: Any) -> Any:
             value = operator.index(value) if kind is int else kind(value)
         except (TypeError, ValueError):
             raise wrong from None
+        if kind is int and abs(value) > np.iinfo(np.int64).max:
+            raise ValueError(f"{owner} is {value!r}; it must fit in 64 bits")
         _check_range(owner, value, np.asarray(value), limits)
     elif not isinstance(value, kind):
         raise wrong

@@ -63,11 +63,32 @@ def check_envs(names: Iterable[str], refuse: Callable[[str], Any]) -> None:
 
 def name_of(env: Any) -> str | None:
     """The registered name of an environment of either backend, None for one that is not registered."""
-    cls = type(getattr(env, "env", env))
-    for name, path in ENVS.items():
-        if f"{cls.__module__}.{cls.__name__}" == f"envs_jax.{path}":
-            return name
-    return None
+    return _registered(type(getattr(env, "env", env)))
+
+
+def ancestor_of(env: Any) -> str | None:
+    """The registered name of the nearest class that an environment's own derives from, its own included."""
+    names = map(_registered, type(getattr(env, "env", env)).__mro__)
+    return next((name for name in names if name is not None), None)
+
+
+def _registered(cls: type) -> str | None:
+    path = f"{cls.__module__}.{cls.__name__}"
+    return next((name for name, own in ENVS.items() if path == f"envs_jax.{own}"), None)
+
+
+def as_env(env: Any) -> Any:
+    """The environment itself, or the registered one of that name, in JAX, with its default parameters.
+
+    Raises:
+        TypeError: `env` is neither.
+        ValueError: no such name.
+    """
+    if isinstance(env, str):
+        return make(env)
+    if isinstance(env, type) or not hasattr(env, "batch"):
+        raise TypeError(f"env is {env!r}; it must be an environment, such as make('cartpole'), or a registered name")
+    return env
 
 
 def c_is_built() -> bool:

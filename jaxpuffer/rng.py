@@ -8,6 +8,8 @@ stream first, then what it drew::
     stream, right = rng.below(stream, 2)
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,22 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 MAX_BELOW = 65536  # largest n of `below` and `shuffle`
+
+
+def check_key(key: Any) -> Array:
+    """A single JAX key, also the older kind of uint32 words, as one of the newer kind.
+
+    Raises:
+        TypeError: `key` is something else, or several keys.
+    """
+    shape, dtype = getattr(key, "shape", None), getattr(key, "dtype", None)
+    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        if shape == ():
+            return key
+        raise TypeError(f"key has the shape {shape}; it must be one key: vmap over several")
+    if dtype == jnp.uint32 and shape in ((2,), (4,)):
+        return jax.random.wrap_key_data(key, impl="threefry2x32" if shape == (2,) else "rbg")
+    raise TypeError(f"key is {key!r:.100}; it must be a JAX key, such as jax.random.key(0)")
 
 
 def seed(key: Array, shape: tuple[int, ...] = ()) -> Array:

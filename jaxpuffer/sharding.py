@@ -22,6 +22,7 @@ from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxpuffer import rng
 from jaxpuffer.machine import available_cores
 from jaxpuffer.ppo import (
     Policy,
@@ -34,6 +35,7 @@ from jaxpuffer.ppo import (
     start,
     update,
 )
+from jaxpuffer.registry import as_env
 
 AXIS = "data"
 
@@ -87,6 +89,7 @@ def train_on(mesh: Mesh, env: Any, key: Array, config: PPOConfig | None = None, 
     Raises:
         ValueError: the mesh has other axes, or environments and minibatches cannot be split evenly.
     """
+    env, key = as_env(env), rng.check_key(key)
     config = complete(env, config)
     module = checked_module(env, config, module)
     local_config(config, mesh)

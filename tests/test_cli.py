@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxpuffer import list_envs, load
+from jaxpuffer import __version__, list_envs, load
 from jaxpuffer.cli import main
 from jaxpuffer.registry import default_backend
 
@@ -129,3 +129,51 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(capsys, command, message):
 def test_a_mistake_has_no_traceback():
     done = run("train", "nothing")
     assert done.returncode == 2 and "Traceback" not in done.stderr and done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seed", "99999999999999999999"], "--seed is 99999999999999999999; it must be from 0 to"),
+        (["--config.hidden", "1e30"], "hidden is 1000000000000000000000000000000; it must fit in 64 bits"),
+        (["--config.num_envs", "1_000_000_000_000"], "GiB of memory"),
+        (["--config.horizon=1.5"], "--config.horizon"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_in_one_line(flags, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "cartpole", "--out", str(tmp_path / "run"), *flags])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_whole_numbers_may_be_written_short(tmp_path, capsys):
+    for steps in ("6.4e2", "6_40"):
+        out = tmp_path / steps
+        main(["train", "cartpole", "--backend=jax", "--out", str(out), *TINY, f"--config.total_steps={steps}"])
+        assert load(out).config.total_steps == 640
+    capsys.readouterr()
+
+
+def test_version_and_ascii_and_null(tmp_path):
+    figures = tmp_path / "figures.json"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "JAX_DEFAULT_PRNG_IMPL": "rbg"}
+    command = [
+        sys.executable,
+        "-m",
+        "jaxpuffer",
+        "eval",
+        "cartpole",
+        "--episodes=1",
+        "--max_steps=9",
+        f"--json={figures}",
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "+-" in done.stdout and json.loads(figures.read_text())["score"]["standard_error"] is None
+    assert "NaN" not in figures.read_text()
+
+
+def test_version(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == f"jaxpuffer {__version__}\n"

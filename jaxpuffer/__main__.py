@@ -1,0 +1,6 @@
+"""python -m jaxpuffer: the command line."""
+
+from jaxpuffer.cli import main
+
+if __name__ == "__main__":
+    main()

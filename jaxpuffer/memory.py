@@ -1,0 +1,50 @@
+"""What a run needs of memory, and whether the machine has it."""
+
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+GIB = 2**30
+
+
+def needed(env: Any, config: Any) -> float:
+    """Bytes that training holds at least, as docs/training.md counts them."""
+
+    def bytes_of(shapes: Any) -> int:
+        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+
+    obs = jax.ShapeDtypeStruct(env.observation_space.shape, env.observation_space.dtype)
+    state, _ = jax.eval_shape(env.batch(1).reset_streams, jax.ShapeDtypeStruct((1, 2), jnp.uint32))
+    parameters = config.hidden**2 * max(config.layers - 1, 0) + config.hidden * 2
+    played = config.rows * config.hidden * 4  # activations of a step of the rollout
+    together = config.microbatch_size or config.minibatch_size
+    return (
+        config.batch_size * (bytes_of(obs) + 30.0)
+        + config.num_envs * bytes_of(state)
+        + parameters * 40.0
+        + max(played, min(together, config.minibatch_size) * (config.layers + 1.0) * config.hidden * 16)
+    )
+
+
+def total() -> float:
+    """Bytes of all memory that training can use here; infinite where that is not known."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        try:
+            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * jax.process_count()
+        except (AttributeError, ValueError, OSError):  # not a system that tells
+            return float("inf")
+    return (device.memory_stats() or {}).get("bytes_limit", float("inf")) * jax.device_count()
+
+
+def check_memory(env: Any, config: Any) -> None:
+    """Raise ValueError if a run with the config's own network is certain not to fit in memory."""
+    need, have = needed(env, config), total()
+    if need > have:
+        raise ValueError(
+            f"the run needs about {need / GIB:,.1f} GiB of memory, of {have / GIB:,.1f} GiB here; lower PPOConfig's "
+            f"num_envs ({config.num_envs}), horizon ({config.horizon}), minibatch_size ({config.minibatch_size}) "
+            f"or microbatch_size, hidden ({config.hidden}) or layers ({config.layers})"
+        )

@@ -1,0 +1,133 @@
+"""What the functions of the package take, what they refuse, and how they say so."""
+
+import json
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxpuffer
+from envs_jax.cartpole import CartPole
+from jaxpuffer import PPOConfig, animate, evaluate, fit, make, train
+from jaxpuffer.memory import check_memory
+from jaxpuffer.ppo import complete, init, tuned_config, update
+from jaxpuffer.registry import name_of
+from tests.toy_envs import tiny_config
+
+KEY = jax.random.key(0)
+LARGE = 10**12
+
+
+class Bad(CartPole):
+    """A shipped environment's heir."""
+
+
+def test_names_results_and_old_keys_are_taken() -> None:
+    config = tiny_config()
+    result = train("cartpole", KEY, config)
+    old = train(make("cartpole"), jax.random.PRNGKey(0), config)
+    for a, b in zip(jax.tree.leaves(result.policy), jax.tree.leaves(old.policy), strict=True):
+        np.testing.assert_array_equal(a, b)
+    played = evaluate("cartpole", result, KEY, 4, 20)
+    np.testing.assert_array_equal(played.score, evaluate(make("cartpole"), result.policy, KEY, 4, 20).score)
+    assert len(animate("cartpole", result, KEY, steps=2).frames) == 3
+    for function in (evaluate, animate):
+        with pytest.raises(TypeError, match="policy is a dict; it must be a Policy, or the result"):
+            function("cartpole", result.policy.params, KEY)
+        with pytest.raises(TypeError, match="key is 0"):
+            function("cartpole", result, 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("function", [train, fit])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("cartpole", 0), r"key is 0; it must be a JAX key, such as jax.random.key\(0\)"),
+        (("cartpole", None), "key is None"),
+        (("cartpole", jax.random.split(KEY, 3)), r"key has the shape \(3,\)"),
+        (("cartpole", KEY, {"num_envs": 4}), r"config is .*: PPOConfig\(\*\*config\)"),
+        ((None, KEY), "env is None; it must be an environment"),
+        ((CartPole, KEY), "env is <class"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_named(function, arguments, message) -> None:
+    with pytest.raises(TypeError, match=message):
+        function(*arguments)
+
+
+def test_an_unknown_field_gets_the_nearest_name() -> None:
+    with pytest.raises(TypeError, match="'lerning_rate'; did you mean 'learning_rate'"):
+        PPOConfig(lerning_rate=0.1)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="must fit in 64 bits"):
+        PPOConfig(hidden=1e30)  # type: ignore[arg-type]
+
+
+def test_the_minibatch_follows_unless_given() -> None:
+    config = PPOConfig(num_envs=64)
+    assert (PPOConfig().minibatch_size, config.minibatch_size) == (8192, 4096)
+    again = jax.tree.map(lambda x: x, config)
+    assert (again.replace(num_envs=32).minibatch_size, again.replace(num_agents=4).minibatch_size) == (2048, 8192)
+    assert PPOConfig(num_envs=96, horizon=64).minibatch_size == 96 * 64
+    assert PPOConfig(num_envs=3, horizon=10_000).minibatch_size == 10_000
+    assert PPOConfig(minibatch_size=4096).replace(num_envs=2048).minibatch_size == 4096
+
+
+def test_the_number_of_agents_may_come_later() -> None:
+    config = PPOConfig(num_envs=64, horizon=64, minibatch_size=8192)
+    assert complete(make("snake"), config).num_minibatches == 8
+    for use in (lambda: complete(make("cartpole"), config), lambda: config.num_minibatches):
+        with pytest.raises(ValueError, match=r"minibatch_size is 8192; .* divides num_envs \* num_agents"):
+            use()
+
+
+def test_a_run_without_end_can_be_traced() -> None:
+    env, config = make("cartpole"), tiny_config().replace(total_steps=1e15)
+    state = jax.eval_shape(init, env, KEY, config)
+    assert jax.eval_shape(update, env, state, config)[1]["score"].shape == ()
+    with pytest.raises(ValueError, match="total_steps is .* fit"):
+        train(env, KEY, config)
+
+
+@pytest.mark.parametrize("changes", [{"hidden": LARGE}, {"num_envs": LARGE}, {"horizon": LARGE}, {"layers": LARGE}])
+@pytest.mark.parametrize("function", [train, fit])
+def test_what_cannot_fit_is_refused_before_compiling(function, changes) -> None:
+    with pytest.raises(ValueError, match=r"needs about [0-9,.]+ GiB of memory, of [0-9,.]+ GiB here; lower .*num_envs"):
+        function("cartpole", KEY, PPOConfig(**changes))
+
+
+def test_what_ships_fits() -> None:
+    for name in jaxpuffer.list_envs():
+        check_memory(make(name), tuned_config(make(name)))
+
+
+def test_configs_compare_by_value_and_are_json() -> None:
+    config = PPOConfig(num_envs=64, learning_rate=0.1)
+    again = PPOConfig(**json.loads(json.dumps(config.to_dict())))
+    assert config == again and hash(config) == hash(again) and config != config.replace(gamma=0.5)
+    rates = config.replace(learning_rate=jnp.array([0.1, 0.2]))
+    assert rates == rates.replace() and rates != config and make("cartpole") == make("cartpole")
+    assert make("cartpole") != make("pong")
+
+    @jax.jit
+    def compare(config: PPOConfig) -> tuple[bool, bool]:
+        assert config == config and config != config.replace() and isinstance(hash(config), int)
+        return True, False
+
+    compare(config)
+
+
+def test_what_init_returns_can_be_donated() -> None:
+    config = tiny_config().replace(policy="lstm")
+    env = make("cartpole")
+    jax.block_until_ready(jax.jit(update, donate_argnums=1)(env, init(env, KEY, config), config))
+
+
+def test_an_heir_takes_its_parents_configuration_and_says_so() -> None:
+    with pytest.warns(UserWarning, match="Bad has no configuration of its own; it takes cartpole's"):
+        assert tuned_config(Bad()) == tuned_config(CartPole())
+    assert name_of(Bad()) is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tuned_config(CartPole())
