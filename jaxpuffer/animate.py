@@ -13,6 +13,7 @@ from jax import Array
 
 from jaxpuffer import rng
 from jaxpuffer.evaluate import act, as_policy, check_policy
+from jaxpuffer.machine import in_32_bits
 from jaxpuffer.ppo import Policy, Result
 from jaxpuffer.registry import as_env
 
@@ -50,6 +51,7 @@ class Animation:
         return f'<img src="data:image/gif;base64,{base64.b64encode(self._gif).decode()}">'
 
 
+@in_32_bits
 def animate(
     env: Any,
     policy: Policy | Result,

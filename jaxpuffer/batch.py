@@ -17,7 +17,8 @@ from jax.custom_batching import custom_vmap
 
 from jaxpuffer import rng
 from jaxpuffer.env import Env, Log, TimeStep, settle
-from jaxpuffer.pytree import PyTreeNode
+from jaxpuffer.machine import in_32_bits
+from jaxpuffer.pytree import PyTreeNode, leaf_shapes
 from jaxpuffer.spaces import Box, Discrete, Mixed, Space, choices, legal, mask_sizes
 
 RESET_CHUNK = 128  # rows of a dear `init` run together
@@ -41,6 +42,7 @@ class Batch:
         TypeError: the environment's functions disagree with each other or with its spaces.
     """
 
+    @in_32_bits
     def __init__(self, env: Env, num_envs: int) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
@@ -52,6 +54,7 @@ class Batch:
         """New episodes: (state, obs)."""
         return self.reset_streams(rng.seed(key, (self.num_envs,)))
 
+    @in_32_bits
     def reset_streams(self, streams: Array) -> tuple[Any, Array]:
         """New episodes from streams, uint32 (num_envs, 2)."""
         rows = (self.num_envs, *self.env.agent_shape)
@@ -62,12 +65,14 @@ class Batch:
         )
         return state, self.observe(state)
 
+    @in_32_bits
     def step(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
         """One step with auto-reset: `obs` is the next episode's first where a row ended."""
         state, step = self.transition(state, actions)
         state, obs = self.reset_ended(state, step)
         return state, step.replace(obs=obs)
 
+    @in_32_bits
     def transition(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
         """The first half of `step`: `obs` is still the old episode's, final where a row ended."""
         env_state, outcome = jax.vmap(self.env.transition)(state.env, legal(self.env.action_space, actions))
@@ -91,11 +96,13 @@ class Batch:
         )
         return state, TimeStep(self.observe(state), outcome.reward, outcome.terminated, outcome.truncated, log)
 
+    @in_32_bits
     def reset_ended(self, state: Any, step: TimeStep) -> tuple[Any, Array]:
         """The second half of `step`: put back what ended; (state, obs)."""
         state = state.replace(env=_put_back(per_row=False)(self.env, state.env, step.ended))
         return state, self.observe(state)
 
+    @in_32_bits
     def observe(self, state: Any) -> Array:
         """What the agents of every environment see."""
         return jax.vmap(self.env.observe)(state.env)
@@ -104,12 +111,14 @@ class Batch:
         """The states of some environments, int32 (n,), as a batch of n: `observe` takes it."""
         return jax.tree.map(lambda x: x[rows], state)
 
+    @in_32_bits
     def action_mask(self, state: Any) -> Array | None:
         """Legal actions, bool (num_envs, *agent_shape, n), of the observation just returned."""
         if not has_action_mask(self.env):
             return None
         return jax.vmap(self.env.action_mask)(state.env)
 
+    @in_32_bits
     def score(self, state: Any) -> tuple[Array, Array]:
         """Score and perf of the running episodes, float32 each."""
         score, perf = jax.vmap(self.env.score)(state.env), jax.vmap(self.env.perf)(state.env)
@@ -272,18 +281,19 @@ def check_env(env: Env) -> None:
     Raises:
         TypeError: naming the class, the function, and what it returned and should have.
     """
-    for leaf in jax.tree.leaves(env):
-        if jnp.shape(leaf) != ():
+    shapes = leaf_shapes(env)
+    for leaf, wanted in zip(jax.tree.leaves(env), jax.tree.leaves(shapes), strict=True):
+        if jnp.shape(leaf) != wanted.shape:
             raise TypeError(
                 f"{type(env).__name__} has a parameter of shape {jnp.shape(leaf)}; "
                 "vmap over it, with in_axes=env.axes(name)"
             )
-    _check_env(jax.tree.structure(env), tuple(jax.typeof(leaf).dtype for leaf in jax.tree.leaves(env)))
+    _check_env(jax.tree.structure(env), tuple((x.shape, x.dtype) for x in jax.tree.leaves(shapes)))
 
 
 @functools.cache
-def _check_env(structure: Any, dtypes: tuple[Any, ...]) -> None:
-    leaves = [jax.ShapeDtypeStruct((), dtype) for dtype in dtypes]
+def _check_env(structure: Any, kinds: tuple[Any, ...]) -> None:
+    leaves = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in kinds]
     env = jax.tree.unflatten(structure, leaves)
     name = type(env).__name__
 

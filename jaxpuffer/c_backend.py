@@ -14,6 +14,7 @@ from envs_c import _core
 from jaxpuffer import rng
 from jaxpuffer.batch import Batch, BatchState, check_env, has_action_mask
 from jaxpuffer.env import Env, Log, TimeStep
+from jaxpuffer.machine import in_32_bits
 from jaxpuffer.pytree import PyTreeNode, parameter_fields
 from jaxpuffer.spaces import Discrete, Space, choices, legal
 
@@ -91,6 +92,7 @@ class CBatch(Batch):
         TypeError: the struct and the JAX twin's State differ.
     """
 
+    @in_32_bits
     def __init__(self, env: CEnv, num_envs: int) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
@@ -109,27 +111,33 @@ class CBatch(Batch):
         _check_twin(env.name, jax.tree.structure(env.env), tuple(x.dtype for x in jax.tree.leaves(env.env)))
         self.row_bytes = self.description["state_bytes"] + env.num_agents * _core.EPISODE_BYTES
 
+    @in_32_bits
     def reset_streams(self, streams: Array) -> tuple[Any, Array]:
         return self._call(_core.RESET | _core.OBSERVE, streams, results=(self._rows, self._obs))
 
+    @in_32_bits
     def step(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
         results = (self._rows, self._obs, *self._outcome)
         state, obs, *outcome = self._call(_core.STEP, state, actions, results=results)
         return state, self._time_step(obs, *outcome)
 
+    @in_32_bits
     def transition(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
         results = (self._rows, *self._outcome)
         state, *outcome = self._call(_core.TRANSITION, state, actions, results=results)
         return state, self._time_step(self.observe(state), *outcome)
 
+    @in_32_bits
     def reset_ended(self, state: Any, step: TimeStep) -> tuple[Any, Array]:
         what = _core.RESET_ENDED | _core.OBSERVE
         return self._call(what, state, step.terminated, step.truncated, results=(self._rows, self._obs))
 
+    @in_32_bits
     def observe(self, state: Any) -> Array:
         (obs,) = self._call(_core.OBSERVE, state, results=(self._obs.update(shape=(len(state), *self._obs.shape[1:])),))
         return obs
 
+    @in_32_bits
     def action_mask(self, state: Any) -> Array | None:
         if not has_action_mask(self.env):
             return None
@@ -137,11 +145,13 @@ class CBatch(Batch):
         shape = (*self._per_agent, self.env.action_space.n)
         return self._call(_core.ACTION_MASK, state, results=(jax.ShapeDtypeStruct(shape, jnp.bool_),))[0]
 
+    @in_32_bits
     def score(self, state: Any) -> tuple[Array, Array]:
         shape = jax.ShapeDtypeStruct((*self._per_agent, 2), jnp.float32)
         (both,) = self._call(_core.SCORE, state, results=(shape,))
         return both[..., 0], both[..., 1]
 
+    @in_32_bits
     def unpack(self, state: Any) -> BatchState:
         """The rows' bytes as the JAX twin's state; of arrays with a capacity, the used part."""
         shapes = jax.eval_shape(self.env.init, jax.ShapeDtypeStruct((2,), jnp.uint32))

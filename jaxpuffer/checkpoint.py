@@ -11,6 +11,7 @@ the folder is touched.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import functools
 import hashlib
@@ -33,7 +34,7 @@ from jax import Array
 from jaxpuffer.env import Env
 from jaxpuffer.networks import ActorCritic
 from jaxpuffer.ppo import Policy, PPOConfig, Result, checked_module, init
-from jaxpuffer.pytree import Parameters, parameter_fields
+from jaxpuffer.pytree import Parameters, leaf_shapes, parameter_fields
 from jaxpuffer.registry import make, name_of
 
 _PREFIX = "checkpoint-"
@@ -215,7 +216,10 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
     metrics = {k.removeprefix("metrics."): v for k, v in arrays.items() if k.startswith("metrics.")}
 
     # the shapes of one run; a stack of runs has leading axes
-    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((), x.dtype), (env, config))
+    one = (
+        leaf_shapes(env) if isinstance(env, Env) else dataclasses.replace(env, env=leaf_shapes(env.env)),
+        leaf_shapes(config),
+    )
     abstract = jax.eval_shape(functools.partial(init, module=module), one[0], jax.random.key(0), one[1])
 
     def restore(tree: Any, prefix: str) -> Any:
@@ -309,6 +313,10 @@ def parameters_of(node: Parameters) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(x) for x in value]
+    if value is None:
+        return None
     if not hasattr(value, "dtype"):
         return value if isinstance(value, int | float | str) else repr(value)
     if value.ndim:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxpuffer import rng
+from jaxpuffer.machine import in_32_bits
 from jaxpuffer.pytree import Parameters, PyTreeNode, param, static
 from jaxpuffer.spaces import Space, legal
 
@@ -141,11 +142,13 @@ class Env(Parameters, Generic[State]):
         """The leading axes of per-agent arrays: () or (num_agents,)."""
         return (self.num_agents,) if self.multi_agent else ()
 
+    @in_32_bits
     def reset(self, key: Array) -> tuple[State, Array]:
         """A new episode from a JAX key: (state, obs)."""
         state = self.init(rng.seed(key))
         return state, self.observe(state)
 
+    @in_32_bits
     def step(self, state: State, action: Array) -> tuple[State, TimeStep]:
         """One step without auto-reset: what one tries in a notebook, and may differentiate."""
         state, outcome = self.transition(state, legal(self.action_space, jnp.asarray(action)))

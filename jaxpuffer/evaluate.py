@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxpuffer import rng
+from jaxpuffer.machine import in_32_bits
 from jaxpuffer.ppo import Policy, Result
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.registry import as_env
@@ -55,6 +56,7 @@ def evaluation_key(key: Array, count: int = 0) -> Array:
     return jax.random.fold_in(jax.random.fold_in(key, _EVALUATION), count)
 
 
+@in_32_bits
 def evaluate(env: Any, policy: Policy | Result, key: Array, episodes: int = 256, max_steps: int = 20_000) -> Evaluation:
     """Play the first episode of each of `episodes` fresh environments, with sampled actions.
 

@@ -26,6 +26,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxpuffer.checkpoint import claim, load, parameters_of, read_record, run_folder, twin_of, write
 from jaxpuffer.evaluate import evaluate, evaluation_key
+from jaxpuffer.machine import in_32_bits
 from jaxpuffer.ppo import Policy, PPOConfig, Result, TrainState, checked_module, complete, init, update
 from jaxpuffer.profile import shares_line, time_shares
 from jaxpuffer.registry import as_env
@@ -134,6 +135,7 @@ def fit(
     return result
 
 
+@in_32_bits
 def fit_or_signal(
     env: Any,
     key: Array,

@@ -28,7 +28,7 @@ from jaxpuffer import priority, rng
 from jaxpuffer.advantage import gae, puffer_advantage
 from jaxpuffer.batch import ranked
 from jaxpuffer.env import Log
-from jaxpuffer.machine import available_cores
+from jaxpuffer.machine import available_cores, in_32_bits
 from jaxpuffer.memory import check_memory
 from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, RECURRENT, SCANS, ActorCritic
 from jaxpuffer.normalizer import Normalizer, Returns
@@ -40,6 +40,7 @@ from jaxpuffer.spaces import Box
 TRUNCATED_CHUNK = 64  # truncated rows whose final observations are valued together
 DERIVED_MINIBATCH = 8192  # agent-steps at most of a minibatch whose size is not given
 MAX_UPDATES = 2**31 - 1
+OF_EPISODES = ("score", "perf", "episode_return", "episode_length")  # metrics that are NaN where none ended
 MICROBATCH = 32768  # activations of a layer, 128 KiB, which stay in the cache of a core
 
 CHOICES = {
@@ -262,6 +263,7 @@ class Result(PyTreeNode):
     env: Any
 
 
+@in_32_bits
 def init(env: Any, key: Array, config: PPOConfig, module: Any = None) -> TrainState:
     """The state before the first update, from a JAX key; arguments as of `train`."""
     module = module or make_module(env, config)
@@ -298,6 +300,7 @@ def start(
     )
 
 
+@in_32_bits
 def update(
     env: Any, state: TrainState, config: PPOConfig, module: Any = None, axis: str | None = None
 ) -> tuple[TrainState, dict[str, Array]]:
@@ -614,6 +617,7 @@ def _variance(x: Array, axis: str | None) -> Array:
     return _mean((x - _mean(x, axis)) ** 2, axis)
 
 
+@in_32_bits
 def train(env: Any, key: Array, config: PPOConfig | None = None, module: Any = None) -> Result:
     """Train from scratch for `config.total_steps` in one program.
 
@@ -640,13 +644,20 @@ def train(env: Any, key: Array, config: PPOConfig | None = None, module: Any = N
             f"PPOConfig.total_steps is {config.total_steps}, {config.num_updates} updates; train keeps the metrics of "
             f"each, and takes at most {MAX_UPDATES}: raise num_envs or horizon, or take fit, which can be stopped"
         )
-    return _train(env, key, config, checked_module(env, config, module))
+    result = _train(env, key, config, checked_module(env, config, module))
+    # NaN where no episode ended, made here so that `jax_debug_nans` finds others alone
+    with jax.debug_nans(False):
+        nothing = jnp.where(result.metrics["episodes"] > 0, 0.0, jnp.nan)
+        known = {name: result.metrics[name] + nothing for name in OF_EPISODES}
+    return result.replace(metrics=result.metrics | known)
 
 
 @functools.partial(jax.jit, static_argnames="module")
 def _train(env: Any, key: Array, config: PPOConfig, module: Any) -> Result:
     def step(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
-        return update(env, state, config, module)
+        state, metrics = update(env, state, config, module)
+        known = {name: jnp.where(metrics["episodes"] > 0, metrics[name], 0.0) for name in OF_EPISODES}
+        return state, metrics | known
 
     # the barrier keeps `init` from being compiled into the updates, which would then round differently from `fit`'s
     state = lax.optimization_barrier(init(env, key, config, module))

@@ -2,7 +2,10 @@
 
 import dataclasses
 import difflib
+import inspect
 import operator
+import types
+import typing
 from typing import Any, Self, dataclass_transform, get_type_hints
 
 import jax
@@ -13,17 +16,29 @@ _DTYPES: dict[type, Any] = {int: jnp.int32, float: jnp.float32, bool: jnp.bool_}
 
 
 def static(default: Any, minimum: float | None = None, maximum: float | None = None, help: str = "") -> Any:
-    """A parameter that sets shapes, loop bounds or code paths: changing it compiles anew."""
+    """A parameter that sets shapes, loop bounds or code paths: changing it compiles anew.
+
+    Arrays and lists are kept as nested tuples, for it has to be hashable.
+    """
     return _parameter(default, minimum, maximum, help, static=True)
 
 
 def param(default: Any, minimum: float | None = None, maximum: float | None = None, help: str = "") -> Any:
-    """A parameter that is a leaf of the pytree: it can be traced, and vmapped over."""
+    """A parameter that is a leaf of the pytree: it can be traced, and vmapped over.
+
+    A default that is an array, annotated `jax.Array`, sets the shape and the dtype of the parameter.
+    """
     return _parameter(default, minimum, maximum, help, static=False)
 
 
 def _parameter(default: Any, minimum: float | None, maximum: float | None, help: str, static: bool) -> Any:
-    metadata = {"static": static, "minimum": minimum, "maximum": maximum, "help": help}
+    metadata: dict[str, Any] = {"static": static, "minimum": minimum, "maximum": maximum, "help": help}
+    if isinstance(default, np.ndarray | jax.Array):
+        default = np.asarray(default)
+        default = _nested(default) if static else default
+    if isinstance(default, np.ndarray | list):  # dataclasses take no default that could be changed
+        metadata["default"] = np.asarray(default)
+        return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -73,6 +88,22 @@ class Parameters(PyTreeNode):
         ValueError: a value out of range, named with what is allowed.
         TypeError: a value of a wrong type, or an unknown name.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        if "__init__" in cls.__dict__:
+            raise TypeError(
+                f"{cls.__name__} has an __init__; parameters are fields, as in size: int = static(default=5), "
+                "and the class is made by name: "
+                f"{cls.__name__}(size=5)"
+            )
+        for name, annotation in inspect.get_annotations(cls).items():
+            value = cls.__dict__.get(name)
+            if not isinstance(value, dataclasses.Field) and "ClassVar" not in str(annotation):
+                raise TypeError(
+                    f"{cls.__name__}.{name} must be made with static(...) or param(...), "
+                    f"or be annotated ClassVar where it is no parameter"
+                )
+        super().__init_subclass__(**kwargs)
 
     def __new__(cls, *args: Any, **values: Any) -> Self:
         check_names(cls, values)  # dataclasses would say less
@@ -147,9 +178,22 @@ def check_names(cls: type[Parameters], names: Any, owner: str | None = None) -> 
             raise TypeError(f"{owner or cls.__name__} has no parameter {name!r}{hint} (it has: {has})")
 
 
+def leaf_shapes(node: Any) -> Any:
+    """The node with a `jax.ShapeDtypeStruct` for each parameter as it is without axes to `vmap` over."""
+    shapes = {
+        field.name: jax.ShapeDtypeStruct(np.shape(field.metadata.get("default", 0)), getattr(node, field.name).dtype)
+        for field, _ in parameter_fields(type(node))
+        if not field.metadata["static"]
+    }
+    leaves, structure = jax.tree.flatten(node)
+    return jax.tree.unflatten(structure, shapes.values()) if leaves else node
+
+
 def _cast_leaf(owner: str, kind: type, value: Any, limits: Any) -> jax.Array:
+    if kind is jax.Array or kind is np.ndarray:
+        return _cast_array(owner, value, limits)
     if kind not in _DTYPES:
-        raise TypeError(f"{owner} is annotated {kind}; a traced parameter is int, float or bool")
+        raise TypeError(f"{owner} is annotated {kind}; a traced parameter is int, float, bool, or an array")
     dtype = _DTYPES[kind]
     if isinstance(value, jax.core.Tracer):
         if value.dtype == dtype:
@@ -171,7 +215,46 @@ def _cast_leaf(owner: str, kind: type, value: Any, limits: Any) -> jax.Array:
     return jnp.asarray(array.astype(dtype))
 
 
-def _cast_static(owner: str, kind: type, value: Any, limits: Any) -> Any:
+def _cast_array(owner: str, value: Any, limits: Any) -> jax.Array:
+    if "default" not in limits:
+        raise TypeError(f"{owner} is annotated as an array; its default must be one, which sets shape and dtype")
+    default = limits["default"]
+    kind = {"f": float, "i": int, "u": int, "b": bool}.get(default.dtype.kind)
+    if kind is None:
+        raise TypeError(f"{owner} has a default of {default.dtype}; it must hold floats, integers or bools")
+    shape = np.shape(value)
+    if shape[len(shape) - default.ndim :] != default.shape:
+        raise ValueError(f"{owner} has the shape {shape}; it must be {default.shape}, with axes to vmap over in front")
+    return _cast_leaf(owner, kind, value, {"minimum": limits["minimum"], "maximum": limits["maximum"]})
+
+
+def _nested(array: np.ndarray) -> Any:
+    return tuple(_nested(x) for x in array) if array.ndim else array.item()
+
+
+def _cast_static(owner: str, kind: Any, value: Any, limits: Any) -> Any:
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        kinds = [k for k in typing.get_args(kind) if k is not type(None)]
+        if value is None and len(kinds) < len(typing.get_args(kind)):
+            return None
+        if len(kinds) != 1:
+            raise TypeError(f"{owner} is annotated {kind}; a static parameter is of one type, or of that or None")
+        return _cast_static(owner, kinds[0], value, limits)
+    if typing.get_origin(kind) is tuple or kind in (tuple, np.ndarray, jax.Array):
+        if isinstance(value, jax.core.Tracer) or np.ndim(value) == 0:
+            raise TypeError(f"{owner} is {value!r}; it must be a tuple, a list or an array that is not traced")
+        array = np.asarray(value)
+        if array.dtype.kind in "fiu":
+            _check_range(owner, value, array, limits)
+        nested = _nested(array)
+        if any(not isinstance(x, int | float | str | bool) for x in array.ravel().tolist()):
+            raise TypeError(f"{owner} is {value!r}; it must hold numbers or strings")
+        inner = typing.get_args(kind)[:1]
+        if inner == (int,) and array.dtype.kind not in "iu" and array.size:
+            raise TypeError(f"{owner} is {value!r}; it must hold whole numbers")
+        return nested
+    if not isinstance(kind, type):
+        raise TypeError(f"{owner} is annotated {kind}; a static parameter is int, float, bool, str or a tuple of these")
     if isinstance(value, jax.core.Tracer):
         raise TypeError(f"{owner} is static: it sets shapes or code paths and cannot be traced or vmapped over")
     wrong = TypeError(f"{owner} is {value!r}; it must be {kind.__name__}")

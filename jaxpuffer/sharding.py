@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxpuffer import rng
-from jaxpuffer.machine import available_cores
+from jaxpuffer.machine import available_cores, in_32_bits
 from jaxpuffer.ppo import (
     Policy,
     PPOConfig,
@@ -81,6 +81,7 @@ def take_devices(count: int) -> Mesh | None:
     return None if count == 1 else data_mesh(devices[:count])
 
 
+@in_32_bits
 def train_on(mesh: Mesh, env: Any, key: Array, config: PPOConfig | None = None, module: Any = None) -> Result:
     """`train` on the devices of a mesh; on several processes, each calls this with the same arguments.
 

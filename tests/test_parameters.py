@@ -128,3 +128,52 @@ def test_axes() -> None:
 def test_frozen() -> None:
     with pytest.raises(AttributeError):
         Thing().speed = 3.0  # type: ignore[misc]
+
+
+class Level(Parameters):
+    layout: jax.Array = param(default=np.arange(4, dtype=np.float32))
+    doors: tuple[int, ...] = static(default=(1, 2, 3), minimum=0)
+    walls: np.ndarray = static(default=np.eye(2))
+    seed: int | None = static(default=None)
+
+
+def test_arrays_and_tuples_as_parameters() -> None:
+    level = Level()
+    np.testing.assert_array_equal(level.layout, [0, 1, 2, 3])
+    assert (level.doors, level.walls, level.seed) == ((1, 2, 3), ((1.0, 0.0), (0.0, 1.0)), None)
+    assert level == Level(doors=[1, 2, 3], walls=np.eye(2)) and level != Level(layout=[9, 1, 2, 3])
+    assert Level(seed=3.0).seed == 3
+    assert Level(**level.to_dict()) == level
+    hash(jax.tree.structure(level))
+    traces = []
+    total = jax.jit(lambda level: traces.append(1) or level.layout.sum())
+    assert total(level) == 6 and total(level.replace(layout=np.ones(4))) == 4
+    assert len(traces) == 1
+    stack = level.replace(layout=np.ones((5, 4)))
+    assert jax.vmap(lambda level: level.layout.sum(), in_axes=(level.axes("layout"),))(stack).shape == (5,)
+
+
+def test_wrong_arrays_and_tuples_are_refused() -> None:
+    for wrong, error, message in (
+        ({"layout": np.ones(3)}, ValueError, r"Level.layout has the shape \(3,\); it must be \(4,\)"),
+        ({"layout": ["a"] * 4}, TypeError, "Level.layout"),
+        ({"doors": (1.5,)}, TypeError, "whole numbers"),
+        ({"doors": (-1,)}, ValueError, "at least 0"),
+        ({"doors": 3}, TypeError, "Level.doors is 3"),
+        ({"seed": "x"}, TypeError, "Level.seed"),
+    ):
+        with pytest.raises(error, match=message):
+            Level(**wrong)
+
+
+def test_what_is_no_field_is_refused_when_the_class_is_made() -> None:
+    with pytest.raises(TypeError, match=r"Bare.layout must be made with static"):
+
+        class Bare(Parameters):
+            layout: jax.Array = jnp.zeros(3)
+
+    with pytest.raises(TypeError, match=r"Own has an __init__; parameters are fields"):
+
+        class Own(Parameters):
+            def __init__(self, size):
+                self.size = size
