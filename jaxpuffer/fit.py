@@ -27,7 +27,18 @@ from jax.sharding import PartitionSpec as P
 from jaxpuffer.checkpoint import claim, load, parameters_of, read_record, run_folder, twin_of, write
 from jaxpuffer.evaluate import evaluate, evaluation_key
 from jaxpuffer.machine import in_32_bits
-from jaxpuffer.ppo import Policy, PPOConfig, Result, TrainState, checked_module, complete, init, update
+from jaxpuffer.ppo import (
+    OF_EPISODES,
+    Policy,
+    PPOConfig,
+    Result,
+    TrainState,
+    checked_module,
+    complete,
+    init,
+    update,
+    without_nan,
+)
 from jaxpuffer.profile import shares_line, time_shares
 from jaxpuffer.registry import as_env
 from jaxpuffer.rng import check_key
@@ -58,6 +69,7 @@ def _chunk(
         def step(i: Array, carried: tuple[TrainState, dict[str, Array]]) -> tuple[TrainState, dict[str, Array]]:
             state, rows = carried
             state, metrics = one(env, state, config)
+            metrics = without_nan(metrics)
             return state, jax.tree.map(lambda row, x: row.at[i].set(x), rows, metrics)
 
         _, metrics = jax.eval_shape(one, env, state, config)
@@ -230,6 +242,8 @@ def _fit(
             count = min(count, MAX_CHUNK, config.num_updates - updates)
             state, rows = _chunk(env, state, config, jnp.int32(count), module, mesh)
             chunk = {name: row[:count] for name, row in jax.device_get(rows).items()}
+            nothing = np.where(chunk["episodes"] > 0, np.float32(0), np.float32(np.nan))
+            chunk |= {name: chunk[name] + nothing for name in OF_EPISODES}
             chunk["agent_steps"] = (updates + 1 + np.arange(count, dtype=np.int64)) * config.batch_size
             _check_finite(chunk, updates, saved_updates * config.batch_size, directory)
             history.append(chunk)

@@ -645,24 +645,32 @@ def train(env: Any, key: Array, config: PPOConfig | None = None, module: Any = N
             f"each, and takes at most {MAX_UPDATES}: raise num_envs or horizon, or take fit, which can be stopped"
         )
     result = _train(env, key, config, checked_module(env, config, module))
-    # NaN where no episode ended, made here so that `jax_debug_nans` finds others alone
-    with jax.debug_nans(False):
-        nothing = jnp.where(result.metrics["episodes"] > 0, 0.0, jnp.nan)
-        known = {name: result.metrics[name] + nothing for name in OF_EPISODES}
-    return result.replace(metrics=result.metrics | known)
+    return result.replace(metrics=with_nan(result.metrics))
 
 
 @functools.partial(jax.jit, static_argnames="module")
 def _train(env: Any, key: Array, config: PPOConfig, module: Any) -> Result:
     def step(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
         state, metrics = update(env, state, config, module)
-        known = {name: jnp.where(metrics["episodes"] > 0, metrics[name], 0.0) for name in OF_EPISODES}
-        return state, metrics | known
+        return state, without_nan(metrics)
 
     # the barrier keeps `init` from being compiled into the updates, which would then round differently from `fit`'s
     state = lax.optimization_barrier(init(env, key, config, module))
     state, metrics = lax.scan(step, state, length=config.num_updates)
     return Result(Policy(state.params, module, state.normalizer, state.returns), state, metrics, config, env)
+
+
+def without_nan(metrics: dict[str, Array]) -> dict[str, Array]:
+    """Metrics with 0 for NaN where no episode ended, so that `jax_debug_nans` finds others alone in a program."""
+    known = {name: jnp.where(metrics["episodes"] > 0, metrics[name], 0.0) for name in OF_EPISODES}
+    return metrics | known
+
+
+def with_nan(metrics: dict[str, Array]) -> dict[str, Array]:
+    """The opposite of `without_nan`, after the program."""
+    with jax.debug_nans(False):
+        nothing = jnp.where(metrics["episodes"] > 0, 0.0, jnp.nan)
+        return metrics | {name: metrics[name] + nothing for name in OF_EPISODES}
 
 
 def complete(env: Any, config: PPOConfig | None) -> PPOConfig:

@@ -34,6 +34,8 @@ from jaxpuffer.ppo import (
     fresh_streams,
     start,
     update,
+    with_nan,
+    without_nan,
 )
 from jaxpuffer.registry import as_env
 
@@ -94,14 +96,16 @@ def train_on(mesh: Mesh, env: Any, key: Array, config: PPOConfig | None = None, 
     config = complete(env, config)
     module = checked_module(env, config, module)
     local_config(config, mesh)
-    return _train_on(mesh, env, key, config, module)
+    result = _train_on(mesh, env, key, config, module)
+    return result.replace(metrics=with_nan(result.metrics))
 
 
 @functools.partial(jax.jit, static_argnames=("mesh", "module"))
 def _train_on(mesh: Mesh, env: Any, key: Array, config: PPOConfig, module: Any) -> Result:
     def run(env: Any, key: Array, config: PPOConfig) -> tuple[TrainState, dict[str, Array]]:
         def step(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
-            return update(env, state, local, module, AXIS)
+            state, metrics = update(env, state, local, module, AXIS)
+            return state, without_nan(metrics)
 
         local = local_config(config, mesh)
         state = lax.optimization_barrier(init_shard(env, key, config, mesh, module))
