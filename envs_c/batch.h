@@ -69,6 +69,9 @@ typedef struct {
 typedef struct {
   const char *name;
   int32_t multi_agent;
+  int32_t max_agents;
+  int32_t has_perf;
+  int32_t has_action_mask;
   int32_t obs_dtype;
   int32_t action_dtype;
   int64_t state_bytes;

@@ -485,6 +485,9 @@ py::dict Descriptions() {
     py::dict d;
     d["index"] = i;
     d["multi_agent"] = env->multi_agent != 0;
+    d["max_agents"] = env->max_agents;
+    d["has_perf"] = env->has_perf != 0;
+    d["has_action_mask"] = env->has_action_mask != 0;
     d["obs_dtype"] = DtypeName(env->obs_dtype);
     d["action_dtype"] = DtypeName(env->action_dtype);
     d["state_bytes"] = env->state_bytes;

@@ -38,6 +38,9 @@ def describe(name: str, folder: Path) -> str:
         return int(re.search(rf"\b{name}_{function}\(", text) is not None)
 
     multi_agent = has("respawn")
+    limit = f"{name.upper()}_MAX_AGENTS"
+    if multi_agent and not re.search(rf"\b{limit}\b", text):
+        raise SystemExit(f"{name}.h has {name}_respawn and so several agents; it must define {limit}, the most of them")
     tables, sizes = [], []
     for kind in ("params", "state"):
         fields = struct_fields(name, kind, folder)
@@ -49,7 +52,7 @@ def describe(name: str, folder: Path) -> str:
 #include "{name}.h"
 #define ENV {name}
 #define ENV_MULTI_AGENT {multi_agent}
-#define ENV_MAX_AGENTS {f"{name.upper()}_MAX_AGENTS" if multi_agent else "1"}
+#define ENV_MAX_AGENTS {limit if multi_agent else "1"}
 #define ENV_HAS_PERF {has("perf")}
 #define ENV_HAS_ACTION_MASK {has("action_mask")}
 {"".join(sizes)}#include "batch.h"
@@ -58,6 +61,9 @@ def describe(name: str, folder: Path) -> str:
 const env_description {name}_description = {{
   .name = "{name}",
   .multi_agent = ENV_MULTI_AGENT,
+  .max_agents = ENV_MAX_AGENTS,
+  .has_perf = ENV_HAS_PERF,
+  .has_action_mask = ENV_HAS_ACTION_MASK,
   .obs_dtype = ENV_OBS_DTYPE,
   .action_dtype = ENV_ACTION_DTYPE,
   .state_bytes = sizeof(env_state),

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxpuffer.spaces import Box
+
 
 class VecEnv:
     """`num_envs` C environments stepped together, in the interface of Gymnasium's `VectorEnv`.
@@ -35,6 +37,7 @@ class VecEnv:
         require_built()
         from envs_c import _core
         from jaxpuffer.batch import has_action_mask
+        from jaxpuffer.c_backend import check_twin
         from jaxpuffer.pytree import parameter_fields
         from jaxpuffer.registry import make
         from jaxpuffer.spaces import choices
@@ -43,6 +46,7 @@ class VecEnv:
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{argument} is {value!r}; it must be an int of at least 1")
         self.env = make(name, **params)
+        check_twin(name, self.env)
         self.num_envs = num_envs
         self.num_agents = self.env.num_agents
         self.single_observation_space = self.env.observation_space
@@ -108,7 +112,11 @@ class VecEnv:
         """
         if not self._started:
             raise RuntimeError("call reset() before step()")
-        self._batch.step(np.asanyarray(actions))
+        actions = np.asanyarray(actions)
+        if isinstance(self.single_action_space, Box) and actions.dtype == np.float32:
+            # into an array of its own: what the caller has stays
+            actions = np.clip(actions, *(x.astype(np.float32) for x in self.single_action_space.bounds()))
+        self._batch.step(actions)
         a = self._arrays
         return a["obs"], a["reward"], a["terminated"], a["truncated"], self._info
 

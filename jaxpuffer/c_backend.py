@@ -16,10 +16,11 @@ from jaxpuffer.batch import Batch, BatchState, check_env, has_action_mask
 from jaxpuffer.env import Env, Log, TimeStep
 from jaxpuffer.machine import in_32_bits
 from jaxpuffer.pytree import PyTreeNode, parameter_fields
-from jaxpuffer.spaces import Discrete, Space, choices, legal
+from jaxpuffer.spaces import Space, choices, legal, mask_sizes
 
 _TARGET = "jaxpuffer_batch"
 _LOG_FIELDS = 5
+_GUARD = 1 << 16  # bytes beyond an observation, so that one too long is seen and does no harm
 jax.ffi.register_ffi_target(_TARGET, _core.ffi_target(), platform="cpu")
 
 
@@ -108,7 +109,7 @@ class CBatch(Batch):
         self.env = env.env
         self.num_envs = num_envs
         self.description = _core.descriptions()[env.name]
-        _check_twin(env.name, jax.tree.structure(env.env), tuple(x.dtype for x in jax.tree.leaves(env.env)))
+        check_twin(env.name, env.env)
         self.row_bytes = self.description["state_bytes"] + env.num_agents * _core.EPISODE_BYTES
 
     @in_32_bits
@@ -141,8 +142,7 @@ class CBatch(Batch):
     def action_mask(self, state: Any) -> Array | None:
         if not has_action_mask(self.env):
             return None
-        assert isinstance(self.env.action_space, Discrete)
-        shape = (*self._per_agent, self.env.action_space.n)
+        shape = (*self._per_agent, sum(mask_sizes(self.env.action_space)))
         return self._call(_core.ACTION_MASK, state, results=(jax.ShapeDtypeStruct(shape, jnp.bool_),))[0]
 
     @in_32_bits
@@ -255,6 +255,15 @@ def _bytes(x: Array, num_envs: int) -> Array:
     return lax.bitcast_convert_type(x, jnp.uint8).reshape(num_envs, -1)
 
 
+def check_twin(name: str, env: Env) -> None:
+    """Check, once for each kind of environment, that the header and the JAX class fit together.
+
+    Raises:
+        TypeError: they differ in parameters, state, agents, mask, perf, or the size of observations or masks.
+    """
+    _check_twin(name, jax.tree.structure(env), tuple(x.dtype for x in jax.tree.leaves(env)))
+
+
 @functools.cache
 def _check_twin(name: str, structure: Any, dtypes: tuple[Any, ...]) -> None:
     """The struct's and the JAX State's fields agree in name, order, type and room."""
@@ -281,3 +290,60 @@ def _check_twin(name: str, structure: Any, dtypes: tuple[Any, ...]) -> None:
     for what, space in (("obs", env.observation_space), ("action", env.action_space)):
         if description[f"{what}_dtype"] != str(space.dtype):
             raise TypeError(f"{name}: {what} is {description[f'{what}_dtype']} in C and {space.dtype} in JAX")
+
+    for what, in_c, in_jax in (
+        ("several agents (NAME_respawn)", description["multi_agent"], env.multi_agent),
+        ("action_mask", description["has_action_mask"], has_action_mask(env)),
+        ("perf", description["has_perf"], type(env).perf is not Env.perf),
+    ):
+        if in_c != in_jax:
+            has, lacks = ("C", "JAX") if in_c else ("JAX", "C")
+            raise TypeError(f"{name}: there is {what} in {has} and none in {lacks}")
+    if env.num_agents > description["max_agents"]:
+        raise TypeError(
+            f"{name}: {env.num_agents} agents are more than {name.upper()}_MAX_AGENTS, {description['max_agents']}"
+        )
+    _check_written(name, env)
+
+
+def _check_written(name: str, env: Env) -> None:
+    """See that C writes all of a first observation and mask and nothing beyond, in a buffer with room to spare."""
+    description, lead = _core.descriptions()[name], (1, *env.agent_shape)
+    words = [
+        np.asarray(
+            getattr(env, f.name) if f.metadata["static"] else f.default, np.float32 if kind is float else np.int32
+        )
+        for f, kind in parameter_fields(type(env))
+    ]
+    space = env.observation_space
+    sizes = {"obs": env.num_agents * math.prod(space.shape) * space.dtype.itemsize}
+    if description["has_action_mask"]:
+        sizes["mask"] = env.num_agents * sum(mask_sizes(env.action_space))
+
+    def written_over(fill: int) -> dict[str, np.ndarray]:
+        buffers = {what: np.full((1, size + _GUARD), fill, np.uint8) for what, size in sizes.items()}
+        arrays = {what: buffer.view(space.dtype if what == "obs" else np.bool_) for what, buffer in buffers.items()}
+        arrays |= {
+            "params": np.array([word.view(np.uint32) for word in words], np.uint32),
+            "rows": np.zeros((1, description["state_bytes"] + env.num_agents * _core.EPISODE_BYTES), np.uint8),
+            "streams": np.array([[1, 2]], np.uint32),
+            "final_obs": arrays["obs"].copy(),
+            "reward": np.zeros(lead, np.float32),
+            "terminated": np.zeros(lead, np.bool_),
+            "truncated": np.zeros(lead, np.bool_),
+            "log": np.zeros((*lead, _LOG_FIELDS), np.float32),
+        }
+        shape: Any = [*lead, *env.action_space.shape]
+        batch = _core.NumpyBatch(description["index"], choices(env.action_space), 1, arrays | {"action_shape": shape})
+        batch.reset()
+        return buffers
+
+    one, other = written_over(0x55), written_over(0xAA)
+    for what, size in sizes.items():
+        written = (one[what] == other[what])[0]
+        if written[size:].any() or not written[:size].all():
+            total = int(written.sum())
+            raise TypeError(
+                f"{name}: C writes {total} bytes of {'an observation' if what == 'obs' else 'a mask'} of all agents; "
+                f"JAX has {size}"
+            )

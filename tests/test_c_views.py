@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 
 import envs_c
+from envs_c import VecEnv
+from envs_jax.cartpole import CartPole
 from jaxpuffer import list_envs, make, rng
 from jaxpuffer.batch import random_action
+from jaxpuffer.env import Env
+from jaxpuffer.spaces import Box
 
 pytestmark = pytest.mark.needs_c
 
@@ -252,3 +256,51 @@ def test_one_environment_in_a_notebook(name: str) -> None:
     (state, ts), (row, c_ts) = jax.jit(env.step)(state, action), c_env.step(row, action)
     chex.assert_trees_all_equal(ts, c_ts)
     np.testing.assert_array_equal(jax.jit(env.render)(state), jax.jit(c_env.render)(row))
+
+
+def bind(name: str, env: Env) -> None:
+    from jaxpuffer.c_backend import check_twin  # not there without the C half
+
+    check_twin(name, env)
+
+
+class TestTwins:
+    """A header that disagrees with its twin is found when the two are bound."""
+
+    @pytest.mark.parametrize("size, message", [(5, "C writes 16 bytes .* JAX has 20"), (3, "C writes 16 .* has 12")])
+    def test_size_of_observations(self, size: int, message: str) -> None:
+        other = type("Other", (CartPole,), {"observation_space": Box(-1.0, 1.0, (size,))})
+        with pytest.raises(TypeError, match=message):
+            bind("cartpole", other())
+
+    def test_a_mask_or_perf_on_one_side_alone(self) -> None:
+        masked = type("Masked", (CartPole,), {"action_mask": lambda self, s: jnp.ones(2, bool)})
+        with pytest.raises(TypeError, match="cartpole: there is action_mask in JAX and none in C"):
+            bind("cartpole", masked())
+        env = make("connect4")
+        unmasked = type("Unmasked", (type(env),), {"action_mask": Env.action_mask})
+        with pytest.raises(TypeError, match="connect4: there is action_mask in C and none in JAX"):
+            bind("connect4", unmasked())
+        has_perf = type(env).perf is not Env.perf
+        other = Env.perf if has_perf else lambda self, s: jnp.float32(0)
+        with pytest.raises(TypeError, match="connect4: there is perf in"):
+            bind("connect4", type("Other", (type(env),), {"perf": other})())
+
+    def test_number_of_agents(self) -> None:
+        env = make("snake")
+        more = type("More", (type(env),), {"num_agents": property(lambda self: 100_000)})
+        with pytest.raises(TypeError, match="snake"):
+            bind("snake", more())
+        alone = type("Alone", (type(env),), {"multi_agent": False})
+        with pytest.raises(TypeError, match="snake"):
+            bind("snake", alone())
+
+
+def test_actions_beyond_the_bounds_are_clipped_and_the_callers_array_stays() -> None:
+    far, near = VecEnv("cartpole_continuous", 2), VecEnv("cartpole_continuous", 2)
+    actions = np.float32([[9.0], [-9.0]])
+    for env, taken in ((far, actions), (near, np.float32([[1.0], [-1.0]]))):
+        env.reset(seed=3)
+        env.step(taken)
+    np.testing.assert_array_equal(far.state, near.state)
+    np.testing.assert_array_equal(actions, [[9.0], [-9.0]])
