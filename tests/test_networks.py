@@ -19,7 +19,13 @@ TIME, ROWS = 5, 4
 FLOATS = Box(-1.0, 1.0, (6,))
 TILES = Box(2, 5, (3, 3), np.dtype(np.int8))
 ENTITIES = Box(-1.0, 1.0, (4, 6))
-SEEN_BY = {"flat": FLOATS, "embedding": TILES, "grid": TILES, "entity": ENTITIES}
+SEEN_BY = {
+    "flat": FLOATS,
+    "embedding": TILES,
+    "grid": TILES,
+    "entity": ENTITIES,
+    "image": Box(0, 255, (9, 9, 3), np.dtype(np.uint8)),
+}
 
 
 def make(policy: str = "mlp", encoder: str = "flat", space: Space | None = None, **fields: Any) -> ActorCritic:
@@ -377,7 +383,10 @@ def test_a_flat_grid_is_the_square_one() -> None:
         ("embedding", MultiDiscrete((2, 3))),
         ("grid", Box(-1.0, 1.0, (3, 3))),
         ("grid", Box(0, 3, (8,), np.dtype(np.uint8))),
-        ("grid", Box(0, 3, (2, 2, 2), np.dtype(np.uint8))),
+        ("grid", Box(0, 3, (2, 2, 2, 2), np.dtype(np.uint8))),
+        ("image", Box(0, 255, (16, 16), np.dtype(np.uint8))),
+        ("image", Box(0, 255, (4, 16, 3), np.dtype(np.uint8))),
+        ("image", Discrete(4)),
         ("entity", TILES),
         ("entity", FLOATS),
         ("entity", Discrete(4)),
