@@ -30,7 +30,7 @@ class Outcome(PyTreeNode):
     reward: Array  # float32
     terminated: Array  # bool, the rules ended the episode
     truncated: Array  # bool, the time limit did
-    reset: Array | None = None  # bool (), multi-agent only: the whole world ends
+    reset: Array | None = None  # bool (), multi-agent only: the whole world ends, as when all agents end in one step
 
 
 class Log(PyTreeNode):
