@@ -3,7 +3,7 @@
     RUN/run.json        environment, parameters, config, backend, versions, and which checkpoint counts
     RUN/checkpoint-N/   the whole TrainState and the metrics, by Orbax
     RUN/lock            held by the process that writes here; its host and process id
-    RUN/saving          the checkpoint being written, while it is
+    RUN/saving          during a save, the checkpoints of which one will count after it
 
 A save writes checkpoint-N+1, then points run.json at it in one rename, then removes
 the old one: a process killed at any moment leaves a run that loads. Nothing else in
@@ -108,12 +108,13 @@ def write(result: Result, run: Path, key: Array | None = None) -> None:
 
     if result.state is None:
         raise ValueError("this result has no state: it was loaded for another backend than it was trained on")
-    # only what this wrote is its to remove: the checkpoint that counted, and one that was never finished
+    # only what this wrote is its to remove: the checkpoint that counted, and those of a save that was not finished
     saving = run / "saving"
     old: set[str] = set()
-    for file, find in ((run / "run.json", lambda text: json.loads(text)["checkpoint"]), (saving, str.strip)):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            old |= {find(file.read_text())}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        old |= {str(json.loads((run / "run.json").read_text())["checkpoint"])}
+    with contextlib.suppress(OSError, ValueError):
+        old |= set(saving.read_text().split())
     names = [re.match(rf"{_PREFIX}(\d+)", p.name) for p in run.iterdir()]
     number = 1 + max((int(name[1]) for name in names if name), default=0)
     checkpoint = run / f"{_PREFIX}{number}"
@@ -125,15 +126,16 @@ def write(result: Result, run: Path, key: Array | None = None) -> None:
     record = {"checkpoint": checkpoint.name, "checksum": _checksum(arrays)} | describe(result, key)
     new = run / "run.json.new"
     try:
-        saving.write_text(checkpoint.name)
+        saving.write_text("\n".join([*sorted(old), checkpoint.name]))
         with orbax.checkpoint.StandardCheckpointer() as checkpointer:
             checkpointer.save(checkpoint, arrays)
         new.write_text(json.dumps(record, indent=2) + "\n")
-        os.replace(new, run / "run.json")
     except BaseException:
         _remove(run, {checkpoint.name})
         new.unlink(missing_ok=True)
         raise
+    # from here on run.json may name the new checkpoint; after an interruption the next save removes what does not count
+    os.replace(new, run / "run.json")
     _remove(run, old - {checkpoint.name})
     saving.unlink(missing_ok=True)
 
@@ -267,9 +269,10 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     for name, kind in needed.items():
         if not isinstance(record, dict) or not isinstance(record.get(name), kind):
             raise ValueError(f"{file} is damaged: it has no {name}, or not as a {kind.__name__}; {remedy}")
-    for name in ("environment", "module", "key"):
-        if name not in record:
-            raise ValueError(f"{file} is damaged: it has no {name}; {remedy}")
+    allowed = {"environment": str | None, "module": str | None, "key": list | None, "agent_steps": int | list}
+    for name, kinds in allowed.items():
+        if name not in record or not isinstance(record[name], kinds):
+            raise ValueError(f"{file} is damaged: it has no {name}, or a wrong one; {remedy}")
     return record
 
 

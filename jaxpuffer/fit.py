@@ -222,7 +222,11 @@ def _fit(
                 if saved_updates >= 0
                 else "there is none yet"
             )
-            warnings.warn(f"saving in {directory} failed ({reason}); {at}", RuntimeWarning, stacklevel=2)
+            message = f"saving in {directory} failed ({reason}); {at}"
+            try:
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
+            except RuntimeWarning:  # where warnings are errors; this one must not cost the result
+                print(message, file=sys.stderr)
 
     compile_seconds = evaluation_seconds = chunk_seconds = 0.0
     count = 1
@@ -240,14 +244,14 @@ def _fit(
             # train
             started = time.perf_counter()
             count = min(count, MAX_CHUNK, config.num_updates - updates)
-            state, rows = _chunk(env, state, config, jnp.int32(count), module, mesh)
+            new_state, rows = _chunk(env, state, config, jnp.int32(count), module, mesh)
             chunk = {name: row[:count] for name, row in jax.device_get(rows).items()}
             nothing = np.where(chunk["episodes"] > 0, np.float32(0), np.float32(np.nan))
             chunk |= {name: chunk[name] + nothing for name in OF_EPISODES}
             chunk["agent_steps"] = (updates + 1 + np.arange(count, dtype=np.int64)) * config.batch_size
-            _check_finite(chunk, updates, saved_updates * config.batch_size, directory)
-            history.append(chunk)
-            updates += count
+            _check_finite(chunk, new_state.params, updates, saved_updates * config.batch_size, directory)
+            # together, so that what is saved after a second Ctrl-C is never one without the other
+            state, history, updates = new_state, [*history, chunk], updates + count
             warn(chunk, updates)
             now = time.perf_counter()
 
@@ -297,8 +301,20 @@ def _fit(
     return result(), interrupted.number
 
 
-def _check_finite(chunk: dict[str, np.ndarray], updates: int, saved_steps: int, directory: Path | None) -> None:
-    """Raise FloatingPointError for the first update of a chunk, which follows `updates`, that is not finite."""
+class _NotFiniteError(FloatingPointError):
+    """The run's own numbers are no good, and not to be saved."""
+
+
+@jax.jit
+def _all_finite(tree: Any) -> Array:
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
+
+
+def _check_finite(
+    chunk: dict[str, np.ndarray], params: Any, updates: int, saved_steps: int, directory: Path | None
+) -> None:
+    """Raise for the first update of a chunk, which follows `updates`, that is not finite, or for its parameters."""
+    kept = f"; the run in {directory} stays as of {saved_steps:,} steps" if directory and saved_steps >= 0 else ""
     for i in range(len(chunk["agent_steps"])):
         for name in MUST_BE_FINITE:
             value = chunk[name][i]
@@ -308,12 +324,11 @@ def _check_finite(chunk: dict[str, np.ndarray], updates: int, saved_steps: int, 
                 "nonfinite_reward": f"{value:.2%} of the rewards are NaN or infinite",
                 "nonfinite_value": f"{value:.2%} of the values are NaN or infinite, as after such an observation",
             }.get(name, f"{name} is {value}")
-            kept = (
-                f"; the run in {directory} stays as of {saved_steps:,} steps" if directory and saved_steps >= 0 else ""
-            )
-            raise FloatingPointError(
-                f"{what} in update {updates + i + 1}, before step {chunk['agent_steps'][i]:,}{kept}"
-            )
+            raise _NotFiniteError(f"{what} in update {updates + i + 1}, before step {chunk['agent_steps'][i]:,}{kept}")
+    if not _all_finite(params):
+        raise _NotFiniteError(
+            f"parameters are NaN or infinite after update {updates + len(chunk['agent_steps'])}{kept}"
+        )
 
 
 class _Warnings:
@@ -360,7 +375,7 @@ def _saved_on_error(keep: Callable[[], None]) -> Iterator[None]:
     """Save before an exception goes on, but for one that says that the numbers are no good."""
     try:
         yield
-    except FloatingPointError:
+    except _NotFiniteError:
         raise
     except BaseException:
         keep()
@@ -410,8 +425,9 @@ def _find_run(
         asked.append(("config", parameters_of(complete(env, config)), record["config"]))
     for what, ours, theirs in asked:
         for name, value in ours.items():
-            if value != theirs[name]:
-                raise ValueError(f"the run in {directory} has {what}.{name} = {theirs[name]}, not {value}")
+            there = theirs.get(name, "nothing")
+            if value != there:
+                raise ValueError(f"the run in {directory} has {what}.{name} = {there}, not {value}")
     words = np.asarray(jax.random.key_data(key)).tolist()
     if record["key"] is not None and words != record["key"]:
         raise ValueError(f"the run in {directory} has the key {record['key']}, not {words}")
@@ -440,10 +456,10 @@ def _interruptions() -> Iterator[_Interruption]:
             raise KeyboardInterrupt
         interrupted.number = number
 
-    ours = {signal.SIGINT}
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+    ours = set()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             ours.add(number)
     before = {number: signal.signal(number, handler) for number in ours}
     try:

@@ -1,6 +1,8 @@
 """Before JAX starts: strict mode, so that C and XLA agree to the last bit, and strict promotion."""
 
+import contextlib
 import os
+import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +26,10 @@ import envs_c  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+with contextlib.suppress(ValueError):  # which is ignored where the tests run in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:

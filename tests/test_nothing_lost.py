@@ -194,7 +194,11 @@ def test_an_interrupted_command_exits_with_130(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "jaxpuffer.cli", "train", "cartpole", "--config.total_steps", "100000000"]
     run = tmp_path / "run"
     with subprocess.Popen(
-        [*command, "--out", str(run)], stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent
+        [*command, "--out", str(run)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where the tests run in the background
     ) as process:
         assert process.stderr is not None
         process.stderr.readline()  # of progress
@@ -227,13 +231,10 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     save(train(Corridor(), KEY, CONFIG), tmp_path)
     text = (tmp_path / "run.json").read_text()
     record = json.loads(text)
-    fields = ("checkpoint", "class", "parameters", "backend", "config", "environment", "module", "key")
-    for broken in (
-        text[:100],
-        "[]",
-        "\x00",
-        *[json.dumps({k: v for k, v in record.items() if k != f}) for f in fields],
-    ):
+    fields = ("checkpoint", "class", "parameters", "backend", "config", "environment", "module", "key", "agent_steps")
+    wrong = [json.dumps(record | {field: 5.5}) for field in fields]
+    missing = [json.dumps({k: v for k, v in record.items() if k != field}) for field in fields]
+    for broken in (text[:100], "[]", "\x00", *wrong, *missing):
         (tmp_path / "run.json").write_text(broken)
         with pytest.raises(ValueError, match=r"run\.json is damaged"):
             load(tmp_path, Corridor())
@@ -301,3 +302,83 @@ def test_warnings_say_what_to_try() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(Corridor(), KEY, CONFIG, progress=False)
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_an_interruption_at_the_rename_leaves_a_run_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamed: bool
+) -> None:
+    result, replace = train(Corridor(), KEY, CONFIG), os.replace
+    save(result, tmp_path)
+
+    def interrupted(source, target):
+        if Path(target).name != "run.json":
+            return replace(source, target)
+        if renamed:
+            replace(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(result, tmp_path)
+    monkeypatch.undo()
+    assert load(tmp_path, Corridor()).state.updates == result.state.updates
+    save(result, tmp_path)
+    assert len([p for p in tmp_path.iterdir() if p.is_dir()]) == 1
+
+
+def test_an_interruption_within_a_chunk_saves_no_torn_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["jaxpuffer.fit"]  # `jaxpuffer.fit` is the function
+    check, calls = module._check_finite, []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        check(*args)
+
+    monkeypatch.setattr(module, "_check_finite", interrupted)
+    config = tiny_config(total_steps=10**7)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Corridor(), KEY, config, directory=tmp_path, progress=False, save_every_seconds=0.0)
+    saved = load(tmp_path, Corridor())
+    assert len(saved.metrics["score"]) == int(saved.state.updates) > 0
+
+
+def test_a_failed_save_keeps_the_result_where_warnings_are_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    import orbax.checkpoint
+
+    monkeypatch.setattr(orbax.checkpoint.StandardCheckpointer, "save", full_disk)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        result = fit(Corridor(), KEY, CONFIG, directory=tmp_path, progress=False)
+    assert int(result.state.updates) == CONFIG.num_updates
+    assert "No space left" in capsys.readouterr().err
+
+
+def test_a_floating_point_error_of_the_users_own_saves_first(tmp_path: Path) -> None:
+    def log(steps: int, means: dict) -> None:
+        raise FloatingPointError("mine")
+
+    with pytest.raises(FloatingPointError, match="mine"):
+        fit(Corridor(), KEY, tiny_config(total_steps=10**6), directory=tmp_path, log=log, progress=False)
+    assert steps_of(tmp_path) == CONFIG.batch_size
+
+
+def test_parameters_that_are_nan_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["jaxpuffer.fit"], "_all_finite", lambda params: False)
+    with pytest.raises(FloatingPointError, match="parameters are NaN or infinite after update 1"):
+        fit(Corridor(), KEY, CONFIG, directory=tmp_path, progress=False)
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_a_programs_own_ctrl_c_handler_stays() -> None:
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda *_: seen.append(1))
+    try:
+        result = fit(Corridor(), KEY, CONFIG, progress=False, log=lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen and int(result.state.updates) == CONFIG.num_updates
