@@ -112,7 +112,6 @@ def train_arm(name: str, env: Any, config: Any, seeds: int, threads: int) -> dic
     import jax.numpy as jnp
 
     from jaxpuffer import evaluate, train
-    from jaxpuffer.checkpoint import parameters_of
     from jaxpuffer.evaluate import evaluation_key
 
     about = particulars(0, threads)
@@ -150,8 +149,8 @@ def train_arm(name: str, env: Any, config: Any, seeds: int, threads: int) -> dic
         "runs": runs,
         "best": int(np.argmax([run["interquartile_mean"] for run in runs])),
         "compile_seconds": compile_seconds,
-        "config": parameters_of(config),
-        "params": parameters_of(getattr(env, "env", env)),
+        "config": config.to_dict(),
+        "params": getattr(env, "env", env).to_dict(),
         "backend": "c" if hasattr(env, "env") else "jax",
         **about,
     }

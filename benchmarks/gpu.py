@@ -128,8 +128,6 @@ def measure(config: Any, run: Any, compile_seconds: float, threads: int) -> dict
 
     import jax
 
-    from jaxpuffer.checkpoint import parameters_of
-
     about = particulars(0, threads)
     run(1)
     updates, timings = time_steps(run)
@@ -142,7 +140,7 @@ def measure(config: Any, run: Any, compile_seconds: float, threads: int) -> dict
         "updates": updates,
         "seconds": timings,
         "compile_seconds": compile_seconds,  # beside the others
-        "config": parameters_of(config),
+        "config": config.to_dict(),
         "platform": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         **about,

@@ -57,7 +57,6 @@ def compare(
     from jax import lax
 
     from jaxpuffer import make
-    from jaxpuffer.checkpoint import parameters_of
     from jaxpuffer.ppo import complete, init, update
     from jaxpuffer.registry import default_backend
 
@@ -120,8 +119,8 @@ def compare(
         "updates": updates,
         "seconds": timings,
         "ratio": ratios(speeds["vmapped"], speeds["one_batch"]),
-        "config": parameters_of(config),
-        "params": parameters_of(getattr(env, "env", env)),
+        "config": config.to_dict(),
+        "params": getattr(env, "env", env).to_dict(),
         **about,
     }
 

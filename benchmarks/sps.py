@@ -98,7 +98,6 @@ def measure(
     import jax
 
     from jaxpuffer import make
-    from jaxpuffer.checkpoint import parameters_of
 
     about = particulars(seed, threads)
     env = make(name, **params)
@@ -128,7 +127,7 @@ def measure(
         "checksum": found,
         "steps": steps,
         "seconds": timings,
-        "params": parameters_of(env),
+        "params": env.to_dict(),
         "platform": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         **about,

@@ -109,7 +109,6 @@ def train_once(
     import jax
 
     from jaxpuffer import evaluate, fit, make
-    from jaxpuffer.checkpoint import parameters_of
     from jaxpuffer.evaluate import evaluation_key
     from jaxpuffer.ppo import complete
     from jaxpuffer.profile import time_shares
@@ -184,8 +183,8 @@ def train_once(
             }
             for t, c in zip(when, chunks, strict=True)
         ],
-        "config": parameters_of(config),
-        "params": parameters_of(getattr(env, "env", env)),
+        "config": config.to_dict(),
+        "params": getattr(env, "env", env).to_dict(),
         "platform": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         **particulars(seed, threads),

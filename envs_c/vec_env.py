@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxpuffer.spaces import Box
-
 
 class VecEnv:
     """`num_envs` C environments stepped together, in the interface of Gymnasium's `VectorEnv`.
@@ -40,7 +38,7 @@ class VecEnv:
         from jaxpuffer.c_backend import check_twin
         from jaxpuffer.pytree import parameter_fields
         from jaxpuffer.registry import make
-        from jaxpuffer.spaces import choices
+        from jaxpuffer.spaces import action_bounds, choices
 
         for argument, value in (("num_envs", num_envs), ("threads", threads)):
             if not isinstance(value, int) or value < 1:
@@ -51,6 +49,7 @@ class VecEnv:
         self.num_agents = self.env.num_agents
         self.single_observation_space = self.env.observation_space
         self.single_action_space = space = self.env.action_space
+        self._action_bounds = action_bounds(space)
         description = _core.descriptions()[name]
 
         lead = (num_envs, *self.env.agent_shape)
@@ -113,9 +112,12 @@ class VecEnv:
         if not self._started:
             raise RuntimeError("call reset() before step()")
         actions = np.asanyarray(actions)
-        if isinstance(self.single_action_space, Box) and actions.dtype == np.float32:
+        right = (
+            actions.dtype == np.float32 and list(actions.shape) == self._arrays["action_shape"]
+        )  # else refused below
+        if self._action_bounds is not None and right:
             # into an array of its own: what the caller has stays
-            actions = np.clip(actions, *(x.astype(np.float32) for x in self.single_action_space.bounds()))
+            actions = np.clip(actions, *self._action_bounds)
         self._batch.step(actions)
         a = self._arrays
         return a["obs"], a["reward"], a["terminated"], a["truncated"], self._info

@@ -34,7 +34,7 @@ from jax import Array
 from jaxpuffer.env import Env
 from jaxpuffer.networks import ActorCritic
 from jaxpuffer.ppo import Policy, PPOConfig, Result, checked_module, init
-from jaxpuffer.pytree import Parameters, leaf_shapes, parameter_fields
+from jaxpuffer.pytree import leaf_shapes
 from jaxpuffer.registry import make, name_of
 
 _PREFIX = "checkpoint-"
@@ -284,11 +284,11 @@ def describe(result: Result, key: Array | None = None) -> dict[str, Any]:
     return {
         "environment": name_of(result.env),
         "class": _class_name(result.env),
-        "parameters": parameters_of(twin_of(result.env)),
+        "parameters": twin_of(result.env).to_dict(),
         "backend": backend_of(result.env),
         "module": None if isinstance(result.policy.module, ActorCritic) else _module_name(result.policy.module),
         "threads": getattr(result.env, "threads", 0),
-        "config": parameters_of(result.config),
+        "config": result.config.to_dict(),
         "seed": words[1] if words and words[0] == 0 and len(words) == 2 else None,
         "key": words,
         "updates": updates.tolist(),
@@ -308,24 +308,6 @@ def backend_of(env: Any) -> str:
 def twin_of(env: Any) -> Env:
     """The environment itself, or the JAX twin of one in C."""
     return env if isinstance(env, Env) else env.env
-
-
-def parameters_of(node: Parameters) -> dict[str, Any]:
-    """The fields of an environment or a config as JSON values that read back the same."""
-    return {field.name: _plain(getattr(node, field.name)) for field, _ in parameter_fields(type(node))}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(x) for x in value]
-    if value is None:
-        return None
-    if not hasattr(value, "dtype"):
-        return value if isinstance(value, int | float | str) else repr(value)
-    if value.ndim:
-        return [_plain(x) for x in np.asarray(value)]
-    # the shortest decimal that reads back as the same float32: 0.1, not 0.10000000149011612
-    return float(str(np.float32(value))) if jnp.issubdtype(value.dtype, jnp.floating) else value.item()
 
 
 def _last(name: str) -> str:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxpuffer import __version__
 from jaxpuffer.animate import animate, pillow
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
-from jaxpuffer.checkpoint import load, parameters_of, read_record, run_folder
+from jaxpuffer.checkpoint import load, read_record, run_folder
 from jaxpuffer.evaluate import Evaluation, evaluate, evaluation_key
 from jaxpuffer.fit import fit_or_signal
 from jaxpuffer.ppo import PPOConfig, tuned_config
@@ -254,7 +254,7 @@ def _train_flags(
 def _settable(node: Parameters) -> dict[str, Any]:
     """The parameters that are a person's to set: the number of agents follows from the environment."""
     hidden = ("num_agents",) if isinstance(node, PPOConfig) else ()
-    return {name: value for name, value in parameters_of(node).items() if name not in hidden}
+    return {name: value for name, value in node.to_dict().items() if name not in hidden}
 
 
 def _flag(name: str, kind: Any, default: Any, help: str, switch: bool = False) -> tuple[str, Any, Any]:

@@ -24,7 +24,7 @@ from jax import Array, lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxpuffer.checkpoint import claim, load, parameters_of, read_record, run_folder, twin_of, write
+from jaxpuffer.checkpoint import claim, load, read_record, run_folder, twin_of, write
 from jaxpuffer.evaluate import evaluate, evaluation_key
 from jaxpuffer.machine import in_32_bits
 from jaxpuffer.ppo import (
@@ -48,7 +48,7 @@ CHUNK_SECONDS = 0.5  # between two reports
 MAX_CHUNK = 256  # updates of a chunk
 EVALUATION_SHARE = 0.1  # of the time may go to evaluations before the training score reaches the aim
 MUST_BE_FINITE = (  # of the metrics, causes before what comes of them
-    "nonfinite_reward", "nonfinite_value", "policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm"
+    "nonfinite_value", "nonfinite_reward", "policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm"
 )  # fmt: skip
 LINE_SECONDS = 10.0  # between two lines of progress where the output is not a terminal
 
@@ -420,9 +420,9 @@ def _find_run(
     # rows lie in another order on another number of devices
     if devices != record.get("devices", 1):
         raise ValueError(f"the run in {directory} was trained on {record.get('devices', 1)} devices, not {devices}")
-    asked = [("environment", parameters_of(twin_of(env)), record["parameters"])]
+    asked = [("environment", twin_of(env).to_dict(), record["parameters"])]
     if config is not None:
-        asked.append(("config", parameters_of(complete(env, config)), record["config"]))
+        asked.append(("config", complete(env, config).to_dict(), record["config"]))
     for what, ours, theirs in asked:
         for name, value in ours.items():
             there = theirs.get(name, "nothing")

@@ -35,7 +35,7 @@ from jax import Array, lax
 
 from jaxpuffer.distributions import Categorical, Distribution, Joint, Normal
 from jaxpuffer.recurrence import recur
-from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, Space, choices
+from jaxpuffer.spaces import Box, Discrete, Mixed, Space, choices, mask_sizes
 
 ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "tanh": nn.tanh}
 ENCODERS = ("flat", "embedding", "grid", "entity", "image")
@@ -559,20 +559,16 @@ def actor_head(space: Space, x: Array, mask: Array | None, **linear: Any) -> Dis
 
     Choices have one linear layer together, numbers have one for their means and a free
     log-std. What these compute is in units of half a bounded entry's range, from the middle
-    of it; of an unbounded entry they are the mean and the log-std themselves. Both start
-    near 0. The mask, bool (..., n), has an entry for each choice of each Discrete or
+    of it (`action_units`); of an unbounded entry they are the mean and the log-std
+    themselves. Both start near 0. The mask, bool (..., n), has an entry for each choice of each Discrete or
     MultiDiscrete part in order. `linear` are fields of the layers, whose weights are else
     orthogonal times 0.01.
     """
     linear = {"kernel_init": orthogonal(0.01)} | linear
     parts = space.parts if isinstance(space, Mixed) else (space,)
-    numbers: list[int] = []
+    numbers = mask_sizes(space)
     for part in parts:
-        if isinstance(part, Discrete):
-            numbers.append(part.n)
-        elif isinstance(part, MultiDiscrete):
-            numbers.extend(part.nvec)
-        elif part.is_tiles or len(part.shape) != 1:
+        if isinstance(part, Box) and (part.is_tiles or len(part.shape) != 1):
             raise TypeError(
                 f"no head for the action space {space}; there are heads for Discrete, MultiDiscrete, "
                 "one-dimensional float Box, and Mixed of these"
@@ -609,17 +605,17 @@ def actor_head(space: Space, x: Array, mask: Array | None, **linear: Any) -> Dis
             ordered.append(Normal(mean[..., start : start + size], log_std[start : start + size]))
             start += size
         else:
-            for _ in range(len(part.nvec) if isinstance(part, MultiDiscrete) else 1):
+            for _ in choices(part):
                 ordered.append(categoricals.pop(0))
     return Joint(tuple(ordered), space.dtype)
 
 
 def action_units(space: Box) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and half the range of each entry, float32 (entries,); 0 and 1 for one without both bounds."""
-    low = np.broadcast_to(np.asarray(space.low, np.float64), space.shape)
-    high = np.broadcast_to(np.asarray(space.high, np.float64), space.shape)
-    bounded = np.isfinite(low) & np.isfinite(high)
-    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+    """Middle and half the range of each entry, float32 (entries,).
+
+    0 and 1 for an unbounded one; where there is one bound, the middle is 1 away from it, so that draws are legal.
+    """
+    low, high = space.drawn_between()
     return ((low + high) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
 
 

@@ -35,7 +35,7 @@ def _parameter(default: Any, minimum: float | None, maximum: float | None, help:
     metadata: dict[str, Any] = {"static": static, "minimum": minimum, "maximum": maximum, "help": help}
     if isinstance(default, np.ndarray | jax.Array):
         default = np.asarray(default)
-        default = _nested(default) if static else default
+        default = nested_tuples(default) if static else default
     if isinstance(default, np.ndarray | list):  # dataclasses take no default that could be changed
         metadata["default"] = np.asarray(default)
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
@@ -141,9 +141,7 @@ class Parameters(PyTreeNode):
 
     def to_dict(self) -> dict[str, Any]:
         """The parameters by name as JSON values: `PPOConfig(**config.to_dict()) == config`."""
-        from jaxpuffer.checkpoint import parameters_of  # which imports this module
-
-        return parameters_of(self)
+        return {field.name: _plain(getattr(self, field.name)) for field, _ in parameter_fields(type(self))}
 
     def axes(self, *names: str) -> Self:
         """An `in_axes` for `jax.vmap`: 0 for the named parameters, None for the others."""
@@ -189,6 +187,19 @@ def leaf_shapes(node: Any) -> Any:
     return jax.tree.unflatten(structure, shapes.values()) if leaves else node
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(x) for x in value]
+    if value is None:
+        return None
+    if not hasattr(value, "dtype"):
+        return value if isinstance(value, int | float | str) else repr(value)
+    if value.ndim:
+        return [_plain(x) for x in np.asarray(value)]
+    # the shortest decimal that reads back as the same float32: 0.1, not 0.10000000149011612
+    return float(str(np.float32(value))) if jnp.issubdtype(value.dtype, jnp.floating) else value.item()
+
+
 def _cast_leaf(owner: str, kind: type, value: Any, limits: Any) -> jax.Array:
     if kind is jax.Array or kind is np.ndarray:
         return _cast_array(owner, value, limits)
@@ -228,8 +239,9 @@ def _cast_array(owner: str, value: Any, limits: Any) -> jax.Array:
     return _cast_leaf(owner, kind, value, {"minimum": limits["minimum"], "maximum": limits["maximum"]})
 
 
-def _nested(array: np.ndarray) -> Any:
-    return tuple(_nested(x) for x in array) if array.ndim else array.item()
+def nested_tuples(array: np.ndarray) -> Any:
+    """An array as tuples of numbers, which can be hashed."""
+    return tuple(nested_tuples(x) for x in array) if array.ndim else array.item()
 
 
 def _cast_static(owner: str, kind: Any, value: Any, limits: Any) -> Any:
@@ -246,7 +258,7 @@ def _cast_static(owner: str, kind: Any, value: Any, limits: Any) -> Any:
         array = np.asarray(value)
         if array.dtype.kind in "fiu":
             _check_range(owner, value, array, limits)
-        nested = _nested(array)
+        nested = nested_tuples(array)
         if any(not isinstance(x, int | float | str | bool) for x in array.ravel().tolist()):
             raise TypeError(f"{owner} is {value!r}; it must hold numbers or strings")
         inner = typing.get_args(kind)[:1]

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxpuffer.pytree import nested_tuples
+
 _FLOAT32 = np.dtype(np.float32)
 
 
@@ -105,7 +107,7 @@ class Box:
         for name, value, wide in (("low", self.low, low), ("high", self.high, high)):
             if np.ndim(value):
                 equal = wide.size and (wide == wide.flat[0]).all()
-                object.__setattr__(self, name, wide.flat[0].item() if equal else _nested(wide))
+                object.__setattr__(self, name, wide.flat[0].item() if equal else nested_tuples(wide))
             elif hasattr(value, "item"):  # a number of NumPy's
                 object.__setattr__(self, name, value.item())
 
@@ -204,22 +206,24 @@ def choices(space: Space) -> tuple[int, ...]:
 
 def legal(space: Space, action: Array) -> Array:
     """Actions (..., *space.shape) with the numbers of a Box, also of one in a Mixed, clipped to its bounds."""
-    if not isinstance(space, Box | Mixed):
+    bounds = action_bounds(space)
+    if bounds is None:
         return action
     lead = (1,) * (action.ndim - len(space.shape))
-    low, high = (jnp.asarray(x.reshape(lead + space.shape)) for x in _bounds(space))
-    return jnp.clip(action, low, high)
+    return jnp.clip(action, *(jnp.asarray(x.reshape(lead + space.shape)) for x in bounds))
 
 
-def _bounds(space: Box | Mixed) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest of each entry, of `space.dtype` (entries,); infinite for choices."""
-    lows, highs = [], []
+def action_bounds(space: Space) -> tuple[np.ndarray, np.ndarray] | None:
+    """Least and greatest of each entry, of the space's dtype and shape; infinite for choices, None for these alone."""
+    if not isinstance(space, Box | Mixed):
+        return None
+    sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for part in space.parts if isinstance(space, Mixed) else (space,):
-        low, high = (part.low, part.high) if isinstance(part, Box) else (-np.inf, np.inf)
-        size = part.shape or (1,)
-        lows.append(np.broadcast_to(np.asarray(low, space.dtype), size).reshape(-1))
-        highs.append(np.broadcast_to(np.asarray(high, space.dtype), size).reshape(-1))
-    return np.concatenate(lows), np.concatenate(highs)
+        of_part = part.bounds() if isinstance(part, Box) else [np.full(part.shape, x) for x in (-np.inf, np.inf)]
+        for side, bound in zip(sides, of_part, strict=True):
+            side.append(np.ravel(bound))
+    low, high = (np.concatenate(side).astype(space.dtype).reshape(space.shape) for side in sides)
+    return low, high
 
 
 def _whole(name: str, value: Any) -> int:
@@ -227,10 +231,6 @@ def _whole(name: str, value: Any) -> int:
         return operator.index(value.item() if hasattr(value, "item") else value)
     except (TypeError, ValueError):
         raise ValueError(f"{name} is {value!r}; it must be a whole number") from None
-
-
-def _nested(array: np.ndarray) -> Any:
-    return tuple(_nested(x) for x in array) if array.ndim else array.item()
 
 
 def _fits(value: np.ndarray, space: Space) -> bool:

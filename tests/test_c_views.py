@@ -304,3 +304,11 @@ def test_actions_beyond_the_bounds_are_clipped_and_the_callers_array_stays() -> 
         env.step(taken)
     np.testing.assert_array_equal(far.state, near.state)
     np.testing.assert_array_equal(actions, [[9.0], [-9.0]])
+
+
+def test_floats_of_a_wrong_shape_are_not_spread_over_the_batch() -> None:
+    env = VecEnv("drone", 3)  # four agents with four numbers each
+    env.reset(seed=0)
+    for shape in ((4,), (1, 4, 4), (3, 1, 4)):
+        with pytest.raises(ValueError, match="actions has shape"):
+            env.step(np.zeros(shape, np.float32))

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from jaxpuffer import PPOConfig, list_envs, make
-from jaxpuffer.checkpoint import parameters_of
 from jaxpuffer.pytree import Parameters, parameter_fields
 from jaxpuffer.registry import env_class
 
@@ -57,7 +56,7 @@ def check_table(page: Path, node: Parameters) -> None:
     """Every field has a row `| name | default | ... static or not ... |`, in the class's order."""
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]*)\|", page.read_text(), re.M)
     expected = [
-        (field.name, str(parameters_of(node)[field.name]), field.metadata["static"])
+        (field.name, str(node.to_dict()[field.name]), field.metadata["static"])
         for field, _ in parameter_fields(type(node))
     ]
     found = [(name, default.strip(), "static" in kind) for name, default, kind in rows]

@@ -14,7 +14,7 @@ from jaxpuffer.env import Env, Outcome, PyTreeNode
 from jaxpuffer.networks import action_units
 from jaxpuffer.normalizer import Normalizer, Returns
 from jaxpuffer.ppo import init, make_module, train, update
-from jaxpuffer.spaces import Box, Mixed
+from jaxpuffer.spaces import Box
 
 KEY = jax.random.key(0)
 
@@ -125,8 +125,9 @@ def test_units_of_actions() -> None:
     np.testing.assert_array_equal((middle, half), [[0, 0], [1, 1]])
     middle, half = action_units(Box(100.0, 300.0, (1,)))
     np.testing.assert_array_equal((middle, half), [[200], [100]])
-    mixed = Mixed((Box(0.0, 4.0, (1,)), Box(-1.0, 1.0, (1,))))
-    assert mixed.shape == (2,)
+    # with one bound, draws around the middle are legal
+    middle, half = action_units(Box((5.0, -np.inf), (np.inf, -3.0)))
+    np.testing.assert_array_equal((middle, half), [[6, -4], [1, 1]])
 
 
 def test_pufferlibs_units_are_one_call_away() -> None:
