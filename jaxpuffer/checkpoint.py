@@ -64,7 +64,8 @@ def run_folder(path: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: it is a URL.
     """
-    if "://" in os.fspath(path):
+    # a Path has made one slash of a URL's two; a scheme of one letter is a drive
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
         raise ValueError(f"directory is {os.fspath(path)!r}; it must be a path on this machine, not a URL")
     return Path(path).expanduser().absolute()
 

@@ -96,7 +96,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for refused in (
         lambda: save(result, "s3://bucket/run"),
         lambda: load("gs://b/run"),
-        lambda: run_folder("http://x"),
+        lambda: run_folder(Path("http://x")),
     ):
         with pytest.raises(ValueError, match="URL"):
             refused()

@@ -86,6 +86,10 @@ def main() -> None:
             changes[field] = json.loads(value)
         except ValueError:
             changes[field] = value
+    try:
+        PPOConfig(**changes)
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
     print("| task | random | good | trained, mean | worst seed | best seed |\n| :-- | --: | --: | --: | --: | --: |")
     rows = []
     for name in args.tasks or TASKS:
