@@ -238,7 +238,7 @@ static inline void breakout_transition(const breakout_params *p, breakout_state 
 
   out->reward = (float)points;
   out->terminated = s->balls <= 0 || s->points >= BREAKOUT_MAX_POINTS;
-  out->truncated = !out->terminated && s->steps >= p->max_steps;
+  out->truncated = s->steps >= p->max_steps;
 }
 
 

@@ -71,7 +71,7 @@ static inline void cartpole_push(const cartpole_params *p, cartpole_state *s, fl
 
   out->reward = 1.0f;
   out->terminated = off_track || fallen;
-  out->truncated = !out->terminated && s->steps >= p->max_steps;
+  out->truncated = s->steps >= p->max_steps;
 }
 
 

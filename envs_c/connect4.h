@@ -147,7 +147,7 @@ static inline void connect4_transition(const connect4_params *p, connect4_state 
   }
   out->reward = (float)s->outcome;
   out->terminated = s->outcome != 0 || full;
-  out->truncated = !out->terminated && s->steps >= p->max_steps;
+  out->truncated = s->steps >= p->max_steps;
 }
 
 

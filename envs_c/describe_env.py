@@ -10,29 +10,47 @@ import re
 import sys
 from pathlib import Path
 
-STRUCT = r"typedef struct \{([^}]*)\} NAME_KIND;"
-ALIAS = r"typedef (\w+)_KIND NAME_KIND;"
+STRUCT = r"typedef\s+struct\s*(?:\w+\s*)?\{([^}]*)\}\s*NAME_KIND\s*;"
+ALIAS = r"typedef\s+(\w+)_KIND\s+NAME_KIND\s*;"
+COMMENT = r"//[^\n]*|/\*.*?\*/"
+TYPES = {
+    "params": ("int32_t", "float"),
+    "state": ("int32_t", "float", "uint32_t", "uint8_t", "int8_t", "int16_t"),
+}
 
 
 def struct_fields(name: str, kind: str, folder: Path) -> list[tuple[str, str]]:
     """Each field of NAME_KIND as (name, expression of one entry)."""
-    text = re.sub(r"//[^\n]*", "", (folder / f"{name}.h").read_text())
+    text = re.sub(COMMENT, " ", (folder / f"{name}.h").read_text(), flags=re.DOTALL)
     if alias := re.search(ALIAS.replace("NAME", name).replace("KIND", kind), text):
         return struct_fields(alias[1], kind, folder)
     struct = re.search(STRUCT.replace("NAME", name).replace("KIND", kind), text)
     if struct is None:
-        raise SystemExit(f"{name}.h: no `typedef struct {{...}} {name}_{kind};` found")
+        inside = re.search(rf"\}}\s*{name}_{kind}\s*;", text)
+        reason = " without structs, unions or enums inside it" if inside else ""
+        raise SystemExit(f"{name}.h: no `typedef struct {{...}} {name}_{kind};`{reason} found")
     fields = []
-    for declaration in filter(None, map(str.strip, struct[1].split(";"))):
-        for declarator in declaration.split(None, 1)[1].split(","):
-            field, *lengths = declarator.strip().replace("]", "").split("[")
+    for declaration in filter(None, (" ".join(part.split()) for part in struct[1].split(";"))):
+        base, _, declarators = declaration.partition(" ")
+        if base not in TYPES[kind]:
+            raise SystemExit(
+                f"{name}.h: a field of {name}_{kind} is `{declaration}`; "
+                f"its type must be one of {', '.join(TYPES[kind])}, or an array of it"
+            )
+        for declarator in declarators.split(","):
+            if not re.fullmatch(r"\s*\w+\s*(\[[^\]]+\]\s*)*", declarator):
+                raise SystemExit(
+                    f"{name}.h: a field of {name}_{kind} is `{declaration}`; "
+                    "it must be a name or an array, with no pointer and no bit width"
+                )
+            field, *lengths = declarator.replace("]", "").replace(" ", "").split("[")
             fields.append((field, field + "[0]" * len(lengths)))
     return fields
 
 
 def describe(name: str, folder: Path) -> str:
     """The text of NAME.c."""
-    text = (folder / f"{name}.h").read_text()
+    text = re.sub(COMMENT, " ", (folder / f"{name}.h").read_text(), flags=re.DOTALL)
 
     def has(function: str) -> int:
         return int(re.search(rf"\b{name}_{function}\(", text) is not None)
@@ -80,7 +98,7 @@ const env_description {name}_description = {{
 def main() -> None:
     headers, output = Path(sys.argv[1]), Path(sys.argv[2])
     output.mkdir(parents=True, exist_ok=True)
-    names = [h.stem for h in sorted(headers.glob("*.h")) if re.search(rf"\b{h.stem}_state;", h.read_text())]
+    names = [h.stem for h in sorted(headers.glob("*.h")) if re.search(rf"\b{h.stem}_state\s*;", h.read_text())]
     for name in names:
         (output / f"{name}.c").write_text(describe(name, headers))
     (output / "descriptions.c").write_text(

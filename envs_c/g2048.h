@@ -124,7 +124,7 @@ static inline void g2048_transition(const g2048_params *p, g2048_state *s, const
   int32_t over = !(mask[G2048_UP] | mask[G2048_DOWN] | mask[G2048_LEFT] | mask[G2048_RIGHT]);
   out->reward = p->merge_reward * (float)made + (over ? p->end_reward : 0.0f);
   out->terminated = over;
-  out->truncated = !over && s->steps >= p->max_steps;
+  out->truncated = s->steps >= p->max_steps;
 }
 
 

@@ -321,7 +321,7 @@ GO_INLINE void go_turn(const go_params *p, go_geometry g, go_state *s, const int
   s->lost += lost;
   out->reward = (float)s->outcome + p->per_stone * (float)(captured - lost);
   out->terminated = over;
-  out->truncated = !over && s->steps >= p->max_steps;
+  out->truncated = s->steps >= p->max_steps;
 }
 
 

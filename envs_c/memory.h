@@ -32,7 +32,7 @@ static inline void memory_init(const memory_params *p, memory_state *s) {
 static inline void memory_transition(const memory_params *p, memory_state *s, const int32_t *action, outcome *out) {
   s->steps++;
   out->terminated = s->steps >= p->length;
-  out->truncated = !out->terminated && s->steps >= p->max_steps;
+  out->truncated = s->steps >= p->max_steps;
   s->recalled = out->terminated && *action == s->cue;
   out->reward = (float)s->recalled;
 }

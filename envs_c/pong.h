@@ -135,7 +135,7 @@ static inline void pong_transition(const pong_params *p, pong_state *s, const in
 
   out->reward = point != 0 ? (float)point : returned ? PONG_RETURN_REWARD : 0.0f;
   out->terminated = s->player_points >= p->max_score || s->opponent_points >= p->max_score;
-  out->truncated = !out->terminated && s->steps >= p->max_steps;
+  out->truncated = s->steps >= p->max_steps;
 }
 
 

@@ -47,7 +47,7 @@ static inline void squared_transition(const squared_params *p, squared_state *s,
   int32_t outside = s->x < 0 || s->x >= p->size || s->y < 0 || s->y >= p->size;
   out->reward = reached ? 1.0f : outside ? -1.0f : 0.0f;
   out->terminated = reached || outside;
-  out->truncated = !out->terminated && s->steps >= p->max_steps;
+  out->truncated = s->steps >= p->max_steps;
 }
 
 

@@ -262,7 +262,7 @@ static inline void tetris_transition(const tetris_params *p, tetris_state *s, co
 
   out->reward = reward;
   out->terminated = over;
-  out->truncated = !over && s->steps >= p->max_steps;
+  out->truncated = s->steps >= p->max_steps;
 }
 
 

@@ -123,7 +123,7 @@ static inline void tripletriad_transition(const tripletriad_params *p, tripletri
   int32_t lead = tripletriad_lead(s), full = tripletriad_full(s);
   out->reward = full ? (float)((lead > 0) - (lead < 0)) : 0.0f;
   out->terminated = full;
-  out->truncated = !full && s->steps >= p->max_steps;
+  out->truncated = s->steps >= p->max_steps;
 }
 
 

@@ -260,7 +260,7 @@ class Breakout(Env[State]):
         return s, Outcome(
             reward=jnp.float32(s.points - before),
             terminated=terminated,
-            truncated=~terminated & (s.steps >= self.max_steps),
+            truncated=s.steps >= self.max_steps,
         )
 
     def observe(self, s: State) -> Array:

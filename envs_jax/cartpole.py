@@ -88,7 +88,7 @@ class CartPole(Env[State]):
         return s, Outcome(
             reward=jnp.float32(1.0),
             terminated=terminated,
-            truncated=~terminated & (s.steps >= self.max_steps),
+            truncated=s.steps >= self.max_steps,
         )
 
     def transition(self, s: State, action: Array) -> tuple[State, Outcome]:

@@ -127,7 +127,7 @@ class Connect4(Env[State]):
         return s, Outcome(
             reward=jnp.float32(s.outcome),
             terminated=terminated,
-            truncated=~terminated & (s.steps >= self.max_steps),
+            truncated=s.steps >= self.max_steps,
         )
 
     def observe(self, s: State) -> Array:

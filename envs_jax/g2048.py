@@ -120,7 +120,7 @@ class G2048(Env[State]):
         return s, Outcome(
             reward=self.merge_reward * jnp.float32(made) + jnp.where(over, self.end_reward, jnp.float32(0)),
             terminated=over,
-            truncated=~over & (s.steps >= self.max_steps),
+            truncated=s.steps >= self.max_steps,
         )
 
     def observe(self, s: State) -> Array:

@@ -287,7 +287,7 @@ class Go(Env[State]):
             steps=s.steps + 1,
         )
         reward = jnp.float32(outcome) + self.per_stone * jnp.float32(captured - lost)
-        return s, Outcome(reward, terminated=over, truncated=~over & (s.steps >= self.max_steps))
+        return s, Outcome(reward, terminated=over, truncated=s.steps >= self.max_steps)
 
     def on_points(self, x: Set) -> Array:
         """A set as a number for each point, uint32 (points,), 1 where it is in it."""

@@ -46,7 +46,7 @@ class Memory(Env[State]):
         return s.replace(steps=steps, recalled=recalled), Outcome(
             reward=jnp.float32(recalled),
             terminated=terminated,
-            truncated=~terminated & (steps >= self.max_steps),
+            truncated=steps >= self.max_steps,
         )
 
     def observe(self, s: State) -> Array:

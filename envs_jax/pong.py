@@ -169,7 +169,7 @@ class Pong(Env[State]):
         return state, Outcome(
             reward=jnp.where(scored, jnp.float32(point), jnp.where(returned, RETURN_REWARD, 0.0)),
             terminated=terminated,
-            truncated=~terminated & (state.steps >= self.max_steps),
+            truncated=state.steps >= self.max_steps,
         )
 
     def observe(self, state: State) -> Array:

@@ -73,7 +73,7 @@ class Squared(Env[State]):
         outside = (s.x < 0) | (s.x >= self.size) | (s.y < 0) | (s.y >= self.size)
         reward = jnp.where(reached, jnp.float32(1), jnp.where(outside, jnp.float32(-1), jnp.float32(0)))
         terminated = reached | outside
-        return s, Outcome(reward, terminated, truncated=~terminated & (s.steps >= self.max_steps))
+        return s, Outcome(reward, terminated, truncated=s.steps >= self.max_steps)
 
     def observe(self, s: State) -> Array:
         cell = np.arange(self.size * self.size, dtype=np.int32)

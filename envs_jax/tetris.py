@@ -277,7 +277,7 @@ class Tetris(Env[State]):
             lines=lines,
             steps=steps,
         )
-        return s, Outcome(reward=reward, terminated=over, truncated=~over & (steps >= self.max_steps))
+        return s, Outcome(reward=reward, terminated=over, truncated=steps >= self.max_steps)
 
     def observe(self, s: State) -> Array:
         # cells, and where the piece would land

@@ -125,7 +125,7 @@ class TripleTriad(Env[State]):
         return s, Outcome(
             reward=self.score(s),
             terminated=full,
-            truncated=~full & (s.steps >= self.max_steps),
+            truncated=s.steps >= self.max_steps,
         )
 
     def observe(self, s: State) -> Array:

@@ -134,8 +134,8 @@ def has_action_mask(env: Any) -> bool:
     return type(env).action_mask is not Env.action_mask
 
 
-def random_action(env: Env, state: Any, stream: Array) -> Array:
-    """A uniformly random legal action of each agent, in the action space's shape and dtype."""
+def random_action(env: Env, state: Any, stream: Array, masked: bool = True) -> Array:
+    """A uniformly random action of each agent, in the action space's shape and dtype; a legal one if `masked`."""
     space = env.action_space
     shape = (*env.agent_shape, *space.shape)
     count = 1
@@ -143,7 +143,7 @@ def random_action(env: Env, state: Any, stream: Array) -> Array:
         count *= length
     _, words = lax.scan(lambda s, _: rng.bits(s), stream, length=count)
     unit = (jnp.float32(words >> jnp.uint32(8)) * jnp.float32(2.0**-24)).reshape(shape)
-    mask = env.action_mask(state)
+    mask = env.action_mask(state) if masked else None
     if isinstance(space, Discrete) and mask is not None:
         return _drawn_legal(mask, unit)
 

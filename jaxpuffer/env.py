@@ -71,6 +71,7 @@ class Env(Parameters, Generic[State]):
     """
 
     multi_agent = False
+    illegal_actions = True  # False: the rules do not say what an action that is masked does, so parity plays none
     cheap_init = True  # False: `init` costs many steps, so run it on the ended rows alone
 
     # what an author writes

@@ -1,7 +1,9 @@
 """python -m parity [ENV ...]: are the C environments and their JAX ports equal?"""
 
 import argparse
+import ast
 import dataclasses
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -19,8 +21,12 @@ def main() -> None:
     parser.add_argument("--level", choices=("functions", "resync", "rollout"), help="default rollout; native: resync")
     parser.add_argument("--mode", choices=("strict", "native"), default="strict")
     parser.add_argument("--device", choices=("cpu", "gpu"), help="the JAX port's; C stays on the CPU (--level resync)")
+    parser.add_argument(
+        "--uniform", action="store_true", help="the same parameters in all environments; else they vary by a quarter"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the reports there")
-    args = parser.parse_args()
+    parser.add_argument("--env.NAME", metavar="VALUE", dest="ignored", help="a parameter of the one environment named")
+    args, rest = parser.parse_known_args()
     if args.steps < 1 or (args.num_envs is not None and args.num_envs < 1):
         parser.error("--steps and --num-envs must be at least 1")
     if args.mode == "native" and args.level == "rollout":
@@ -41,7 +47,15 @@ def main() -> None:
     check_envs(args.envs, parser.error)
     if not is_built():
         parser.error(NOT_BUILT)
+    if rest and len(args.envs) != 1:
+        parser.error(f"parameters need exactly one environment, and {len(args.envs) or 'all'} are to be compared")
     from parity.harness import compare
+
+    try:
+        params = parameters(args.envs[0], rest) if rest else {}
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+    varied = not args.uniform and args.device is None and level != "functions"
 
     try:
         device = None if args.device is None else jax.devices(args.device)[0]
@@ -49,17 +63,46 @@ def main() -> None:
         parser.error(str(error))
     reports, good = [], True
     for name in args.envs or list_envs():
-        num_envs = args.num_envs or max(2, -(-64 // make(name).num_agents))
+        num_envs = args.num_envs or max(2, -(-64 // make(name, **params).num_agents))
         with jax.default_device(jax.devices("cpu")[0]):
-            report = compare(name, level, args.mode, args.steps, num_envs, args.seed, device=device)
+            report = compare(
+                name, level, args.mode, args.steps, num_envs, args.seed, device=device, varied=varied, **params
+            )
         print(report.line(), flush=True)
         if not report.counts:
             print(f"{'':20s} (too small to count: that takes 20,000 steps and 1,000 ended episodes)")
-        good &= report.equal and not report.missing_events
+        good &= report.equal and not report.gaps
         reports.append(record(report))
         if args.json:
             Path(args.json).write_text(json.dumps(reports, indent=1, default=str))
     sys.exit(not good)
+
+
+def parameters(name: str, flags: list[str]) -> dict[str, Any]:
+    """`--env.NAME VALUE ...` as keyword arguments of `make(name)`.
+
+    Raises:
+        TypeError: an unknown parameter.
+        ValueError: a value that is not of its type or out of range, or a flag of another form.
+    """
+    from jaxpuffer import make
+    from jaxpuffer.pytree import check_names, parameter_fields
+    from jaxpuffer.registry import env_class
+
+    words = [word for flag in flags for word in flag.split("=", 1)]
+    kinds = {field.name: kind for field, kind in parameter_fields(env_class(name))}
+    found: dict[str, Any] = {}
+    for flag, value in itertools.zip_longest(words[::2], words[1::2]):
+        if not flag.startswith("--env.") or value is None:
+            raise ValueError(f"{flag} is no flag with a value; parameters are given as --env.NAME VALUE")
+        parameter = flag.removeprefix("--env.")
+        check_names(env_class(name), [parameter], name)
+        try:
+            found[parameter] = value if kinds[parameter] is str else ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise ValueError(f"{flag} is {value!r}; it must be a value of type {kinds[parameter]}") from None
+    make(name, **found)
+    return found
 
 
 def record(report: Any) -> dict[str, Any]:

@@ -6,8 +6,13 @@ Levels (each from the same keys and the same players):
   `score`, `perf` and `action_mask`, each alone and from the same state;
 - resync: whole steps, the JAX state reloaded from C before each;
 - rollout: both run free, auto-reset included.
+
+With `varied`, every environment of the batch has parameters of its own. A port that divides
+by a parameter where C multiplies by its reciprocal agrees with C as long as they are uniform,
+for XLA then rewrites the division.
 """
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -19,13 +24,17 @@ import numpy as np
 from jax import Array, lax
 
 from jaxpuffer import make, rng
+from jaxpuffer.batch import has_action_mask, random_action
 from jaxpuffer.c_backend import CEnv
 from jaxpuffer.env import Env
+from jaxpuffer.pytree import parameter_fields
 from parity import Mode
 
 Level = Literal["functions", "resync", "rollout"]
 CHUNK = 1000  # steps of one jitted call
 DEVICE_CHUNK = 100  # the same where C's steps are kept to be sent to another device
+WILD_SHARE = 32  # where there is a mask, one action in so many is drawn whatever it says
+VARIATION = 0.25  # of a parameter's value, up and down
 
 # what native mode allows: FMA moves the last bits of floats, and so, rarely, a comparison
 NATIVE_INTEGER_SHARE = 1e-6
@@ -45,9 +54,12 @@ class Divergence:
     action: Any
 
     def __str__(self) -> str:
+        action = np.asarray(self.action)
+        with np.printoptions(threshold=12, edgeitems=3, linewidth=10_000):  # one line for worlds of many agents too
+            text = " ".join(str(action if action.size <= 12 else action.ravel()).split())
         return (
             f"step {self.step}, environment {self.env_index}, {self.field}: C {self.c}, JAX {self.jax}"
-            f" ({self.ulps:.0f} ULP), action {self.action}"
+            f" ({self.ulps:.0f} ULP), action {text}"
         )
 
 
@@ -82,6 +94,16 @@ class Report:
         return [event for event, count in self.events.items() if not count]
 
     @property
+    def gaps(self) -> list[str]:
+        """What the run should have met and did not, so that it shows little, in words."""
+        found = [] if self.episodes else ["no episode ended"]
+        if not self.events:
+            found.append("the environment names no events")
+        elif self.missing_events:
+            found.append(f"{len(self.missing_events)} events did not happen")
+        return found
+
+    @property
     def equal(self) -> bool:
         """Whether the ports agree as the mode demands."""
         if self.nans:
@@ -98,6 +120,8 @@ class Report:
     def line(self) -> str:
         if self.nans:
             verdict = f"NaN in {self.nans} environment-steps"
+        elif not self.mismatches and self.gaps:
+            verdict = f"no difference, but {' and '.join(self.gaps)}"
         elif not self.mismatches:
             verdict = "exact"
         elif self.mode == "native":
@@ -127,6 +151,7 @@ def compare(
     seed: int = 0,
     closed_over: bool = False,
     device: Any = None,
+    varied: bool = False,
     **params: Any,
 ) -> Report:
     """Run both ports of an environment for `steps` steps of `num_envs` environments.
@@ -134,37 +159,48 @@ def compare(
     Stops at the first divergence in strict mode. The environments are operands of the
     jitted program, or constants in it with `closed_over`; XLA rewrites the two differently.
     With `device`, a GPU say, C plays on the CPU and the JAX port takes the same steps there.
+    With `varied`, the first environment has the given parameters, and the traced ones of the
+    others lie up to a quarter above or below.
 
     Raises:
-        ValueError: `device` with another level than resync.
+        ValueError: `device` with another level than resync, or `varied` with a device or level functions.
     """
     if device is not None and level != "resync":
         raise ValueError(f"level is {level!r}; on a device of its own the JAX port can only be compared at 'resync'")
+    if varied and (device is not None or level == "functions"):
+        raise ValueError("varied is True; parameters vary at levels 'resync' and 'rollout', on the CPU alone")
     env, c_env = make(name, **params), make(name, backend="c", **params)
+    if varied:
+        env = vary(env, num_envs, seed)
+        c_env = dataclasses.replace(c_env, env=env)
+    sides_of = functools.partial(_Sides, num_envs=num_envs, level=level, varied=varied)
 
     def start(envs: Any, key: Array) -> Any:
-        return _Sides(envs[0], envs[1], num_envs, level).start(key)
+        return sides_of(*envs).start(key)
 
     def run(envs: Any, carry: Any, length: int) -> Any:
-        return _Sides(envs[0], envs[1], num_envs, level).run(carry, length)
+        return sides_of(*envs).run(carry, length)
 
     def step(envs: Any, carry: Any) -> Any:
-        return _Sides(envs[0], envs[1], num_envs, level).step(carry)
+        return sides_of(*envs).step(carry)
 
     def record(envs: Any, carry: Any, length: int) -> Any:
-        return _Sides(envs[0], envs[1], num_envs, level).record(carry, length)
+        return sides_of(*envs).record(carry, length)
 
     def check(envs: Any, recorded: Any) -> Any:
-        return _Sides(envs[0], envs[1], num_envs, level).check(recorded)
+        return sides_of(*envs).check(recorded)
 
     def jit(function: Any, **kwargs: Any) -> Any:
         if closed_over:
             return jax.jit(functools.partial(function, (env, c_env)), **kwargs)
         return functools.partial(jax.jit(function, **kwargs), (env, c_env))
 
-    carry = jit(start)(jax.random.key(seed))
+    carry, first = jit(start)(jax.random.key(seed))
+    reset = jax.device_get(_difference(first, jnp.int32(0), 1))
     totals: dict[str, Any] = {}
     done, divergence = 0, None
+    if mode == "strict":
+        divergence = _first_difference(first, 0, np.full(num_envs, "none yet"))
     started = time.perf_counter()
     jitted = jit(run if device is None else record, static_argnames="length")
     checked = jit(check)
@@ -183,7 +219,7 @@ def compare(
         done += length
     seconds = time.perf_counter() - started
 
-    fields = totals["fields"]
+    fields = reset["fields"] | totals.get("fields", {})
     scaled = [f["error"] / f["scale"] if f["scale"] > 0 else f["error"] for f in fields.values()]
     return Report(
         env=name,
@@ -194,13 +230,13 @@ def compare(
         num_agents=env.num_agents,
         steps=done,
         fields=len(fields),
-        episodes=int(totals["episodes"]),
-        events={event: int(count) for event, count in totals["events"].items()},
+        episodes=int(totals.get("episodes", 0)),
+        events={event: int(count) for event, count in totals.get("events", {}).items()},
         mismatches={field: int(f["count"]) for field, f in fields.items() if f["count"]},
-        integer_share=float(totals["integer_rows"]) / (done * num_envs),
+        integer_share=float(reset["integer_rows"] + totals.get("integer_rows", 0)) / ((done + 1) * num_envs),
         float_error=float(max(scaled)),
         max_ulps=float(max(f["ulps"] for f in fields.values())),
-        nans=int(totals["nans"]),
+        nans=int(reset["nans"] + totals.get("nans", 0)),
         seconds=seconds,
         divergence=divergence,
     )
@@ -209,23 +245,47 @@ def compare(
 class _Sides:
     """Both batches and the loop that steps them together."""
 
-    def __init__(self, env: Env, c_env: CEnv, num_envs: int, level: Level) -> None:
-        self.env, self.level = env, level
-        self.jax, self.c = env.batch(num_envs), c_env.batch(num_envs)
+    def __init__(self, env: Env, c_env: CEnv, num_envs: int, level: Level, varied: bool = False) -> None:
+        self.env, self.c_env, self.level, self.num_envs, self.varied = env, c_env, level, num_envs, varied
+        if not varied:
+            self.jax, self.c = env.batch(num_envs), c_env.batch(num_envs)
 
-    def start(self, key: Array) -> Any:
+    def each(self, function: Any, *args: Any) -> Any:
+        """`function(sides, *args)` for environments of one each, whose parameters and `args` have an axis."""
+
+        def one(env: Env, c_env: CEnv, *args: Any) -> Any:
+            return function(_Sides(env, c_env, 1, self.level), *args)
+
+        return jax.vmap(one)(self.env, self.c_env, *args)
+
+    def start(self, key: Array) -> tuple[Any, dict[str, tuple[Array, Array]]]:
+        """(carry, pairs of what a first reset gives)."""
         reset_key, play_key = jax.random.split(key)
-        streams = rng.seed(play_key, (self.c.num_envs,))
-        c_state, _ = self.c.reset(reset_key)
-        jax_state, _ = self.jax.reset(reset_key)
-        return jax_state, c_state, streams
+        firsts, streams = rng.seed(reset_key, (self.num_envs,)), rng.seed(play_key, (self.num_envs,))
+        if self.varied:
+            carry, pairs = self.each(_Sides.begin, firsts[:, None], streams[:, None])
+            return carry, jax.tree.map(_rows_together, pairs)
+        return self.begin(firsts, streams)
+
+    def begin(self, firsts: Array, streams: Array) -> tuple[Any, dict[str, tuple[Array, Array]]]:
+        c_state, c_obs = self.c.reset_streams(firsts)
+        jax_state, jax_obs = self.jax.reset_streams(firsts)
+        pairs = {
+            "first.state": (self.c.unpack(c_state), jax_state),
+            "first.obs": (c_obs, jax_obs),
+            "first.action_mask": (self.c.action_mask(c_state), self.jax.action_mask(jax_state)),
+        }
+        return (jax_state, c_state, streams), _flatten(pairs)
 
     def step(self, carry: Any) -> tuple[Any, dict[str, tuple[Array, Array]], Any]:
         """One step: (carry, pairs of what C and JAX produced, (actions, events, ended))."""
+        if self.varied:
+            carry, pairs, rest = self.each(_Sides.step, carry)
+            return carry, *jax.tree.map(_rows_together, (pairs, rest))
         jax_state, c_state, streams = carry
         if self.level != "rollout":
             jax_state = self.c.unpack(c_state)
-        actions = jax.vmap(self.env.player)(jax_state.env, streams)
+        actions = jax.vmap(functools.partial(choose_action, self.env))(jax_state.env, streams)
         streams = jax.vmap(lambda s: rng.bits(s)[0])(streams)
 
         next_c, from_c = self.step_c(c_state, actions)
@@ -239,15 +299,23 @@ class _Sides:
     def step_c(self, c_state: Array, actions: Array) -> tuple[Array, dict[str, Any]]:
         """A whole step in C: (state, all that it produced)."""
         state, step = self.c.step(c_state, actions)
-        mask = self.c.action_mask(state)
-        return state, {"state": self.c.unpack(state), "": step} | ({} if mask is None else {"action_mask": mask})
+        produced = {"state": self.c.unpack(state), "": step, "action_mask": self.c.action_mask(state)}
+        if self.level != "functions":  # which compares the halves of a step
+            middle, half = self.c.transition(c_state, actions)
+            produced["final_obs"] = half.obs
+        return state, produced
 
     def step_jax(self, state: Any, actions: Array) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         """The same in JAX: (state, all that it produced, events)."""
         middle, step = self.jax.transition(state, actions)
         events = jax.vmap(self.env.events)(state.env, actions, middle.env)
         state, obs = self.jax.reset_ended(middle, step)
-        produced = {"state": state, "": step.replace(obs=obs), "action_mask": self.jax.action_mask(state)}
+        produced = {
+            "state": state,
+            "": step.replace(obs=obs),
+            "action_mask": self.jax.action_mask(state),
+            "final_obs": step.obs,
+        }
         return state, produced, events
 
     def functions(
@@ -326,7 +394,7 @@ class _Sides:
         def one(carry: Any, _: None) -> Any:
             _, c_state, streams = carry
             before = self.c.unpack(c_state)
-            actions = jax.vmap(self.env.player)(before.env, streams)
+            actions = jax.vmap(functools.partial(choose_action, self.env))(before.env, streams)
             streams = jax.vmap(lambda s: rng.bits(s)[0])(streams)
             c_state, produced = self.step_c(c_state, actions)
             return (before, c_state, streams), (before, actions, produced)
@@ -343,6 +411,43 @@ class _Sides:
             return carry, pairs, events, from_c[""].log.n
 
         return _reduced(one, (), recorded, len(recorded[1]))[1]
+
+
+def choose_action(env: Env, state: Any, stream: Array) -> Array:
+    """The player's action; where there is a mask, now and then one drawn from the whole action space.
+
+    The second is left out where the rules do not say what an illegal action does.
+    """
+    action = env.player(state, stream)
+    if not has_action_mask(env) or not env.illegal_actions:
+        return action
+    stream, roll = rng.below(stream ^ jnp.uint32(0x9E3779B9), WILD_SHARE)
+    return jnp.where(roll == 0, random_action(env, state, stream, masked=False), action)
+
+
+def vary(env: Env, num_envs: int, seed: int) -> Env:
+    """The environment with an axis on each traced parameter: the first row as given, the others near it.
+
+    A value that the environment refuses is left as it was given.
+    """
+    draw = np.random.default_rng(seed)
+    names = [field.name for field, _ in parameter_fields(type(env)) if not field.metadata["static"]]
+    envs = [env]
+    for _ in range(1, num_envs):
+        changed = env
+        for name in names:
+            value = np.asarray(getattr(env, name))
+            near = value * draw.uniform(1 - VARIATION, 1 + VARIATION, value.shape)
+            near = near.astype(value.dtype) if value.dtype.kind == "f" else np.rint(near).astype(value.dtype)
+            with contextlib.suppress(ValueError):
+                changed = changed.replace(**{name: near})
+        envs.append(changed)
+    return jax.tree.map(lambda *rows: jnp.stack(rows), *envs)
+
+
+def _rows_together(x: Array) -> Array:
+    """(groups, rows, ...) as (groups * rows, ...)."""
+    return x.reshape(-1, *x.shape[2:])
 
 
 def _reduced(one: Any, carry: Any, steps: Any, length: int) -> tuple[Any, dict[str, Any]]:
@@ -380,6 +485,12 @@ def _locate(step: Any, carry: Any, index: int, done: int) -> Divergence:
     """Replay a chunk up to its first divergence and read the values off."""
     for _ in range(index + 1):
         carry, pairs, (actions, _, _) = step(carry)
+    found = _first_difference(pairs, done + index, actions)
+    assert found is not None, "the replay did not diverge where the run did"
+    return found
+
+
+def _first_difference(pairs: dict[str, tuple[Array, Array]], step: int, actions: Any) -> Divergence | None:
     # jit has sorted the fields by name: the states first, from which the rest follows
     for field, (c, other) in sorted(jax.device_get(pairs).items(), key=_causes_first):
         differs = _unequal(np, c, other)
@@ -388,12 +499,12 @@ def _locate(step: Any, carry: Any, index: int, done: int) -> Divergence:
             ulps = float(np.asarray(_ulps(jnp.asarray(c), jnp.asarray(other)))[where]) if c.dtype.kind == "f" else 0
             place = field + (str(list(map(int, where[1:]))) if len(where) > 1 else "")
             row = int(where[0])
-            return Divergence(done + index, row, place, c[where], other[where], ulps, np.asarray(actions)[row])
-    raise AssertionError("the replay did not diverge where the run did")
+            return Divergence(step, row, place, c[where], other[where], ulps, np.asarray(actions)[row])
+    return None
 
 
 def _causes_first(pair: tuple[str, Any]) -> tuple[bool, bool]:
-    return not pair[0].startswith("state"), "state" not in pair[0]
+    return not pair[0].startswith(("state", "first.state")), "state" not in pair[0]
 
 
 def _flatten(pairs: dict[str, Any]) -> dict[str, tuple[Array, Array]]:

@@ -18,6 +18,7 @@ import argparse
 import ast
 import collections
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
@@ -53,6 +54,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "breakout": [{"max_steps": 200}],
     "go": [{"size": 4, "komi": 0.0}],  # games that are drawn
     "maze": [{"size": 5, "max_steps": 1}, {"size": 23}, {"size": 47, "vision": 8}],
+    "memory": [{"max_steps": 5}],
     "pong": [{"ball_speed_x": 4}],
 }
 
@@ -291,6 +293,7 @@ def play(name: str, seed: int, params: dict[str, Any], constants: list[float]) -
     import jax.numpy as jnp
 
     from jaxpuffer import make, rng
+    from parity.harness import choose_action
 
     env, c_env = make(name, **params), make(name, backend="c", **params)
     num_envs = max(8, 128 // env.num_agents)
@@ -303,7 +306,7 @@ def play(name: str, seed: int, params: dict[str, Any], constants: list[float]) -
     def step(carry: Any, key: Any) -> Any:
         rows, streams = carry
         state = c.unpack(rows).env
-        actions = jax.vmap(env.player)(state, streams)
+        actions = jax.vmap(functools.partial(choose_action, env))(state, streams)
         streams = jax.vmap(lambda s: rng.bits(s)[0])(streams)
         happened = jax.vmap(env.events)(state, actions, c.unpack(c.transition(rows, actions)[0]).env)
         flags = jnp.stack([*happened.values(), jnp.ones(num_envs, bool)])
@@ -312,7 +315,7 @@ def play(name: str, seed: int, params: dict[str, Any], constants: list[float]) -
         return (c.step(rows, actions)[0], streams), offer
 
     state = jax.eval_shape(lambda r: c.unpack(r).env, rows)
-    action = jax.eval_shape(lambda s, x: jax.vmap(env.player)(s, x), state, streams)
+    action = jax.eval_shape(jax.vmap(functools.partial(choose_action, env)), state, streams)
     events = [*jax.eval_shape(jax.vmap(env.events), state, action, state)]
     length = max(10, min(500, CHUNK_BYTES // (c.row_bytes * (len(events) + 1))))
     run = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
@@ -716,8 +719,10 @@ def judge_all(name: str, sample: int | None = None, seed: int = 0) -> Summary:
                 stale.append(f"listed as equivalent, but caught: {mutant}")
         elif mutant.key in reasons:
             equivalent.append(f"{mutant}  ({reasons[mutant.key]})")
+        elif verdict == "same program":
+            equivalent.append(f"{mutant}  (it compiles to the same program)")
         else:
-            survived.append(f"{mutant}" + (" (same program)" if verdict == "same program" else ""))
+            survived.append(str(mutant))
     return Summary(name, len(chosen), caught, equivalent, survived, stale, unseen, time.perf_counter() - started)
 
 

@@ -1,6 +1,7 @@
 """The parity harness: the ports agree, and it says so when one does not."""
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -15,9 +16,10 @@ import pytest
 
 import envs_jax.cartpole
 from envs_jax.drone import RACE, SWARM
-from jaxpuffer import list_envs, make
+from jaxpuffer import list_envs, make, rng
+from jaxpuffer.batch import random_action
 from parity import mutate
-from parity.harness import CHUNK, Report, compare
+from parity.harness import CHUNK, WILD_SHARE, Divergence, Report, choose_action, compare, vary
 
 pytestmark = pytest.mark.needs_c
 ROOT = Path(__file__).parents[1]
@@ -179,6 +181,74 @@ def test_a_wrong_log_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.divergence.c == 2 * report.divergence.jax
 
 
+class OtherFinalObs(CartPole):
+    """Wrong where an episode is over: only the final observation shows it."""
+
+    def observe(self, s: Any) -> Any:
+        return super().observe(s) + jnp.where(s.steps == self.max_steps, jnp.float32(1), jnp.float32(0))
+
+
+class OtherFirstObs(CartPole):
+    def observe(self, s: Any) -> Any:
+        return super().observe(s) + jnp.where(s.steps == 0, jnp.float32(1), jnp.float32(0))
+
+
+class Divides(CartPole):
+    """Divides where C multiplies by the reciprocal."""
+
+    def perf(self, s: Any) -> Any:
+        return jnp.float32(s.steps) / jnp.float32(self.max_steps)
+
+
+def test_final_and_first_observations_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envs_jax.cartpole, "CartPole", OtherFinalObs)
+    found = compare("cartpole", steps=60, num_envs=8, max_steps=30).divergence
+    assert found is not None and found.field == "final_obs[0]" and found.step >= 29
+    monkeypatch.setattr(envs_jax.cartpole, "CartPole", OtherFirstObs)
+    report = compare("cartpole", steps=60, num_envs=8)
+    found = report.divergence
+    assert found is not None and (found.step, found.field, found.action) == (0, "first.obs[0]", "none yet")
+    assert report.steps == 0 and not report.equal and "DIVERGED" in report.line()
+
+
+def test_parameters_of_their_own_tell_a_division_from_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compare("cartpole", steps=400, num_envs=16, varied=True).equal
+    monkeypatch.setattr(envs_jax.cartpole, "CartPole", Divides)
+    report = compare("cartpole", steps=400, num_envs=16, varied=True)
+    assert report.divergence is not None and report.divergence.field == "log.perf"
+    with pytest.raises(ValueError, match="varied"):
+        compare("cartpole", "functions", varied=True)
+
+
+def test_parameters_vary_within_their_bounds() -> None:
+    env = vary(make("cartpole", max_steps=3, force=0.0), 40, seed=1)
+    assert env.max_steps.shape == (40,) and env.max_steps.dtype == jnp.int32 and env.max_steps[0] == 3
+    assert set(np.unique(env.max_steps)) == {2, 3, 4} and not env.force.any()
+    assert len(np.unique(env.gravity)) == 40 and 7.3 < env.gravity.min() < 8.5 < 11 < env.gravity.max() < 12.3
+    assert vary(make("breakout", frame_skip=1), 5, seed=1).frame_skip == 1
+
+
+def test_illegal_actions_are_played_where_the_rules_know_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make("tripletriad")
+    stream = rng.seed(jax.random.key(0), (4000,))
+    state = jax.vmap(env.init)(stream)
+    mask = jax.vmap(env.action_mask)(state)
+
+    def illegal_share() -> float:
+        actions = jax.vmap(functools.partial(choose_action, env))(state, rng.seed(jax.random.key(1), (4000,)))
+        return float((~jnp.take_along_axis(mask, actions[:, None], 1)).mean())
+
+    monkeypatch.setattr(type(env), "player", lambda self, s, stream: random_action(self, s, stream))
+    assert 0.25 / WILD_SHARE < illegal_share() < 1 / WILD_SHARE
+    monkeypatch.setattr(type(env), "illegal_actions", False)
+    assert illegal_share() == 0
+
+
+def test_a_divergence_among_many_agents_is_one_line() -> None:
+    found = Divergence(3, 1, "reward[7]", 1.0, 2.0, 9.0, np.arange(4000, dtype=np.float32).reshape(1000, 4))
+    assert "\n" not in str(found) and len(str(found)) < 200
+
+
 def test_nan_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(envs_jax.cartpole, "CartPole", NotANumber)
     report = compare("cartpole", steps=100, num_envs=8)
@@ -223,6 +293,17 @@ def test_verdict(changes: dict, equal: bool) -> None:
     assert report.line()
 
 
+def test_what_was_not_met_is_not_called_exact() -> None:
+    assert "exact" in GOOD.line()
+    for changes, words in (
+        ({"episodes": 0}, "no episode ended"),
+        ({"events": {}}, "the environment names no events"),
+        ({"events": {"fell": 3, "far": 0}}, "1 events did not happen"),
+    ):
+        line = dataclasses.replace(GOOD, **changes).line()
+        assert "exact" not in line and words in line
+
+
 def test_what_counts() -> None:
     assert GOOD.counts and not GOOD.missing_events
     for changes in ({"num_envs": 257}, {"episodes": 999}, {"steps": 19_999}):
@@ -247,8 +328,17 @@ def test_command_line(tmp_path: Path) -> None:
     (record,) = json.loads(file.read_text())
     assert record["equal"] and record["agent_steps"] == 24_000 and record["mode"] == "strict"
 
-    done = command("parity", "cartpole", "--steps", "50", "--num-envs", "2")
+    done = command("parity", "cartpole", "--steps", "50", "--num-envs", "2", "--uniform", "--env.max_steps=20")
     assert done.returncode == 1 and "MISSING" in done.stdout  # events
+    for flags, message in (
+        (["cartpole", "--env.max_step", "3"], "cartpole has no parameter 'max_step'; did you mean 'max_steps'?"),
+        (["cartpole", "--env.max_steps", "0"], "CartPole.max_steps is 0"),
+        (["cartpole", "--env.max_steps", "many"], "--env.max_steps is 'many'; it must be a value of type"),
+        (["cartpole", "pong", "--env.max_steps", "9"], "parameters need exactly one environment"),
+        (["cartpole", "--env.max_steps"], "--env.max_steps is no flag with a value"),
+    ):
+        done = command("parity", *flags)
+        assert done.returncode == 2 and message in done.stderr, done.stderr
     done = command("parity", "cartpool")
     assert done.returncode == 2 and "there is no environment 'cartpool'; did you mean 'cartpole'?" in done.stderr
     done = command("parity", "--mode", "native", "--level", "rollout")
