@@ -11,6 +11,7 @@
 #include <cmath>
 #include <condition_variable>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -147,6 +148,21 @@ std::optional<std::string> BadAction(const env_description *env, const batch &b,
   return std::nullopt;
 }
 
+// Inside XLA nothing is raised: choices out of range become the nearest, in a copy, and the agents' rewards NaN.
+// Returns whose they are.
+std::vector<int64_t> Mend(batch &b, int64_t entries, Choices choices, std::vector<int32_t> &copy) {
+  const int32_t *action = static_cast<const int32_t *>(b.actions);
+  copy.assign(action, action + entries);
+  const int64_t kinds = static_cast<int64_t>(choices.size());
+  std::vector<int64_t> agents;
+  for (int64_t i = 0; i < entries; i++) {
+    copy[i] = std::clamp(action[i], 0, static_cast<int32_t>(choices[i % kinds] - 1));
+    if (copy[i] != action[i]) agents.push_back(i / kinds);
+  }
+  b.actions = copy.data();
+  return agents;
+}
+
 int64_t DtypeBytes(int32_t dtype) {
   return dtype == DTYPE_UINT8 || dtype == DTYPE_INT8 ? 1 : dtype == DTYPE_INT16 ? 2 : 4;
 }
@@ -271,12 +287,18 @@ ffi::Error RunInXla(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remainin
     b.score = static_cast<float *>(score.untyped_data());
   }
   if (!wrong.empty()) return ffi::Error::InvalidArgument(env->name + (": " + wrong));
-  if (what & BATCH_TRANSITION)
-    if (auto bad = BadAction(env, b, action_entries, choices)) return ffi::Error::InvalidArgument(*bad);
+  std::vector<int32_t> mended;
+  std::vector<int64_t> no_action;
+  if (what & BATCH_TRANSITION && env->action_dtype == DTYPE_INT32) {
+    if (choices.size() == 0 || action_entries % static_cast<int64_t>(choices.size()))
+      return ffi::Error::InvalidArgument(env->name + std::string(": it is not known how many choices actions have"));
+    if (BadAction(env, b, action_entries, choices)) no_action = Mend(b, action_entries, choices, mended);
+  }
   if (rows_in && mutates && rows_in != b.rows) memcpy(b.rows, rows_in, static_cast<size_t>(b.num_envs * b.row_bytes));
 
   if (threads == 0) threads = static_cast<int64_t>(pool.num_threads());
   RunBatch(env, what, b, threads, [&](std::function<void()> task) { pool.Schedule(std::move(task)); });
+  for (int64_t agent : no_action) b.reward[agent] = std::numeric_limits<float>::quiet_NaN();
   return ffi::Error::Success();
 }
 

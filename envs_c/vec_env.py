@@ -38,7 +38,7 @@ class VecEnv:
         from jaxpuffer.c_backend import check_twin
         from jaxpuffer.pytree import parameter_fields
         from jaxpuffer.registry import make
-        from jaxpuffer.spaces import action_bounds, choices
+        from jaxpuffer.spaces import action_bounds, choices, mask_sizes
 
         for argument, value in (("num_envs", num_envs), ("threads", threads)):
             if not isinstance(value, int) or value < 1:
@@ -72,7 +72,7 @@ class VecEnv:
             "action_shape": [*lead, *space.shape],
         }
         if has_action_mask(self.env):
-            self._arrays["mask"] = np.ones((*lead, *choices(space)), np.bool_)
+            self._arrays["mask"] = np.ones((*lead, sum(mask_sizes(space))), np.bool_)
         self._batch = _core.NumpyBatch(description["index"], choices(space), threads, self._arrays)
         self._info = {"final_obs": self._arrays["final_obs"], "log": self._arrays["log"]}
         if "mask" in self._arrays:

@@ -16,7 +16,7 @@ from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
 from jaxpuffer import rng
-from jaxpuffer.env import Env, Log, TimeStep, settle
+from jaxpuffer.env import NAN, Env, Log, TimeStep, settle
 from jaxpuffer.machine import in_32_bits
 from jaxpuffer.pytree import PyTreeNode, leaf_shapes
 from jaxpuffer.spaces import Box, Discrete, Mixed, Space, choices, legal, mask_sizes
@@ -74,8 +74,12 @@ class Batch:
 
     @in_32_bits
     def transition(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
-        """The first half of `step`: `obs` is still the old episode's, final where a row ended."""
-        env_state, outcome = jax.vmap(self.env.transition)(state.env, legal(self.env.action_space, actions))
+        """The first half of `step`: `obs` is still the old episode's, final where a row ended.
+
+        Where an action is none (`spaces.legal`), the reward is NaN.
+        """
+        actions, wrong = legal(self.env.action_space, actions)
+        env_state, outcome = jax.vmap(self.env.transition)(state.env, actions)
         outcome = jax.vmap(settle)(outcome)
         ended = outcome.terminated | outcome.truncated
         episode_return = state.episode_return + outcome.reward
@@ -94,7 +98,8 @@ class Batch:
         state = BatchState(
             env_state, jnp.where(ended, jnp.float32(0), episode_return), jnp.where(ended, 0, episode_length)
         )
-        return state, TimeStep(self.observe(state), outcome.reward, outcome.terminated, outcome.truncated, log)
+        reward = jnp.where(wrong, NAN, outcome.reward)
+        return state, TimeStep(self.observe(state), reward, outcome.terminated, outcome.truncated, log)
 
     @in_32_bits
     def reset_ended(self, state: Any, step: TimeStep) -> tuple[Any, Array]:

@@ -13,10 +13,10 @@ from jax import Array, lax
 from envs_c import _core
 from jaxpuffer import rng
 from jaxpuffer.batch import Batch, BatchState, check_env, has_action_mask
-from jaxpuffer.env import Env, Log, TimeStep
+from jaxpuffer.env import NAN, Env, Log, TimeStep
 from jaxpuffer.machine import in_32_bits
 from jaxpuffer.pytree import PyTreeNode, parameter_fields
-from jaxpuffer.spaces import Space, choices, legal, mask_sizes
+from jaxpuffer.spaces import Space, check_action, choices, legal, mask_sizes
 
 _TARGET = "jaxpuffer_batch"
 _LOG_FIELDS = 5
@@ -72,8 +72,9 @@ class CEnv(PyTreeNode):
         return _first(self.batch(1).reset_streams(rng.seed(key)[None]))
 
     def step(self, state: Array, action: Array) -> tuple[Array, TimeStep]:
-        """One step without auto-reset."""
-        state, step = _first(self.batch(1).transition(state[None], jnp.asarray(action)[None]))
+        """One step without auto-reset; raises what the JAX twin raises."""
+        action = check_action(self.action_space, action, self.agent_shape)
+        state, step = _first(self.batch(1).transition(state[None], action[None]))
         return state, step.replace(log=None)
 
     def render(self, state: Array) -> Array:
@@ -85,8 +86,7 @@ class CBatch(Batch):
     """`num_envs` C environments stepped together; a state is uint8 (num_envs, row_bytes).
 
     A row is the environment's struct followed by each agent's episode return and length.
-    Under `vmap` the new axis joins the rows. An action out of range stops the program
-    with an error that names it.
+    Under `vmap` the new axis joins the rows.
 
     Raises:
         RuntimeError: JAX's default backend is no CPU.
@@ -208,6 +208,7 @@ class CBatch(Batch):
         return TimeStep(obs, reward, terminated, truncated, Log(*log))
 
     def _call(self, what: int, *operands: Array, results: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
+        wrong = None
         if what & _core.TRANSITION:
             expected = (*self._per_agent, *self.env.action_space.shape)
             actions = operands[1]
@@ -216,12 +217,14 @@ class CBatch(Batch):
                     f"actions are {actions.dtype}{list(actions.shape)}; "
                     f"{self.c_env.name} needs {self.env.action_space.dtype}{list(expected)}"
                 )
-            operands = (operands[0], legal(self.env.action_space, actions))
+            if jnp.issubdtype(actions.dtype, jnp.floating):
+                actions, wrong = legal(self.env.action_space, actions)
+            operands = (operands[0], actions)  # C itself looks after choices out of range
         in_place = what & (_core.TRANSITION | _core.RESET_ENDED)
         call = jax.ffi.ffi_call(
             _TARGET, results, vmap_method="broadcast_all", input_output_aliases={1: 0} if in_place else None
         )
-        return call(
+        found = call(
             _param_words(self.env),
             *operands,
             env=np.int64(self.description["index"]),
@@ -230,6 +233,10 @@ class CBatch(Batch):
             choices=np.array(choices(self.env.action_space), np.int64),
             threads=np.int64(self.c_env.threads),
         )
+        if wrong is None:
+            return found
+        reward = len(results) - len(self._outcome)
+        return [jnp.where(wrong, NAN, x) if i == reward else x for i, x in enumerate(found)]
 
 
 def _first(tree: Any) -> Any:

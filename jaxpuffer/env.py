@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxpuffer import rng
 from jaxpuffer.machine import in_32_bits
 from jaxpuffer.pytree import Parameters, PyTreeNode, param, static
-from jaxpuffer.spaces import Space, legal
+from jaxpuffer.spaces import Space, check_action, legal
 
 if TYPE_CHECKING:
     from jaxpuffer.batch import Batch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Env", "Log", "Outcome", "PyTreeNode", "TimeStep", "param", "repeat", "static"]
 
 State = TypeVar("State", bound=Any)
+NAN = np.float32(np.nan)  # no jax.Array, which jax_debug_nans would refuse
 
 
 class Outcome(PyTreeNode):
@@ -151,10 +153,18 @@ class Env(Parameters, Generic[State]):
 
     @in_32_bits
     def step(self, state: State, action: Array) -> tuple[State, TimeStep]:
-        """One step without auto-reset: what one tries in a notebook, and may differentiate."""
-        state, outcome = self.transition(state, legal(self.action_space, jnp.asarray(action)))
+        """One step without auto-reset: what one tries in a notebook, and may differentiate.
+
+        Raises:
+            TypeError: the action has another shape, or numbers where choices are whole.
+            ValueError: outside of `jit`, where a choice is out of range or a number not finite; inside the
+                reward is NaN.
+        """
+        action, wrong = legal(self.action_space, check_action(self.action_space, action, self.agent_shape))
+        state, outcome = self.transition(state, action)
         outcome = settle(outcome)
-        return state, TimeStep(self.observe(state), outcome.reward, outcome.terminated, outcome.truncated)
+        reward = jnp.where(wrong, NAN, outcome.reward)
+        return state, TimeStep(self.observe(state), reward, outcome.terminated, outcome.truncated)
 
     def batch(self, num_envs: int) -> "Batch":
         """`num_envs` of this environment stepped together."""

@@ -204,26 +204,73 @@ def choices(space: Space) -> tuple[int, ...]:
     return space.nvec if isinstance(space, MultiDiscrete) else ()
 
 
-def legal(space: Space, action: Array) -> Array:
-    """Actions (..., *space.shape) with the numbers of a Box, also of one in a Mixed, clipped to its bounds."""
-    bounds = action_bounds(space)
-    if bounds is None:
-        return action
+def legal(space: Space, action: Array) -> tuple[Array, Array]:
+    """What the rules get of actions (..., *space.shape), and which were none, bool (...).
+
+    The numbers of a Box, also of one in a Mixed, are clipped to its bounds. An action is none where a
+    choice is out of range or a number, once clipped, is not finite; the rules get the nearest choice
+    there, and for NaN the number nearest to 0.
+    """
+    low, high, is_choice = _limits(space)
+    entries = tuple(range(action.ndim - len(space.shape), action.ndim))
     lead = (1,) * (action.ndim - len(space.shape))
-    return jnp.clip(action, *(jnp.asarray(x.reshape(lead + space.shape)) for x in bounds))
+    low, high, is_choice = (x.reshape(lead + space.shape) for x in (low, high, is_choice))
+    clipped = jnp.clip(action, low, high)
+    if jnp.issubdtype(space.dtype, jnp.floating):
+        wrong = jnp.where(is_choice, clipped != action, ~jnp.isfinite(clipped))
+        clipped = jnp.where(jnp.isfinite(clipped), clipped, np.clip(np.zeros_like(low), low, high))
+    else:
+        wrong = clipped != action
+    return clipped, wrong.any(entries)
+
+
+def check_action(space: Space, action: Any, agents: tuple[int, ...] = ()) -> Array:
+    """An action (*agents, *space.shape) in the space's dtype; the values of traced ones are taken on trust.
+
+    Raises:
+        TypeError: it has another shape, or numbers where choices are whole.
+        ValueError: it is none, as `legal` has it.
+    """
+    shape = (*agents, *space.shape)
+    fractions = jnp.issubdtype(jnp.result_type(action), jnp.floating) and jnp.issubdtype(space.dtype, jnp.integer)
+    if jnp.shape(action) != shape or fractions:
+        is_now = f"{jnp.result_type(action)}{list(jnp.shape(action))}"
+        raise TypeError(f"action is {is_now}; it must be {space.dtype}{list(shape)}")
+    if not isinstance(action, jax.core.Tracer):
+        values = np.asarray(action)
+        low, high, is_choice = _limits(space)
+        clipped = np.clip(values, low, high)
+        wrong = np.where(is_choice, clipped != values, ~np.isfinite(clipped))
+        if wrong.any():
+            where = tuple(int(i) for i in np.argwhere(wrong)[0])
+            place = where[len(agents) :]
+            allowed = f"from {low[place]:g} to {high[place]:g}" if is_choice[place] else "finite"
+            entry = f" at entry {list(where)}" if where else ""
+            raise ValueError(f"action is {values[where]}{entry}; it must be {allowed}")
+    return jnp.asarray(action, space.dtype)
+
+
+def _limits(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Least and greatest of each entry of an action, and whether it is a choice, in the space's shape."""
+    sides: tuple[list[np.ndarray], ...] = ([], [], [])
+    for part in space.parts if isinstance(space, Mixed) else (space,):
+        if isinstance(part, Box):
+            of_part = (*part.bounds(), np.zeros(part.shape, bool))
+        else:
+            last = np.array(choices(part)).reshape(part.shape) - 1
+            of_part = (np.zeros_like(last), last, np.ones(part.shape, bool))
+        for side, values in zip(sides, of_part, strict=True):
+            side.append(np.ravel(values))
+    low, high, is_choice = (np.concatenate(side).reshape(space.shape) for side in sides)
+    return low.astype(space.dtype), high.astype(space.dtype), is_choice
 
 
 def action_bounds(space: Space) -> tuple[np.ndarray, np.ndarray] | None:
     """Least and greatest of each entry, of the space's dtype and shape; infinite for choices, None for these alone."""
     if not isinstance(space, Box | Mixed):
         return None
-    sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for part in space.parts if isinstance(space, Mixed) else (space,):
-        of_part = part.bounds() if isinstance(part, Box) else [np.full(part.shape, x) for x in (-np.inf, np.inf)]
-        for side, bound in zip(sides, of_part, strict=True):
-            side.append(np.ravel(bound))
-    low, high = (np.concatenate(side).astype(space.dtype).reshape(space.shape) for side in sides)
-    return low, high
+    low, high, is_choice = _limits(space)
+    return np.where(is_choice, -np.inf, low).astype(space.dtype), np.where(is_choice, np.inf, high).astype(space.dtype)
 
 
 def _whole(name: str, value: Any) -> int:

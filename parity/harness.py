@@ -301,7 +301,7 @@ class _Sides:
         state, step = self.c.step(c_state, actions)
         produced = {"state": self.c.unpack(state), "": step, "action_mask": self.c.action_mask(state)}
         if self.level != "functions":  # which compares the halves of a step
-            middle, half = self.c.transition(c_state, actions)
+            _, half = self.c.transition(c_state, actions)
             produced["final_obs"] = half.obs
         return state, produced
 

@@ -140,5 +140,5 @@ def test_an_environment_sees_no_action_beyond_its_bounds(space: Any) -> None:
     result = train(env, KEY, tiny_config(total_steps=512))
     assert np.nanmax(result.metrics["score"]) <= 0.25
     assert evaluate(env, result.policy, KEY, episodes=16).score.max() == 0.25
-    state, _ = env.step(env.init(rng.seed(KEY)), jnp.full(space.shape, 9.0))
+    state, _ = env.step(env.init(rng.seed(KEY)), jnp.array([9.0, 1.0])[: space.shape[0]])
     assert state.seen == 0.25

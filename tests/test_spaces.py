@@ -1,6 +1,6 @@
 """What spaces draw, they contain, and nothing else."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from toy_envs import Corridor
 
 from jaxpuffer import rng
 from jaxpuffer.batch import random_action
-from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, Space, legal
+from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, Space, check_action, legal
 
 MIXED = Mixed((Discrete(3), MultiDiscrete((2, 5)), Box(-2.0, 1.0, (2,))))
 SPACES: list[Space] = [
@@ -98,9 +98,46 @@ def test_bools_and_unbounded_sides() -> None:
     assert np.isfinite(drawn).all() and all(box.contains(x) for x in drawn)
 
 
-def test_actions_beyond_the_bounds_become_legal() -> None:
-    box = Box((-1.0, 0.0), (1.0, 100.0))
-    np.testing.assert_array_equal(legal(box, jnp.float32([[-3, -3], [3, 300]])), [[-1, 0], [1, 100]])
-    mixed = Mixed((Discrete(3), Box(-0.5, 0.5, (1,))))
-    np.testing.assert_array_equal(legal(mixed, jnp.float32([2, 9])), [2, 0.5])
-    assert legal(Discrete(2), jnp.int32(7)) == 7
+NAN, INF = np.nan, np.inf
+
+
+@pytest.mark.parametrize(
+    ("space", "actions", "expected", "wrong"),
+    [
+        (Box((-1.0, 0.0), (1.0, 100.0)), [[-3, -3], [INF, 300]], [[-1, 0], [1, 100]], [False, False]),
+        (Box((-1.0, 5.0), (1.0, 100.0)), [[NAN, 7], [0, NAN]], [[0, 7], [0, 5]], [True, True]),
+        (Box(-np.inf, np.inf, (1,)), [[INF], [2e6]], [[0], [2e6]], [True, False]),
+        (Mixed((Discrete(3), Box(-0.5, 0.5, (1,)))), [[2, 9], [3, 0], [NAN, 0]], [[2, 0.5], [2, 0], [0, 0]], [0, 1, 1]),
+        (Discrete(2), [7, -7, 1], [1, 0, 1], [True, True, False]),
+        (MultiDiscrete((2, 3)), [[1, 2], [2, 2], [1, -1]], [[1, 2], [1, 2], [1, 0]], [False, True, True]),
+    ],
+)
+def test_what_the_rules_get_of_an_action(space: Space, actions: Any, expected: Any, wrong: Any) -> None:
+    found, is_wrong = jax.jit(lambda x: legal(space, x))(jnp.asarray(actions, space.dtype))
+    assert found.dtype == space.dtype
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(is_wrong, np.array(wrong, bool))
+
+
+@pytest.mark.parametrize(
+    ("space", "action", "error", "message"),
+    [
+        (Discrete(2), 2, ValueError, "action is 2; it must be from 0 to 1"),
+        (Discrete(2), np.float32(1), TypeError, r"action is float32\[\]; it must be int32\[\]"),
+        (Discrete(2), np.array([1], np.int32), TypeError, r"action is int32\[1\]; it must be int32\[\]"),
+        (MultiDiscrete((2, 3)), np.array([1, 3]), ValueError, r"action is 3 at entry \[1\]; it must be from 0 to 2"),
+        (Box(-1.0, 1.0, (1,)), np.array([NAN]), ValueError, r"action is nan at entry \[0\]; it must be finite"),
+        (Box(0.0, np.inf, (1,)), np.array([INF]), ValueError, "action is inf"),
+        (Mixed((Discrete(3), Box(-0.5, 0.5, (1,)))), np.array([3.0, 0.0]), ValueError, "3.0 at entry .* from 0 to 2"),
+    ],
+)
+def test_an_action_that_is_none_is_refused(space: Space, action: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        check_action(space, action)
+
+
+def test_actions_that_are_taken() -> None:
+    assert check_action(Discrete(2), 1).dtype == jnp.int32
+    assert check_action(Box(-1.0, 1.0, (2,)), np.array([5, -INF])).tolist() == [5, -INF]  # clipped later
+    assert check_action(MultiDiscrete((2, 2)), np.array([[0, 1], [1, 1]]), (2,)).shape == (2, 2)
+    assert jax.jit(lambda x: check_action(Discrete(2), x))(jnp.int32(9)) == 9
