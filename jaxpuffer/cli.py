@@ -104,7 +104,8 @@ def _train(args: list[str]) -> None:
     with contextlib.suppress(RuntimeError):  # where JAX runs already, with the devices that it has
         split_cpu()
     defaults = make(name)
-    flags = _train_flags(name, args, defaults, tuned_config(defaults), None, 0, 1)
+    tuned = tuned_config(defaults)
+    flags = _train_flags(name, args, defaults, tuned, None, 0, 1)
     out = run_folder(flags.out or f"runs/{name}-{flags.seed}")
     if (out / "run.json").exists():
         if not flags.resume:
@@ -124,7 +125,7 @@ def _train(args: list[str]) -> None:
     mesh = take_devices(flags.devices)
     backend = flags.backend or default_backend()
     env = make(name, backend=backend, **vars(flags.env))
-    config = PPOConfig(**vars(flags.config), num_agents=env.num_agents)
+    config = _chosen_config(vars(flags.config), tuned, env.num_agents)
     key = jax.random.key(flags.seed)
     on = f" on {flags.devices} devices" if mesh is not None else ""
     print(f"training {name}: backend {backend}{on}, seed {flags.seed}, run {out}", flush=True)
@@ -151,6 +152,16 @@ def _train(args: list[str]) -> None:
         print(f", {chunks[0]['compile_seconds']:.2f} s of them compiling; {steps / seconds:,.0f} steps/s in training")
     else:
         print()
+
+
+def _chosen_config(chosen: dict[str, Any], tuned: PPOConfig, num_agents: int) -> PPOConfig:
+    """The config of the flags; a minibatch that was not chosen follows a batch that it no longer divides."""
+    batch, minibatch = chosen["num_envs"] * num_agents * chosen["horizon"], chosen["minibatch_size"]
+    if minibatch and minibatch == tuned.minibatch_size and (batch % minibatch or minibatch % max(1, chosen["horizon"])):
+        config = PPOConfig(**chosen | {"minibatch_size": 0}, num_agents=num_agents)
+        print(f"config.minibatch_size is {config.minibatch_size}, for {minibatch} does not divide the batch, {batch}")
+        return config
+    return PPOConfig(**chosen, num_agents=num_agents)
 
 
 def _eval(args: list[str]) -> None:

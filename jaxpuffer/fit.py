@@ -350,6 +350,9 @@ class _Warnings:
         clipped = float(chunk["reward_clipped"].mean())
         if clipped > 0.1:
             self._once("reward", f"{clipped:.0%} of the rewards are beyond reward_clip; try a larger one")
+        wild = float(chunk["value_out_of_range"].mean())
+        if wild > 0.1 and updates >= 10:
+            self._once("value", f"{wild:.0%} of the values are far from all returns; try a lower learning_rate")
         # differential entropy can be below zero and says less
         if (
             self.first_entropy > 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxpuffer import __version__, list_envs, load
+from jaxpuffer import PPOConfig, __version__, cli, list_envs, load
 from jaxpuffer.cli import main
 from jaxpuffer.registry import default_backend
 
@@ -145,6 +145,18 @@ def test_numbers_out_of_range_are_refused_in_one_line(flags, message, tmp_path, 
         main(["train", "cartpole", "--out", str(tmp_path / "run"), *flags])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and message in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_a_minibatch_follows_a_batch_that_it_no_longer_divides(capsys) -> None:
+    tuned = PPOConfig(num_envs=64, horizon=16, minibatch_size=512)
+    chosen = {"num_envs": 64, "horizon": 16, "minibatch_size": 512}
+    assert cli._chosen_config(chosen, tuned, 1) == tuned and not capsys.readouterr().out
+    config = cli._chosen_config(chosen | {"num_envs": 48}, tuned, 1)
+    assert config.minibatch_size == 48 * 16
+    assert "config.minibatch_size is 768, for 512 does not divide the batch, 768" in capsys.readouterr().out
+    assert cli._chosen_config(chosen, tuned, 3).minibatch_size == 512
+    with pytest.raises(ValueError, match="minibatch_size is 500"):
+        cli._chosen_config(chosen | {"minibatch_size": 500}, tuned, 1)
 
 
 def test_whole_numbers_may_be_written_short(tmp_path, capsys):

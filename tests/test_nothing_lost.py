@@ -18,6 +18,7 @@ from toy_envs import Corridor, CorridorState, tiny_config
 from jaxpuffer import fit, load, save, train
 from jaxpuffer.checkpoint import claim, run_folder
 from jaxpuffer.env import Env, Outcome, PyTreeNode
+from jaxpuffer.fit import _Warnings
 from jaxpuffer.spaces import Box, Discrete
 
 KEY = jax.random.key(0)
@@ -283,6 +284,28 @@ def test_an_observation_that_is_infinite_ends_the_run() -> None:
 
     with pytest.raises(FloatingPointError, match="such an observation"):
         fit(BadSight(), KEY, tiny_config(normalize_observation=False), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ({"entropy": 0.001}, "entropy fell to 0.001 early, at 2,560 steps"),
+        ({"value_out_of_range": 0.25}, "25% of the values are far from all returns; try a lower learning_rate"),
+        ({"reward_clipped": 0.5}, "50% of the rewards are beyond reward_clip"),
+        ({}, None),
+    ],
+)
+def test_each_warning_is_said_once(last: dict[str, float], message: str | None) -> None:
+    fine = {"episodes": 3.0, "entropy": 1.0, "value_out_of_range": 0.0, "reward_clipped": 0.0}
+    config = tiny_config(total_steps=10**6)
+    warn = _Warnings(config)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        warn({name: np.array([value]) for name, value in fine.items()}, 1)
+        assert not seen
+        for updates in (2560 // config.batch_size, 2560 // config.batch_size + 1):
+            warn({name: np.array([value]) for name, value in (fine | last).items()}, updates)
+    assert len(seen) == (message is not None) and (message is None or str(seen[0].message).startswith(message))
 
 
 def test_warnings_say_what_to_try() -> None:
