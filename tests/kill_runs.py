@@ -116,7 +116,7 @@ def main() -> None:
         refused = both[0] if both[0].poll() is not None else both[1]
         other = both[1] if refused is both[0] else both[0]
         _, error = refused.communicate()
-        assert refused.returncode == 1 and "is being written by process" in error.splitlines()[-1], error
+        assert refused.returncode == 1 and "is being written by" in error.splitlines()[-1], error
         assert end(other, signal.SIGTERM, 0.3) == 143
         load(run, Corridor())
     print("pairs", pairs, "one refused each time")
