@@ -92,7 +92,7 @@ def main() -> None:
 def chosen(name: str, arm: str, total_steps: int | None, backend: str | None) -> tuple[Any, Any]:
     """Environment and config of an arm; no config if it changes nothing."""
     from jaxpuffer import make
-    from jaxpuffer.ppo import complete
+    from jaxpuffer.config import complete
     from jaxpuffer.registry import default_backend
 
     env = make(name, backend=backend or default_backend())  # type: ignore[arg-type]
@@ -129,7 +129,7 @@ def train_arm(name: str, env: Any, config: Any, seeds: int, threads: int) -> dic
         scores = []
         for seed in range(seeds):
             one = jax.tree.map(lambda x, seed=seed: x[seed], result.policy)
-            scores.append(evaluate(env, one, evaluation_key(keys[seed]), EVALUATED).summary()["score"]["mean"])
+            scores.append(evaluate(env, one, evaluation_key(keys[seed]), episodes=EVALUATED).summary()["score"]["mean"])
         curve = np.asarray(result.metrics["score"], np.float64)
         runs.append(
             {

@@ -105,7 +105,9 @@ def train(name: str, seed: int, threads: int, frames: int) -> dict[str, Any]:
         FOLDER.mkdir(exist_ok=True)
         save_baseline(policy, FOLDER / f"{name}.npz")
         (FOLDER / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
-        animate(make(name), load_baseline(name), evaluation_key(key), frames, ROOT / f"docs/pictures/{name}.gif")
+        animate(
+            make(name), load_baseline(name), evaluation_key(key), steps=frames, path=ROOT / f"docs/pictures/{name}.gif"
+        )
     return record
 
 

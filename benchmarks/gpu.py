@@ -87,7 +87,7 @@ def peaks_in_words(roof: dict[str, Any]) -> str:
 def chosen(name: str, num_envs: int, horizon: int, minibatches: int) -> tuple[Any, Any]:
     """Environment and config."""
     from jaxpuffer import make
-    from jaxpuffer.ppo import complete
+    from jaxpuffer.config import complete
 
     env = make(name)
     minibatch = num_envs * env.num_agents * horizon // minibatches
@@ -171,7 +171,10 @@ def costs(name: str, num_envs: int, horizon: int, minibatches: int) -> dict[str,
     import jax
 
     from jaxpuffer.advantage import gae
-    from jaxpuffer.ppo import Policy, collect, init, loss, make_module
+    from jaxpuffer.loss import loss
+    from jaxpuffer.play import collect
+    from jaxpuffer.policy import make_module
+    from jaxpuffer.ppo import init
     from jaxpuffer.recurrence import WRITTEN_OUT
 
     # the recurrence over time in one piece: of a loop XLA counts one turn
@@ -179,8 +182,8 @@ def costs(name: str, num_envs: int, horizon: int, minibatches: int) -> dict[str,
     if jax.default_backend() == "cpu" or horizon > WRITTEN_OUT:
         config = config.replace(scan="parallel")
     state = jax.eval_shape(init, env, jax.random.key(0), config)
-    policy = Policy(state.params, make_module(env, config))
-    rollout = jax.eval_shape(collect, env, policy, state, config)[1]
+    policy = state.policy(make_module(env, config))
+    rollout = jax.eval_shape(collect, env, policy, state.play, config)[1]
     width = config.minibatch_size // config.horizon
 
     def step(envs: Any, action: Any) -> Any:
@@ -201,10 +204,14 @@ def costs(name: str, num_envs: int, horizon: int, minibatches: int) -> dict[str,
     def first(tree: Any) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tree)
 
-    carry = jax.tree.map(lambda x: jax.ShapeDtypeStruct((width, *x.shape[1:]), x.dtype), state.carry)
+    carry = jax.tree.map(lambda x: jax.ShapeDtypeStruct((width, *x.shape[1:]), x.dtype), state.play.carry)
     programs: dict[str, Any] = {
-        "environment": (step, (state.envs, first(rollout.action)), config.horizon),
-        "policy": (act, (policy, state.carry, state.obs, state.reset, state.streams), config.horizon),
+        "environment": (step, (state.play.envs, first(rollout.action)), config.horizon),
+        "policy": (
+            act,
+            (policy, state.play.carry, state.play.obs, state.play.reset, state.play.streams),
+            config.horizon,
+        ),
         "optimization": (gradient, (state.params, carry, rollout), config.gradient_steps),
     }
     found = {}

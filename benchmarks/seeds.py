@@ -57,7 +57,8 @@ def compare(
     from jax import lax
 
     from jaxpuffer import make
-    from jaxpuffer.ppo import complete, init, update
+    from jaxpuffer.config import complete
+    from jaxpuffer.ppo import init, update
     from jaxpuffer.registry import default_backend
 
     about = particulars(0, threads)

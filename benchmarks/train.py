@@ -109,8 +109,8 @@ def train_once(
     import jax
 
     from jaxpuffer import evaluate, fit, make
+    from jaxpuffer.config import complete
     from jaxpuffer.evaluate import evaluation_key
-    from jaxpuffer.ppo import complete
     from jaxpuffer.profile import time_shares
     from jaxpuffer.registry import default_backend
     from jaxpuffer.sharding import split_cpu, take_devices

@@ -1,6 +1,11 @@
-"""The environments in plain C, and `VecEnv`: batches of them over NumPy arrays."""
+"""The environments in plain C, and `VecEnv`: batches of them over NumPy arrays.
 
+Nothing of `jaxpuffer` is imported here: `VecEnv`, of `jaxpuffer.vec_env`, is loaded when it is asked for.
+"""
+
+import importlib
 import pkgutil
+from typing import Any
 
 # in a checkout of which a copy is installed, the C half lies with the copy
 __path__ = pkgutil.extend_path(__path__, __name__)
@@ -14,9 +19,14 @@ except ImportError as error:
 else:
     _BUILT = True
 
-from envs_c.vec_env import VecEnv
-
 __all__ = ["NOT_BUILT", "VecEnv", "is_built", "require_built"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "VecEnv":
+        return importlib.import_module("jaxpuffer.vec_env").VecEnv
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 NOT_BUILT = (
     f"the C environments are not built in {__path__[0]}: no C compiler was found when jaxpuffer was installed, or this "

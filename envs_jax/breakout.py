@@ -304,6 +304,8 @@ class Breakout(Env[State]):
         lives = (y >= HEIGHT - 6) & (x % 12 < 8) & (x >= WIDTH - 12 * jnp.float32(s.balls))
         return _paint(picture, lives, (120, 120, 120))
 
+    variants = ({"max_steps": 200},)
+
     def player(self, s: State, stream: Array) -> Array:
         # keeps the ball on a wandering part of the paddle; each serve chooses how often it plays at random
         style = s.rng[0] % jnp.uint32(16)

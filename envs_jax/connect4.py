@@ -8,8 +8,7 @@ import numpy as np
 from jax import Array
 
 from jaxpuffer import rng
-from jaxpuffer.batch import random_action
-from jaxpuffer.env import Env, Outcome, PyTreeNode, param, static
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, random_action, static
 from jaxpuffer.spaces import Box, Discrete, Space
 
 # a board is a set of cells: cell (column, row from the bottom) is bit 7 column + row. The seventh row stays

@@ -7,8 +7,7 @@ import numpy as np
 from jax import Array
 
 from jaxpuffer import rng
-from jaxpuffer.batch import random_action
-from jaxpuffer.env import Env, Outcome, PyTreeNode, param
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, random_action
 from jaxpuffer.spaces import Box, Discrete, Space
 
 UP, DOWN, LEFT, RIGHT, ACTIONS = range(5)

@@ -330,6 +330,8 @@ class Go(Env[State]):
         # a red dot on each stone of a chain with one liberty
         return jnp.where(dot[:, :, None] & large(weak), jnp.array([187, 0, 0], jnp.uint8), picture)
 
+    variants = ({"size": 4, "komi": 0.0},)  # games that are drawn
+
     def player(self, s: State, stream: Array) -> Array:
         """At random where it makes sense, now and then beside weak chains or anything at all; passes at the end."""
         own, theirs = list(s.own), list(s.theirs)

@@ -273,6 +273,8 @@ class Maze(Env[State]):
         bar = jnp.where(lit[..., None], jnp.float32(AGENT_COLOUR), jnp.float32(FLOOR_COLOUR) * UNSEEN)
         return jnp.concatenate([picture, bar]).astype(jnp.uint8)
 
+    variants = ({"size": 5, "max_steps": 1}, {"size": 23}, {"size": 47, "vision": 8})
+
     def player(self, state: State, stream: Array) -> Array:
         # keep a hand on the left wall, which leads through any perfect maze: the first way that is open
         turns = jnp.array([LEFT, FORWARD, RIGHT, BACK], jnp.int32)

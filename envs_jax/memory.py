@@ -74,6 +74,8 @@ class Memory(Env[State]):
             picture = jnp.where(shape[:, :, None], colour[None, None], picture)
         return picture
 
+    variants = ({"max_steps": 5},)
+
     def player(self, s: State, stream: Array) -> Array:
         _, mistaken = rng.bernoulli(stream, 0.3)
         return jnp.where(mistaken, 1 - s.cue, s.cue)

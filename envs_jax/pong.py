@@ -232,6 +232,8 @@ class Pong(Env[State]):
             image = jnp.where(where[..., None], jnp.array(colour, jnp.uint8), image)
         return image
 
+    variants = ({"ball_speed_x": 4},)
+
     def player(self, state: State, stream: Array) -> Array:
         # where the ball will arrive, how fast, and how far into the last step
         frames = (BALL_MAX_X - state.ball_x) // self.ball_speed_x + 1

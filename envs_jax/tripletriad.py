@@ -7,8 +7,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxpuffer import rng
-from jaxpuffer.batch import random_action
-from jaxpuffer.env import Env, Outcome, PyTreeNode, param
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, random_action
 from jaxpuffer.spaces import Box, Discrete, Space
 
 CARDS, CELLS, SIDE, SIDES = 5, 9, 3, 4

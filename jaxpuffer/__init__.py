@@ -4,10 +4,11 @@ import importlib.metadata
 
 from jaxpuffer.animate import Animation, animate
 from jaxpuffer.checkpoint import load, save
+from jaxpuffer.config import PPOConfig
 from jaxpuffer.env import Env
 from jaxpuffer.evaluate import Evaluation, evaluate
 from jaxpuffer.fit import fit
-from jaxpuffer.ppo import PPOConfig, train
+from jaxpuffer.ppo import train
 from jaxpuffer.registry import list_envs, make
 
 try:

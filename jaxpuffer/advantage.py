@@ -1,15 +1,51 @@
-"""Advantages: PufferLib's, of which GAE (arXiv 1506.02438) and V-trace (arXiv 1802.01561) are special cases.
+"""Advantages: `advantages(config, ...)`, and the kinds that there are.
+
+A kind is a function and its name in `ADVANTAGES`. PufferLib's has GAE (arXiv 1506.02438) and V-trace
+(arXiv 1802.01561) as special cases.
 
 Time comes first, rows second. The reward at t is that of the action at t; where that
 step was truncated, `gamma` times the value of the final observation has been added to
 it. What comes after the rollout enters as `last_value`, so that no step is wasted.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxpuffer.config import CHOICES, PPOConfig
+from jaxpuffer.play import Rollout
 from jaxpuffer.recurrence import recur
+
+
+def advantages(
+    config: PPOConfig, rollout: Rollout, last_value: Array, value: Array | None = None, ratio: Array | None = None
+) -> Array:
+    """The advantage of every step of a rollout, of the kind that the config names, float32 (time, rows).
+
+    Args:
+        last_value: float32 (rows,), of the observation after the last step.
+        value: float32 (time, rows), each as when its step was last trained on; the rollout's where not given.
+        ratio: float32 (time, rows), likewise the policy's probability of each action over the rollout's; None
+            before anything was trained on.
+    """
+    value = rollout.value if value is None else value
+    return ADVANTAGES[config.advantage](config, rollout, value, last_value, ratio)
+
+
+def _gae(config: PPOConfig, rollout: Rollout, value: Array, last_value: Array, ratio: Array | None) -> Array:
+    return gae(rollout.reward, value, last_value, rollout.ended, config.gamma, config.gae_lambda)
+
+
+def _puffer(config: PPOConfig, rollout: Rollout, value: Array, last_value: Array, ratio: Array | None) -> Array:
+    clips = config.gamma, config.gae_lambda, config.rho_clip, config.c_clip
+    return puffer_advantage(rollout.reward, value, last_value, rollout.ended, ratio, *clips)
+
+
+ADVANTAGES: dict[str, Any] = {"gae": _gae, "puffer": _puffer}
+ANEW = ("puffer",)  # kinds computed anew before each gradient step; the others once for each rollout
+CHOICES["advantage"] = tuple(ADVANTAGES)
 
 
 def gae(reward: Array, value: Array, last_value: Array, ended: Array, gamma: ArrayLike, gae_lambda: ArrayLike) -> Array:

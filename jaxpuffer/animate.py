@@ -7,14 +7,15 @@ import os
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxpuffer import rng
-from jaxpuffer.evaluate import act, as_policy, check_policy
-from jaxpuffer.machine import in_32_bits
-from jaxpuffer.ppo import Policy, Result
+from jaxpuffer.devices import computing_on, in_32_bits
+from jaxpuffer.evaluate import as_policy, check_policy
+from jaxpuffer.play import Play, act, begin, go_on, transition
+from jaxpuffer.policy import Policy
+from jaxpuffer.ppo import Result
 from jaxpuffer.registry import as_env
 
 
@@ -56,6 +57,7 @@ def animate(
     env: Any,
     policy: Policy | Result,
     key: Array,
+    *,
     steps: int = 1000,
     path: str | os.PathLike[str] | None = None,
     fps: float = 30,
@@ -86,12 +88,13 @@ def animate(
     pillow()
     check_policy(env, policy)
 
-    carried, picture = _begin(env, policy, key)
-    frames = [np.asarray(picture)]
-    ended = False
-    while not ended and len(frames) <= steps:
-        carried, picture, ended = _advance(env, policy, *carried)
-        frames.append(np.asarray(picture))
+    with computing_on(key):
+        play, picture = _begin(env, policy, key)
+        frames = [np.asarray(picture)]
+        ended = False
+        while not ended and len(frames) <= steps:
+            play, picture, ended = _advance(env, policy, play)
+            frames.append(np.asarray(picture))
     animation = Animation(np.stack(frames), fps)
     if path is not None:
         animation.save(path)
@@ -99,22 +102,18 @@ def animate(
 
 
 @jax.jit
-def _begin(env: Any, policy: Policy, key: Array) -> Any:
+def _begin(env: Any, policy: Policy, key: Array) -> tuple[Play, Array]:
     key_env, key_streams = jax.random.split(key)
-    state, obs = env.batch(1).reset(key_env)
-    carry = policy.module.initialize_carry(env.num_agents)
-    streams = rng.seed(key_streams, (env.num_agents,))
-    return (state, obs, jnp.ones(env.num_agents, bool), carry, streams), _picture(env, state)
+    play = begin(env.batch(1), policy.module, rng.seed(key_env, (1,)), rng.seed(key_streams, (env.num_agents,)))
+    return play, _picture(env, play.envs)
 
 
 @jax.jit
-def _advance(env: Any, policy: Policy, state: Any, obs: Array, reset: Array, carry: Any, streams: Array) -> Any:
+def _advance(env: Any, policy: Policy, play: Play) -> tuple[Play, Array, Array]:
     batch = env.batch(1)
-    carry, streams, action = act(env, batch, policy, state, obs, reset, carry, streams)
-    state, step = batch.transition(state, action)
-    picture = _picture(env, state)  # before anything is put back, so that the end is seen
-    state, obs = batch.reset_ended(state, step)
-    return (state, obs, step.ended.reshape(-1), carry, streams), picture, step.ended.all()
+    play, step = transition(batch, *act(batch, policy, play))
+    picture = _picture(env, play.envs)  # before anything is reset, so that the end is seen
+    return go_on(batch, play, step), picture, step.ended.all()
 
 
 def _picture(env: Any, state: Any) -> Array:

@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxpuffer.batch import has_action_mask
+from jaxpuffer.config import tuned_config
+from jaxpuffer.env import has_action_mask
 from jaxpuffer.normalizer import Normalizer
-from jaxpuffer.ppo import Policy, init, make_module, tuned_config
+from jaxpuffer.policy import Policy, make_module
+from jaxpuffer.ppo import init
 from jaxpuffer.registry import env_class, name_of
 from jaxpuffer.spaces import Discrete, MultiDiscrete
 

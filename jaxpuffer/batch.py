@@ -2,7 +2,7 @@
 
 One step of a batch, in this order, in both languages: `transition`; the final
 observation, where a row was truncated; the log of each ended row, with `score` and
-`perf` read before anything is put back; `init` where the world ended (all agents at
+`perf` read before anything is reset; `init` where the world ended (all agents at
 once), else `respawn`; `observe`.
 """
 
@@ -13,15 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.custom_batching import custom_vmap
 
 from jaxpuffer import rng
-from jaxpuffer.env import NAN, Env, Log, TimeStep, settle
-from jaxpuffer.machine import in_32_bits
+from jaxpuffer.devices import in_32_bits, on_cpu
+from jaxpuffer.env import NAN, Env, Log, TimeStep, has_action_mask, settle
 from jaxpuffer.pytree import PyTreeNode, leaf_shapes
-from jaxpuffer.spaces import Box, Discrete, Mixed, Space, choices, legal, mask_sizes
+from jaxpuffer.rows import for_rows, with_rows_joined
+from jaxpuffer.spaces import legal, mask_sizes
 
-RESET_CHUNK = 128  # rows of a dear `init` run together
+RESET_CHUNK = 128  # rows of a costly `init` run together
 
 
 class BatchState(PyTreeNode):
@@ -103,8 +103,8 @@ class Batch:
 
     @in_32_bits
     def reset_ended(self, state: Any, step: TimeStep) -> tuple[Any, Array]:
-        """The second half of `step`: put back what ended; (state, obs)."""
-        state = state.replace(env=_put_back(per_row=False)(self.env, state.env, step.ended))
+        """The second half of `step`: reset what ended; (state, obs)."""
+        state = state.replace(env=_reset_rows(self.env, state.env, step.ended))
         return state, self.observe(state)
 
     @in_32_bits
@@ -134,150 +134,44 @@ class Batch:
         return state
 
 
-def has_action_mask(env: Any) -> bool:
-    """Whether some actions can be illegal."""
-    return type(env).action_mask is not Env.action_mask
+@with_rows_joined
+def _reset_rows(env: Env, states: Any, ended: Array, of_each: bool) -> Any:
+    """The states with what ended begun anew; with `of_each`, every row has an environment of its own."""
+    own = 0 if of_each else None
 
+    def rows(function: Any, *args: Any) -> Any:
+        return jax.vmap(lambda env, *a: function(env, *a), in_axes=(own, *[0] * len(args)))(env, *args)
 
-def random_action(env: Env, state: Any, stream: Array, masked: bool = True) -> Array:
-    """A uniformly random action of each agent, in the action space's shape and dtype; a legal one if `masked`."""
-    space = env.action_space
-    shape = (*env.agent_shape, *space.shape)
-    count = 1
-    for length in shape:
-        count *= length
-    _, words = lax.scan(lambda s, _: rng.bits(s), stream, length=count)
-    unit = (jnp.float32(words >> jnp.uint32(8)) * jnp.float32(2.0**-24)).reshape(shape)
-    mask = env.action_mask(state) if masked else None
-    if isinstance(space, Discrete) and mask is not None:
-        return _drawn_legal(mask, unit)
+    def put(where: Array, new: Any, old: Any) -> Any:
+        return jax.tree.map(lambda n, o: jnp.where(where.reshape(where.shape + (1,) * (o.ndim - 1)), n, o), new, old)
 
-    # whole numbers from 0 and numbers between bounds, side by side
-    low, span, whole = (jnp.broadcast_to(x.reshape(space.shape), shape) for x in _ranges(space))
-    value = low + unit * span
-    value = jnp.where(whole, jnp.floor(value), value)
-    if mask is not None:
-        start, entries = 0, [value[..., i] for i in range(value.shape[-1])]
-        numbers = [i for i, is_choice in enumerate(_ranges(space)[2]) if is_choice]
-        for i, n in zip(numbers, mask_sizes(space), strict=True):
-            entries[i] = jnp.float32(_drawn_legal(mask[..., start : start + n], unit[..., i]))
-            start += n
-        value = jnp.stack(entries, -1)
-    return value.astype(space.dtype)
+    world_ended = ended
+    if env.multi_agent:
+        world_ended = ended.all(1)
+        some_ended = ended.any(1) & ~world_ended
+        states = lax.cond(
+            some_ended.any(),
+            lambda: put(some_ended, rows(lambda e, s, x: e.respawn(s, x), states, ended), states),
+            lambda: states,
+        )
+    if env.cheap_init:
 
+        def begin() -> Any:
+            return put(world_ended, rows(lambda e, stream: e.init(stream), states.rng), states)
 
-def _drawn_legal(mask: Array, unit: Array) -> Array:
-    """One of the choices that the mask allows, int32 (...), for uniform draws in [0, 1), float32 (...)."""
-    allowed = jnp.int32(mask)
-    k = jnp.int32(unit * jnp.float32(allowed.sum(-1)))
-    return jnp.int32(jnp.argmax(allowed.cumsum(-1) > k[..., None], -1))
+        # an accelerator would wait for the host to look at a condition
+        return lax.cond(world_ended.any(), begin, lambda: states) if on_cpu() else begin()
 
+    num_rows = len(world_ended)
+    chunk = min(RESET_CHUNK, num_rows)
 
-def _ranges(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each entry its least value, how much lies above it, both float32, and whether it is a choice, bool."""
-    rows: list[tuple[float, float, bool]] = []
-    for part in space.parts if isinstance(space, Mixed) else (space,):
-        if isinstance(part, Box):
-            rows += [(a, b - a, False) for a, b in zip(*(x.flat for x in part.drawn_between()), strict=True)]
-        else:
-            rows += [(0.0, n, True) for n in choices(part)]
-    low, span, whole = zip(*rows, strict=True)
-    return np.array(low, np.float32), np.array(span, np.float32), np.array(whole)
+    def begin_some(picked: Array, states: Any) -> Any:
+        here = jnp.minimum(picked, num_rows - 1)
+        envs = jax.tree.map(lambda x: x[here], env) if of_each else env
+        new = jax.vmap(lambda e, stream: e.init(stream), in_axes=(own, 0))(envs, states.rng[here])
+        return jax.tree.map(lambda n, o: o.at[picked].set(n, mode="drop"), new, states)
 
-
-def ranked(where: Array, chunk: int) -> tuple[Array, Array]:
-    """The rows where `where`, bool (rows,), is true, to be taken in chunks: (order, their number).
-
-    Slot k of `order`, int32 (rows + chunk,), holds the k-th of them; the rest point past the end.
-    """
-    rows = len(where)
-    rank = jnp.cumsum(jnp.int32(where)) - 1
-    order = jnp.full(rows + chunk, rows, jnp.int32)
-    order = order.at[jnp.where(where, rank, rows + chunk)].set(jnp.arange(rows, dtype=jnp.int32), mode="drop")
-    return order, rank[-1] + 1
-
-
-@functools.cache
-def _put_back(per_row: bool) -> Any:
-    """A function (env, states, ended) -> states that puts back what ended.
-
-    With `per_row`, the environment's leaves have a row axis too. vmap adds its axis to
-    the rows instead of a new one: `cond` stays a cond and chunks stay full when
-    many seeds train at once.
-    """
-
-    @custom_vmap
-    def put_back(env: Env, states: Any, ended: Array) -> Any:
-        def rows(function: Any, *args: Any) -> Any:
-            return jax.vmap(lambda env, *a: function(env, *a), in_axes=(0 if per_row else None, *[0] * len(args)))(
-                env, *args
-            )
-
-        def put(where: Array, new: Any, old: Any) -> Any:
-            return jax.tree.map(
-                lambda n, o: jnp.where(where.reshape(where.shape + (1,) * (o.ndim - 1)), n, o), new, old
-            )
-
-        world_ended = ended
-        if env.multi_agent:
-            world_ended = ended.all(1)
-            some_ended = ended.any(1) & ~world_ended
-            states = lax.cond(
-                some_ended.any(),
-                lambda: put(some_ended, rows(lambda e, s, x: e.respawn(s, x), states, ended), states),
-                lambda: states,
-            )
-        if env.cheap_init:
-
-            def begin() -> Any:
-                return put(world_ended, rows(lambda e, stream: e.init(stream), states.rng), states)
-
-            # an accelerator would wait for the host to look at a condition
-            on_cpu = jax.default_backend() == "cpu"
-            return lax.cond(world_ended.any(), begin, lambda: states) if on_cpu else begin()
-
-        # rank the ended rows once, then begin their episodes in chunks
-        num_rows = world_ended.shape[0]
-        chunk = min(RESET_CHUNK, num_rows)
-        order, count = ranked(world_ended, chunk)
-
-        def fill(carry: Any) -> Any:
-            start, states = carry
-            picked = lax.dynamic_slice(order, (start,), (chunk,))
-            here = jnp.minimum(picked, num_rows - 1)
-            new = jax.vmap(lambda e, stream: e.init(stream), in_axes=(0 if per_row else None, 0))(
-                jax.tree.map(lambda x: x[here], env) if per_row else env, states.rng[here]
-            )
-            return start + chunk, jax.tree.map(lambda n, o: o.at[picked].set(n, mode="drop"), new, states)
-
-        return lax.while_loop(lambda carry: carry[0] < count, fill, (jnp.int32(0), states))[1]
-
-    @put_back.def_vmap
-    def rule(axis_size: int, in_batched: Any, env: Env, states: Any, ended: Array) -> Any:
-        env_batched, states_batched, ended_batched = in_batched
-        num_rows = ended.shape[1 if ended_batched else 0]
-        rows_of_env = per_row or any(jax.tree.leaves(env_batched))
-
-        def spread(x: Array, batched: bool) -> Array:
-            return x if batched else jnp.broadcast_to(x, (axis_size, *x.shape))
-
-        def merge(x: Array, batched: bool) -> Array:
-            x = spread(x, batched)
-            return x.reshape(axis_size * num_rows, *x.shape[2:])
-
-        def merge_env(x: Array, batched: bool) -> Array:
-            if per_row:
-                return merge(x, batched)
-            return jnp.repeat(spread(x, batched), num_rows, axis=0)
-
-        if rows_of_env:
-            env = jax.tree.map(merge_env, env, env_batched)
-        merged = jax.tree.map(merge, states, states_batched)
-        out = _put_back(rows_of_env)(env, merged, merge(ended, ended_batched))
-        out = jax.tree.map(lambda x: x.reshape(axis_size, num_rows, *x.shape[1:]), out)
-        return out, jax.tree.map(lambda _: True, out)
-
-    return put_back
+    return for_rows(world_ended, chunk, begin_some, states)
 
 
 def check_env(env: Env) -> None:

@@ -12,9 +12,9 @@ from jax import Array, lax
 
 from envs_c import _core
 from jaxpuffer import rng
-from jaxpuffer.batch import Batch, BatchState, check_env, has_action_mask
-from jaxpuffer.env import NAN, Env, Log, TimeStep
-from jaxpuffer.machine import in_32_bits
+from jaxpuffer.batch import Batch, BatchState, check_env
+from jaxpuffer.devices import in_32_bits, platform
+from jaxpuffer.env import NAN, Env, Log, TimeStep, has_action_mask
 from jaxpuffer.pytree import PyTreeNode, parameter_fields
 from jaxpuffer.spaces import Space, check_action, choices, legal, mask_sizes
 
@@ -97,11 +97,9 @@ class CBatch(Batch):
     def __init__(self, env: CEnv, num_envs: int) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
-        device = jax.config.jax_default_device  # type: ignore[attr-defined, unused-ignore]
-        platform = getattr(device, "platform", device) or jax.default_backend()
-        if platform != "cpu":
+        if platform() != "cpu":
             raise RuntimeError(
-                f"backend='c' runs on a CPU, and JAX's default backend here is {platform!r}; "
+                f"backend='c' runs on a CPU, and JAX's default backend here is {platform()!r}; "
                 "use backend='jax', or set JAX_PLATFORMS=cpu"
             )
         check_env(env.env)

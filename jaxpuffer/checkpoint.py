@@ -31,9 +31,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxpuffer.config import PPOConfig
 from jaxpuffer.env import Env
 from jaxpuffer.networks import ActorCritic
-from jaxpuffer.ppo import Policy, PPOConfig, Result, checked_module, init
+from jaxpuffer.policy import Policy, checked_module
+from jaxpuffer.ppo import Result, init
 from jaxpuffer.pytree import leaf_shapes
 from jaxpuffer.registry import make, name_of
 
@@ -217,6 +219,8 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
     if record.get("checksum", _checksum(arrays)) != _checksum(arrays):
         raise ValueError(damaged % "its numbers are not those that were saved")
     metrics = {k.removeprefix("metrics."): v for k, v in arrays.items() if k.startswith("metrics.")}
+    # as saved by a version before play was a part of the state
+    arrays = {re.sub(r"^state\.(envs|obs|reset|carry|streams)\b", r"state.play.\1", k): v for k, v in arrays.items()}
 
     # the shapes of one run; a stack of runs has leading axes
     one = (
@@ -243,12 +247,12 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
 
     if backend_of(env) == record["backend"]:
         state = restore(abstract, "state")
-        params, normalizer, returns = state.params, state.normalizer, state.returns
+        policy = state.policy(module)
     else:
         state, params = None, restore(abstract.params, "state.params")
         normalizer = restore(abstract.normalizer, "state.normalizer")
-        returns = restore(abstract.returns, "state.returns")
-    return Result(Policy(params, module, normalizer, returns), state, metrics, config, env)
+        policy = Policy(params, module, normalizer, restore(abstract.returns, "state.returns"))
+    return Result(policy, state, metrics, config, env)
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:

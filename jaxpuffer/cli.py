@@ -23,9 +23,9 @@ from jaxpuffer import __version__
 from jaxpuffer.animate import animate, pillow
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
 from jaxpuffer.checkpoint import load, read_record, run_folder
+from jaxpuffer.config import PPOConfig, tuned_config
 from jaxpuffer.evaluate import Evaluation, evaluate, evaluation_key
 from jaxpuffer.fit import fit_or_signal
-from jaxpuffer.ppo import PPOConfig, tuned_config
 from jaxpuffer.pytree import Parameters, parameter_fields
 from jaxpuffer.registry import Backend, default_backend, env_class, list_envs, make
 from jaxpuffer.rng import check_key
@@ -187,7 +187,7 @@ def _eval(args: list[str]) -> None:
         result = load(run, env)
         env, policy, agent_steps, words = result.env, result.policy, record["agent_steps"], record["key"]
     key = check_key(jnp.array(words or [0, 0], jnp.uint32))
-    evaluation = evaluate(env, policy, evaluation_key(key), flags.episodes, flags.max_steps)
+    evaluation = evaluate(env, policy, evaluation_key(key), episodes=flags.episodes, max_steps=flags.max_steps)
     _show(evaluation)
     if flags.json is not None:
         summary = {"run": run, "agent_steps": agent_steps, **_without_nan(evaluation.summary())}

@@ -5,7 +5,7 @@ docs/write_an_environment.md walks through one.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,9 @@ import numpy as np
 from jax import Array, lax
 
 from jaxpuffer import rng
-from jaxpuffer.machine import in_32_bits
+from jaxpuffer.devices import in_32_bits, on_cpu
 from jaxpuffer.pytree import Parameters, PyTreeNode, param, static
-from jaxpuffer.spaces import Space, check_action, legal
+from jaxpuffer.spaces import Box, Discrete, Mixed, Space, check_action, choices, legal, mask_sizes
 
 if TYPE_CHECKING:
     from jaxpuffer.batch import Batch
@@ -95,7 +95,7 @@ class Env(Parameters, Generic[State]):
         raise NotImplementedError(f"{type(self).__name__} must define transition(state, action)")
 
     def respawn(self, state: State, ended: Array) -> State:
-        """Multi-agent worlds: put back the agents that ended, bool (num_agents,)."""
+        """Multi-agent worlds: reset the agents that ended, bool (num_agents,)."""
         raise NotImplementedError(f"{type(self).__name__} must define respawn(state, ended)")
 
     def observe(self, state: State) -> Array:
@@ -122,13 +122,14 @@ class Env(Parameters, Generic[State]):
 
     def player(self, state: State, stream: Array) -> Array:
         """A scripted or random player's action, drawn with the given stream (not the state's)."""
-        from jaxpuffer.batch import random_action  # batch builds on this module
-
         return random_action(self, state, stream)
 
     def events(self, state: State, action: Array, next_state: State) -> dict[str, Array]:
         """Which notable events of the rules this transition brought, bool () each."""
         return {}
+
+    # parameters under which other branches of the Python code are taken, or bounds met that are else stepped over
+    variants: ClassVar[tuple[dict[str, Any], ...]] = ()
 
     def edge_case(self, state: State, stream: Array) -> State:
         """The state moved to where the rules turn: equal times, touching edges, the last step."""
@@ -173,6 +174,57 @@ class Env(Parameters, Generic[State]):
         return Batch(self, num_envs)
 
 
+def has_action_mask(env: Any) -> bool:
+    """Whether some actions can be illegal."""
+    return type(env).action_mask is not Env.action_mask
+
+
+def random_action(env: Env, state: Any, stream: Array, masked: bool = True) -> Array:
+    """A uniformly random action of each agent, in the action space's shape and dtype; a legal one if `masked`."""
+    space = env.action_space
+    shape = (*env.agent_shape, *space.shape)
+    count = 1
+    for length in shape:
+        count *= length
+    _, words = lax.scan(lambda s, _: rng.bits(s), stream, length=count)
+    unit = (jnp.float32(words >> jnp.uint32(8)) * jnp.float32(2.0**-24)).reshape(shape)
+    mask = env.action_mask(state) if masked else None
+    if isinstance(space, Discrete) and mask is not None:
+        return _drawn_legal(mask, unit)
+
+    # whole numbers from 0 and numbers between bounds, side by side
+    low, span, whole = (jnp.broadcast_to(x.reshape(space.shape), shape) for x in _ranges(space))
+    value = low + unit * span
+    value = jnp.where(whole, jnp.floor(value), value)
+    if mask is not None:
+        start, entries = 0, [value[..., i] for i in range(value.shape[-1])]
+        numbers = [i for i, is_choice in enumerate(_ranges(space)[2]) if is_choice]
+        for i, n in zip(numbers, mask_sizes(space), strict=True):
+            entries[i] = jnp.float32(_drawn_legal(mask[..., start : start + n], unit[..., i]))
+            start += n
+        value = jnp.stack(entries, -1)
+    return value.astype(space.dtype)
+
+
+def _drawn_legal(mask: Array, unit: Array) -> Array:
+    """One of the choices that the mask allows, int32 (...), for uniform draws in [0, 1), float32 (...)."""
+    allowed = jnp.int32(mask)
+    k = jnp.int32(unit * jnp.float32(allowed.sum(-1)))
+    return jnp.int32(jnp.argmax(allowed.cumsum(-1) > k[..., None], -1))
+
+
+def _ranges(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each entry its least value, how much lies above it, both float32, and whether it is a choice, bool."""
+    rows: list[tuple[float, float, bool]] = []
+    for part in space.parts if isinstance(space, Mixed) else (space,):
+        if isinstance(part, Box):
+            rows += [(a, b - a, False) for a, b in zip(*(x.flat for x in part.drawn_between()), strict=True)]
+        else:
+            rows += [(0.0, n, True) for n in choices(part)]
+    low, span, whole = zip(*rows, strict=True)
+    return np.array(low, np.float32), np.array(span, np.float32), np.array(whole)
+
+
 def settle(outcome: Outcome) -> Outcome:
     """The outcome in its final dtypes.
 
@@ -192,9 +244,9 @@ def repeat(count: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:
     the bits would no longer be C's. An accelerator, where equal bits are not promised, would
     launch several kernels and copies for each turn of a loop, and gets the frames written out.
     """
-    if jax.default_backend() == "cpu":
+    if on_cpu():
         return lax.fori_loop(0, count, step, carry)
     for i in range(count):
-        # a barrier, lest a frame be computed anew for every field of the next
+        # a barrier, so that a frame is not computed anew for every field of the next
         carry = lax.optimization_barrier(step(jnp.int32(i), carry))
     return carry

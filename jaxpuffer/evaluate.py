@@ -14,8 +14,10 @@ import numpy as np
 from jax import Array, lax
 
 from jaxpuffer import rng
-from jaxpuffer.machine import in_32_bits
-from jaxpuffer.ppo import Policy, Result
+from jaxpuffer.devices import computing_on, in_32_bits
+from jaxpuffer.play import Play, act, begin, go_on, transition
+from jaxpuffer.policy import Policy
+from jaxpuffer.ppo import Result
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.registry import as_env
 
@@ -57,7 +59,9 @@ def evaluation_key(key: Array, count: int = 0) -> Array:
 
 
 @in_32_bits
-def evaluate(env: Any, policy: Policy | Result, key: Array, episodes: int = 256, max_steps: int = 20_000) -> Evaluation:
+def evaluate(
+    env: Any, policy: Policy | Result, key: Array, *, episodes: int = 256, max_steps: int = 20_000
+) -> Evaluation:
     """Play the first episode of each of `episodes` fresh environments, with sampled actions.
 
     Worlds of several agents: the first episode of every agent of as many worlds as
@@ -84,7 +88,8 @@ def evaluate(env: Any, policy: Policy | Result, key: Array, episodes: int = 256,
             raise ValueError(f"{name} is {value}; it must fit in 32 bits")
     env, policy, key = as_env(env), as_policy(policy), rng.check_key(key)
     check_policy(env, policy)
-    played = _play(env, policy, key, jnp.int32(max_steps), worlds=-(-episodes // env.num_agents))
+    with computing_on(key):
+        played = _play(env, policy, key, jnp.int32(max_steps), worlds=-(-episodes // env.num_agents))
     return jax.tree.map(np.asarray, played)
 
 
@@ -122,25 +127,15 @@ def check_policy(env: Any, policy: Policy) -> None:
             raise TypeError(f"the policy's parameters have shape {got.shape} where one policy has {want.shape}{hint}")
 
 
-def act(env: Any, batch: Any, policy: Policy, state: Any, obs: Array, reset: Array, carry: Any, streams: Array) -> Any:
-    """Sampled actions of a whole batch: (carry, streams, actions (num_envs, *agent_shape, ...))."""
-    mask = batch.action_mask(state)
-    mask = None if mask is None else mask.reshape(len(streams), -1)
-    carry, distribution, _ = policy(carry, obs.reshape(-1, *env.observation_space.shape), reset, mask)
-    streams, action = distribution.sample(streams)
-    return carry, streams, action.reshape(batch.num_envs, *env.agent_shape, *env.action_space.shape)
-
-
 @functools.partial(jax.jit, static_argnames="worlds")
 def _play(env: Any, policy: Policy, key: Array, max_steps: Array, worlds: int) -> Evaluation:
     batch = env.batch(worlds)
     rows = worlds * env.num_agents
     key_envs, key_streams = jax.random.split(key)
 
-    def step(carried: Any) -> Any:
-        steps, state, obs, reset, carry, streams, played = carried
-        carry, streams, action = act(env, batch, policy, state, obs, reset, carry, streams)
-        state, step = batch.transition(state, action)
+    def one(carried: tuple[Array, Play, Evaluation]) -> tuple[Array, Play, Evaluation]:
+        steps, play, played = carried
+        play, step = transition(batch, *act(batch, policy, play))
 
         # what ended was the first episode, or is not counted
         running = ~played.finished
@@ -153,18 +148,15 @@ def _play(env: Any, policy: Policy, key: Array, max_steps: Array, worlds: int) -
             episode_length=played.episode_length + jnp.int32(running),
             finished=played.finished | ended,
         )
-        state, obs = batch.reset_ended(state, step)
-        return steps + 1, state, obs, ended, carry, streams, played
+        return steps + 1, go_on(batch, play, step), played
 
-    state, obs = batch.reset(key_envs)
     zeros = jnp.zeros(rows, jnp.float32)
     played = Evaluation(zeros, zeros, zeros, jnp.zeros(rows, jnp.int32), jnp.zeros(rows, bool))
-    carry = policy.module.initialize_carry(rows)
-    start = (jnp.int32(0), state, obs, jnp.ones(rows, bool), carry, rng.seed(key_streams, (rows,)), played)
-    _, state, _, _, _, _, played = lax.while_loop(
-        lambda carried: ~carried[-1].finished.all() & (carried[0] < max_steps), step, start
+    play = begin(batch, policy.module, rng.seed(key_envs, (worlds,)), rng.seed(key_streams, (rows,)))
+    _, play, played = lax.while_loop(
+        lambda carried: ~carried[-1].finished.all() & (carried[0] < max_steps), one, (jnp.int32(0), play, played)
     )
-    score, perf = batch.score(state)
+    score, perf = batch.score(play.envs)
     return played.replace(
         score=jnp.where(played.finished, played.score, score.reshape(-1)),
         perf=jnp.where(played.finished, played.perf, perf.reshape(-1)),

@@ -4,18 +4,14 @@ The host calls one jitted loop of updates again and again. How many updates it r
 an operand, so that it compiles once, whatever the size of a chunk.
 """
 
-import contextlib
 import functools
-import math
 import os
 import signal
 import sys
-import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,33 +20,21 @@ from jax import Array, lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxpuffer.checkpoint import claim, load, read_record, run_folder, twin_of, write
-from jaxpuffer.evaluate import evaluate, evaluation_key
-from jaxpuffer.machine import in_32_bits
-from jaxpuffer.ppo import (
-    OF_EPISODES,
-    Policy,
-    PPOConfig,
-    Result,
-    TrainState,
-    checked_module,
-    complete,
-    init,
-    update,
-    without_nan,
-)
+from jaxpuffer.checkpoint import claim, load, read_record, run_folder, twin_of
+from jaxpuffer.config import PPOConfig, complete
+from jaxpuffer.devices import computing_on, in_32_bits
+from jaxpuffer.policy import Policy, checked_module
+from jaxpuffer.ppo import OF_EPISODES, Result, TrainState, init, update, without_nan
 from jaxpuffer.profile import shares_line, time_shares
 from jaxpuffer.registry import as_env
 from jaxpuffer.rng import check_key
+from jaxpuffer.saving import Saver
 from jaxpuffer.sharding import AXIS, each_device, init_on, local_config, put_on, state_specs
+from jaxpuffer.showing import Progress, Warnings
+from jaxpuffer.stopping import Aim, check_finite, interruptions
 
 CHUNK_SECONDS = 0.5  # between two reports
 MAX_CHUNK = 256  # updates of a chunk
-EVALUATION_SHARE = 0.1  # of the time may go to evaluations before the training score reaches the aim
-MUST_BE_FINITE = (  # of the metrics, causes before what comes of them
-    "nonfinite_value", "nonfinite_reward", "policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm"
-)  # fmt: skip
-LINE_SECONDS = 10.0  # between two lines of progress where the output is not a terminal
 
 _init = jax.jit(init, static_argnames="module")
 
@@ -158,11 +142,13 @@ def fit_or_signal(
     **options: Any,
 ) -> tuple[Result, int]:
     """What `fit` does: its result, and the number of the signal that ended it, 0 if none did."""
-    if directory is None:
-        return _fit(env, key, config, module, None, **options)
-    run = run_folder(directory)
-    with claim(run):
-        return _fit(env, key, config, module, run, **options)
+    mesh = options.get("mesh")
+    with computing_on(key if mesh is None else mesh.devices.flat[0]):
+        if directory is None:
+            return _fit(env, key, config, module, None, **options)
+        run = run_folder(directory)
+        with claim(run):
+            return _fit(env, key, config, module, run, **options)
 
 
 def _fit(
@@ -192,54 +178,33 @@ def _fit(
         state = saved.state if saved else _init(env, key, config, module)
     else:
         local_config(config, mesh)  # checks it
-        state = put_on(mesh, saved.state) if saved else init_on(mesh, env, key, config, module)
+        state = put_on(mesh, saved.state) if saved else init_on(env, key, config, module, mesh)
     history = [saved.metrics] if saved and saved.metrics else []
     updates = int(state.updates)
 
+    def policy() -> Policy:
+        # every device has it, and one is enough to play
+        now = state.policy(module)
+        return now if mesh is None else jax.tree.map(lambda x: x.addressable_data(0), now)
+
     def result() -> Result:
-        metrics: dict[str, Any] = {
-            name: np.concatenate([chunk[name] for chunk in history]) for name in (history or [{}])[0]
-        }
-        policy = Policy(state.params, module, state.normalizer, state.returns)
-        if mesh is not None:  # every device has it, and one is enough to play
-            policy = jax.tree.map(lambda x: x.addressable_data(0), policy)
-        return Result(policy, state, metrics, config, env)
+        names = (history or [{}])[0]
+        metrics: dict[str, Any] = {name: np.concatenate([chunk[name] for chunk in history]) for name in names}
+        return Result(policy(), state, metrics, config, env)
 
-    saved_updates = updates if saved else -1
-
-    def keep() -> None:
-        """Save what there is; a save that fails must not end the run."""
-        nonlocal saved_updates
-        if directory is None or saved_updates == updates:
-            return
-        try:
-            write(result(), directory, key)
-            saved_updates = updates
-        except Exception as error:  # Orbax raises many kinds
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            at = (
-                f"that of {saved_updates * config.batch_size:,} steps stays"
-                if saved_updates >= 0
-                else "there is none yet"
-            )
-            message = f"saving in {directory} failed ({reason}); {at}"
-            try:
-                warnings.warn(message, RuntimeWarning, stacklevel=2)
-            except RuntimeWarning:  # where warnings are errors; this one must not cost the result
-                print(message, file=sys.stderr)
-
-    compile_seconds = evaluation_seconds = chunk_seconds = 0.0
+    saver = Saver(directory, key, config, lambda: (updates, result), updates if saved else -1, save_every_seconds)
+    aim = Aim(env, key, stop_at_score)
+    warn = Warnings(config)
+    compile_seconds = chunk_seconds = 0.0
     count = 1
     last: dict[str, float] = {}  # of what is known only where an episode ended
-    warn = _Warnings(config)
-    with _saved_on_error(keep), _interruptions() as interrupted, _Progress(config, progress) as show:
-        # a chunk of no updates and an evaluation of one step compile the programs, so that the time is known apart
+    with saver.on_error(), interruptions() as interrupted, Progress(config, progress) as show:
+        # a chunk of no updates compiles the program, so that the time is known apart
         if updates < config.num_updates:
             state, _ = jax.block_until_ready(_chunk(env, state, config, jnp.int32(0), module, mesh))
-            if stop_at_score is not None:
-                evaluate(env, result().policy, evaluation_key(key, updates), max_steps=1)
+            aim.compile(policy(), updates)
         compile_seconds = time.perf_counter() - began
-        saved_at = time.perf_counter()
+        saver.saved_at = time.perf_counter()
         while updates < config.num_updates and not interrupted.number:
             # train
             started = time.perf_counter()
@@ -249,34 +214,24 @@ def _fit(
             nothing = np.where(chunk["episodes"] > 0, np.float32(0), np.float32(np.nan))
             chunk |= {name: chunk[name] + nothing for name in OF_EPISODES}
             chunk["agent_steps"] = (updates + 1 + np.arange(count, dtype=np.int64)) * config.batch_size
-            _check_finite(chunk, new_state.params, updates, saved_updates * config.batch_size, directory)
+            check_finite(chunk, new_state.params, updates, saver.updates * config.batch_size, directory)
             # together, so that what is saved after a second Ctrl-C is never one without the other
             state, history, updates = new_state, [*history, chunk], updates + count
             warn(chunk, updates)
             now = time.perf_counter()
+            chunk_seconds += now - started
 
             # report
+            agent_steps = updates * config.batch_size
             last |= _episode_means(chunk)
             means = {name: float(row.mean()) for name, row in chunk.items()} | last
             means["episodes"] = float(chunk["episodes"].sum())
+            means["agent_steps"] = agent_steps
             means["steps_per_second"] = count * config.batch_size / (now - started)
             means["compile_seconds"] = compile_seconds
             means["chunk_seconds"] = now - started
-            chunk_seconds += now - started
             count = max(1, int(count * CHUNK_SECONDS / (now - started)))
-
-            # far enough?
-            agent_steps = means["agent_steps"] = updates * config.batch_size
-            reached = False
-            if stop_at_score is not None and (
-                means["score"] >= stop_at_score or evaluation_seconds < EVALUATION_SHARE * (now - began)
-            ):
-                evaluation = evaluate(env, result().policy, evaluation_key(key, updates))
-                evaluation_seconds += time.perf_counter() - now
-                score = evaluation.summary()["score"]
-                means["evaluated_score"] = score["mean"]
-                # of many evaluations the first to reach the aim was a lucky one: well above it, or no stop
-                reached = score["mean"] - 2.0 * score["standard_error"] >= stop_at_score
+            reached = aim.reached(policy(), updates, means, now - began)
             means["seconds"] = time.perf_counter() - began
             show(agent_steps, means)
             if log is not None:
@@ -286,103 +241,16 @@ def _fit(
                     interrupted.number = signal.SIGINT
             if reached:
                 break
-
-            if time.perf_counter() - saved_at >= save_every_seconds:
-                keep()
-                saved_at = time.perf_counter()
-        keep()
+            saver.save_now_and_then()
+        saver.save()
 
     if profile and history:
-        training = time.perf_counter() - began - compile_seconds - evaluation_seconds
+        training = time.perf_counter() - began - compile_seconds - aim.seconds
         print(shares_line(time_shares(env, state, config, module, 1.0 - chunk_seconds / training)), file=sys.stderr)
     if interrupted.number:
-        where = f", saved in {directory}" if saved_updates == updates else ""
+        where = f", saved in {directory}" if saver.updates == updates else ""
         print(f"interrupted after {updates * config.batch_size:,} steps{where}", file=sys.stderr)
     return result(), interrupted.number
-
-
-class _NotFiniteError(FloatingPointError):
-    """The run's own numbers are no good, and not to be saved."""
-
-
-@jax.jit
-def _all_finite(tree: Any) -> Array:
-    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
-
-
-def _check_finite(
-    chunk: dict[str, np.ndarray], params: Any, updates: int, saved_steps: int, directory: Path | None
-) -> None:
-    """Raise for the first update of a chunk, which follows `updates`, that is not finite, or for its parameters."""
-    kept = f"; the run in {directory} stays as of {saved_steps:,} steps" if directory and saved_steps >= 0 else ""
-    for i in range(len(chunk["agent_steps"])):
-        for name in MUST_BE_FINITE:
-            value = chunk[name][i]
-            if np.isfinite(value) and not (name.startswith("nonfinite") and value > 0):
-                continue
-            what = {
-                "nonfinite_reward": f"{value:.2%} of the rewards are NaN or infinite",
-                "nonfinite_value": f"{value:.2%} of the values are NaN or infinite, as after such an observation",
-            }.get(name, f"{name} is {value}")
-            raise _NotFiniteError(f"{what} in update {updates + i + 1}, before step {chunk['agent_steps'][i]:,}{kept}")
-    if not _all_finite(params):
-        raise _NotFiniteError(
-            f"parameters are NaN or infinite after update {updates + len(chunk['agent_steps'])}{kept}"
-        )
-
-
-class _Warnings:
-    """Says once each what goes wrong without an error, with what to try."""
-
-    def __init__(self, config: PPOConfig) -> None:
-        self.config = config
-        self.episodes = 0.0
-        self.first_entropy: float | None = None
-        self.said: set[str] = set()
-
-    def __call__(self, chunk: dict[str, np.ndarray], updates: int) -> None:
-        """After `updates` in all, of which the last made `chunk`."""
-        self.episodes += float(chunk["episodes"].sum())
-        entropy = float(chunk["entropy"][-1])
-        if self.first_entropy is None:
-            self.first_entropy = float(chunk["entropy"][0])
-        steps = updates * self.config.batch_size
-        clipped = float(chunk["reward_clipped"].mean())
-        if clipped > 0.1:
-            self._once("reward", f"{clipped:.0%} of the rewards are beyond reward_clip; try a larger one")
-        wild = float(chunk["value_out_of_range"].mean())
-        if wild > 0.1 and updates >= 10:
-            self._once("value", f"{wild:.0%} of the values are far from all returns; try a lower learning_rate")
-        # differential entropy can be below zero and says less
-        if (
-            self.first_entropy > 0
-            and 0 <= entropy < 0.01 * self.first_entropy
-            and 4 * updates < self.config.num_updates
-        ):
-            self._once(
-                "entropy",
-                f"entropy fell to {entropy:.3g} early, at {steps:,} steps; "
-                "unless the score is good, try a larger entropy_coefficient",
-            )
-        if not self.episodes and updates >= 10 and 10 * updates >= self.config.num_updates:
-            self._once("episodes", f"no episode has ended in {steps:,} steps; does the environment have a time limit?")
-
-    def _once(self, kind: str, message: str) -> None:
-        if kind not in self.said:
-            self.said.add(kind)
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
-
-
-@contextlib.contextmanager
-def _saved_on_error(keep: Callable[[], None]) -> Iterator[None]:
-    """Save before an exception goes on, but for one that says that the numbers are no good."""
-    try:
-        yield
-    except _NotFiniteError:
-        raise
-    except BaseException:
-        keep()
-        raise
 
 
 def _episode_means(chunk: dict[str, np.ndarray]) -> dict[str, float]:
@@ -435,84 +303,3 @@ def _find_run(
     if record["key"] is not None and words != record["key"]:
         raise ValueError(f"the run in {directory} has the key {record['key']}, not {words}")
     return saved
-
-
-class _Interruption:
-    """The number of the signal that asked for an end, 0 as long as none did."""
-
-    number = 0
-
-
-@contextlib.contextmanager
-def _interruptions() -> Iterator[_Interruption]:
-    """Notes Ctrl-C, SIGTERM and SIGHUP, so that no chunk is torn; a second Ctrl-C raises as usual.
-
-    Signals that the program handles or ignores itself are left to it.
-    """
-    interrupted = _Interruption()
-    if threading.current_thread() is not threading.main_thread():  # signals arrive in the main thread only
-        yield interrupted
-        return
-
-    def handler(number: int, frame: Any) -> None:
-        if number == signal.SIGINT and interrupted.number:
-            raise KeyboardInterrupt
-        interrupted.number = number
-
-    ours = set()
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-            ours.add(number)
-    before = {number: signal.signal(number, handler) for number in ours}
-    try:
-        yield interrupted
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-class _Progress:
-    """A live line on a terminal, a line now and then elsewhere, nothing if not `enabled`; all on stderr."""
-
-    def __init__(self, config: PPOConfig, enabled: bool) -> None:
-        self.total = config.num_updates * config.batch_size
-        self.enabled = enabled
-        self.live: Any = None
-        self.shown = -math.inf
-
-    def __enter__(self) -> Self:
-        if self.enabled and sys.stderr.isatty():
-            import rich.console
-            import rich.live
-
-            self.live = rich.live.Live(console=rich.console.Console(stderr=True), auto_refresh=False)
-            self.live.start()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        if self.live is not None:
-            self.live.stop()
-
-    def __call__(self, agent_steps: int, means: dict[str, float]) -> None:
-        """Show where the run is."""
-        if not self.enabled:
-            return
-        left = (self.total - agent_steps) / means["steps_per_second"]
-        parts = {
-            "": f"{agent_steps / 1e6:,.1f} of {self.total / 1e6:,.1f} M steps",
-            "steps/s": f"{means['steps_per_second']:,.0f}",
-            "score": f"{means.get('evaluated_score', means['score']):.2f}",
-            "policy loss": f"{means['policy_loss']:.4f}",
-            "value loss": f"{means['value_loss']:.4f}",
-            "entropy": f"{means['entropy']:.3f}",
-            "left": f"{int(left // 60)}:{int(left % 60):02d}",
-        }
-        line = "  ".join(f"{name} {value}".strip() for name, value in parts.items())
-        if self.live is not None:
-            import rich.text
-
-            self.live.update(rich.text.Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
-        elif agent_steps >= self.total or time.monotonic() - self.shown >= LINE_SECONDS:
-            self.shown = time.monotonic()
-            print(line, file=sys.stderr)

@@ -33,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxpuffer.devices import on_cpu
 from jaxpuffer.distributions import Categorical, Distribution, Joint, Normal
 from jaxpuffer.recurrence import recur
 from jaxpuffer.spaces import Box, Discrete, Mixed, Space, choices, mask_sizes
@@ -182,7 +183,7 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 def kernel_gradient(x: Array, gradient: Array) -> Array:
     """x.T (inputs, rows) times the outputs' gradient (rows, outputs)."""
     (rows, inputs), outputs = x.shape, gradient.shape[1]
-    if jax.default_backend() != "cpu":
+    if not on_cpu():
         return lax.dot_general(x, gradient, (((0,), (0,)), ((), ())))
     # barriers, lest XLA joins transposition and product again
     if outputs <= FEW_OUTPUTS:

@@ -4,8 +4,9 @@ Means and variances are joined as by Chan et al., 1979 (Welford, 1962, for batch
 """
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
+from jaxpuffer import devices
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.spaces import Space
 
@@ -78,13 +79,10 @@ def _joined(
 ) -> tuple[Array, Array, Array]:
     """Count, mean and variance after a batch (time, rows, ...) too, of which the last `window` count."""
     count, old_mean, old_variance = before
-    mean = batch.mean((0, 1))
-    mean = mean if axis is None else lax.pmean(mean, axis)
+    mean = devices.mean(batch.mean((0, 1)), axis)
     # around the mean: a mean of squares less a squared mean would cancel where the mean is large
-    variance = jnp.square(batch - mean[None, None]).mean((0, 1))
-    variance = variance if axis is None else lax.pmean(variance, axis)
-    devices = 1 if axis is None else lax.axis_size(axis)
-    new = jnp.float32(batch.shape[0] * batch.shape[1] * devices)
+    variance = devices.mean(jnp.square(batch - mean[None, None]).mean((0, 1)), axis)
+    new = jnp.float32(batch.shape[0] * batch.shape[1] * devices.size(axis))
     total = jnp.minimum(count + new, jnp.maximum(jnp.float32(window), new))
     share = new / total
     change = mean - old_mean

@@ -1,6 +1,6 @@
 """The optimiser of a `PPOConfig`: global-norm clipping, then Muon or Adam, with an annealed learning rate."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-if TYPE_CHECKING:
-    from jaxpuffer.ppo import PPOConfig
+from jaxpuffer.config import PPOConfig
 
 # a, b, c of each of the five steps (PufferLib 4.0)
 NEWTON_SCHULZ = (
@@ -21,7 +20,7 @@ NEWTON_SCHULZ = (
 )
 
 
-def make_optimizer(config: "PPOConfig") -> optax.GradientTransformation:
+def make_optimizer(config: PPOConfig) -> optax.GradientTransformation:
     """The optimiser; the config's traced fields may be traced.
 
     Weight decay is decoupled, W <- W (1 - learning_rate * weight_decay). Under Muon it is
@@ -53,7 +52,7 @@ def make_optimizer(config: "PPOConfig") -> optax.GradientTransformation:
     return optax.GradientTransformation(chain.init, update)
 
 
-def annealed(config: "PPOConfig", count: Array) -> Array:
+def annealed(config: PPOConfig, count: Array) -> Array:
     """The share of the learning rate that is left after `count` gradient steps, float32 ()."""
     progress = jnp.minimum(jnp.float32(count) / float(config.num_updates * config.gradient_steps), 1.0)
     return schedule(config.schedule, progress, config.min_learning_rate_share)

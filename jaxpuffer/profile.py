@@ -9,16 +9,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxpuffer import priority
-from jaxpuffer.advantage import gae, puffer_advantage
-from jaxpuffer.ppo import (
-    Policy,
-    PPOConfig,
-    Rollout,
-    TrainState,
-    checked_module,
-    collect,
-    optimize,
-)
+from jaxpuffer.advantage import ANEW, advantages
+from jaxpuffer.config import PPOConfig
+from jaxpuffer.play import Play, Rollout, collect
+from jaxpuffer.policy import Policy, checked_module
+from jaxpuffer.ppo import TrainState, optimize
 
 REPEATS = 5  # of each part, of which the median counts
 
@@ -37,22 +32,22 @@ def profile(env: Any, state: TrainState, config: PPOConfig, module: Any = None) 
         state: from `ppo.init`, or a run's; it is not changed.
     """
     module = checked_module(env, config, module)
-    policy = Policy(state.params, module, state.normalizer, state.returns)
+    policy = state.policy(module)
 
     # rollouts one after the other in one program: they go into memory that is there already
-    shapes = jax.eval_shape(collect, env, policy, state, config)[1]
+    shapes = jax.eval_shape(collect, env, policy, state.play, config)[1]
     rollout = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    rollout_seconds, rollout = _timed(_collect, env, policy, state, config, rollout, jnp.int32(REPEATS))
+    rollout_seconds, rollout = _timed(_collect, env, policy, state.play, config, rollout, jnp.int32(REPEATS))
     rollout_seconds /= REPEATS
-    environment = _timed(_environment, env, state.envs, rollout.action, config)[0]
-    advantages = _timed(_advantages, rollout, state, config)[0]
-    advantage = _timed(_gae, rollout, config)[1]
-    steps = _timed(_optimize, policy, state, config, rollout, state.carry, advantage)[0]
-    inside = advantages if config.advantage == "puffer" or config.prioritize != "no" else 0.0
+    environment = _timed(_environment, env, state.play.envs, rollout.action, config)[0]
+    advantage_seconds = _timed(_advantages, rollout, state, config)[0]
+    advantage = _timed(_at_first, rollout, config)[1]
+    steps = _timed(_optimize, policy, state, config, rollout, advantage)[0]
+    inside = advantage_seconds if config.advantage in ANEW or config.prioritize != "no" else 0.0
     return {
         "environment": environment,
         "policy": max(0.0, rollout_seconds - environment),
-        "advantage": advantages,
+        "advantage": advantage_seconds,
         "optimization": max(0.0, steps - inside),
     }
 
@@ -82,11 +77,11 @@ def _timed(function: Callable[..., Any], *args: Any) -> tuple[float, Any]:
 
 
 @jax.jit
-def _collect(env: Any, policy: Policy, state: TrainState, config: PPOConfig, rollout: Rollout, count: Array) -> Rollout:
-    def again(_: Array, carried: tuple[TrainState, Rollout]) -> tuple[TrainState, Rollout]:
+def _collect(env: Any, policy: Policy, play: Play, config: PPOConfig, rollout: Rollout, count: Array) -> Rollout:
+    def again(_: Array, carried: tuple[Play, Rollout]) -> tuple[Play, Rollout]:
         return collect(env, policy, carried[0], config)[:2]
 
-    return lax.fori_loop(jnp.int32(0), count, again, (state, rollout))[1]
+    return lax.fori_loop(jnp.int32(0), count, again, (play, rollout))[1]
 
 
 @jax.jit
@@ -101,8 +96,8 @@ def _environment(env: Any, envs: Any, actions: Array, config: PPOConfig) -> Any:
 
 
 @jax.jit
-def _gae(rollout: Rollout, config: PPOConfig) -> Array:
-    return gae(rollout.reward, rollout.value, rollout.value[-1], rollout.ended, config.gamma, config.gae_lambda)
+def _at_first(rollout: Rollout, config: PPOConfig) -> Array:
+    return advantages(config, rollout, rollout.value[-1])
 
 
 @jax.jit
@@ -110,14 +105,13 @@ def _advantages(rollout: Rollout, state: TrainState, config: PPOConfig) -> Array
     """As often as an update computes them."""
     key = jax.random.wrap_key_data(state.key, impl="threefry2x32")
     width = config.minibatch_size // config.horizon
-    base = _gae(rollout, config)
+    base = _at_first(rollout, config)
 
     def step(total: Array, count: Array) -> tuple[Array, None]:
         advantage = base
-        if config.advantage == "puffer":
+        if config.advantage in ANEW:
             ratio = jnp.ones_like(base) + total
-            clips = config.gamma, config.gae_lambda, config.rho_clip, config.c_clip
-            advantage = puffer_advantage(rollout.reward, rollout.value, rollout.value[-1], rollout.ended, ratio, *clips)
+            advantage = advantages(config, rollout, rollout.value[-1], rollout.value, ratio)
         if config.prioritize != "no":
             probability = priority.probabilities(advantage + total, config.priority_alpha)
             replacement = config.prioritize == "with_replacement"
@@ -125,13 +119,11 @@ def _advantages(rollout: Rollout, state: TrainState, config: PPOConfig) -> Array
             return total + 1e-9 * probability[index].sum(), None
         return total + 1e-9 * advantage.sum(), None
 
-    often = config.advantage == "puffer" or config.prioritize != "no"
+    often = config.advantage in ANEW or config.prioritize != "no"
     counts = jnp.arange(config.gradient_steps if often else 1, dtype=jnp.int32)
     return lax.scan(step, jnp.float32(0), counts)[0]
 
 
 @jax.jit
-def _optimize(
-    policy: Policy, state: TrainState, config: PPOConfig, rollout: Rollout, carry: Any, advantage: Array
-) -> Any:
-    return optimize(policy, state, config, rollout, carry, advantage, rollout.value[-1])
+def _optimize(policy: Policy, state: TrainState, config: PPOConfig, rollout: Rollout, advantage: Array) -> Any:
+    return optimize(policy, state, config, rollout, advantage, rollout.value[-1])

@@ -1,7 +1,8 @@
 """Linear recurrences over time, h_t = decay_t * h_{t-1} + add_t: of advantages and of the MinGRU."""
 
-import jax
 from jax import Array, lax
+
+from jaxpuffer.devices import on_cpu
 
 WRITTEN_OUT = 64  # steps of a recurrence that become one kernel of an accelerator
 
@@ -23,5 +24,5 @@ def recur(start: Array, decay: Array, add: Array, reverse: bool = False) -> Arra
     # On a CPU neither written-out steps nor an associative scan are faster: at (128, 8192) 1.07 ms as it
     # is, 1.3 to 2.2 ms with 2 to 8 steps, 9.0 ms associative; at (64, 5) 9, 12 to 13, 12 us. An accelerator would
     # launch some kernels for each turn; written out, a thread takes all steps of its number in registers
-    unroll = 1 if jax.default_backend() == "cpu" else WRITTEN_OUT
+    unroll = 1 if on_cpu() else WRITTEN_OUT
     return lax.scan(step, start, (decay, add), reverse=reverse, unroll=unroll)[1]

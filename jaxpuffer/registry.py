@@ -5,8 +5,7 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-import jax
-
+from jaxpuffer.devices import on_cpu
 from jaxpuffer.env import Env
 from jaxpuffer.pytree import check_names
 
@@ -100,7 +99,7 @@ def c_is_built() -> bool:
 
 def default_backend() -> Backend:
     """The faster backend here: C on a CPU where it is built, JAX elsewhere."""
-    return "c" if jax.default_backend() == "cpu" and c_is_built() else "jax"
+    return "c" if on_cpu() and c_is_built() else "jax"
 
 
 def make(name: str, backend: Backend = "jax", threads: int = 0, **params: Any) -> Any:

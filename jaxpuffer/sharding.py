@@ -1,7 +1,7 @@
 """Training on several devices: one mesh axis, `data`, over environments.
 
     mesh   = data_mesh()                                # all devices of all processes
-    result = train_on(mesh, env, key, config)
+    result = train_on(env, key, config, mesh=mesh)
     result = fit(env, key, config, mesh=mesh)           # from the host, with progress and saves; one process
 
 Devices are accelerators, or a CPU's cores after `split_cpu()`.
@@ -23,20 +23,10 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxpuffer import rng
-from jaxpuffer.machine import available_cores, in_32_bits
-from jaxpuffer.ppo import (
-    Policy,
-    PPOConfig,
-    Result,
-    TrainState,
-    checked_module,
-    complete,
-    fresh_streams,
-    start,
-    update,
-    with_nan,
-    without_nan,
-)
+from jaxpuffer.config import PPOConfig, complete
+from jaxpuffer.devices import available_cores, computing_on, in_32_bits, on_cpu
+from jaxpuffer.policy import checked_module
+from jaxpuffer.ppo import Result, TrainState, fresh_streams, start, update, with_nan, without_nan
 from jaxpuffer.registry import as_env
 
 AXIS = "data"
@@ -63,7 +53,7 @@ def split_cpu() -> None:
         jax.config.update("jax_num_cpu_devices", cores)
     except RuntimeError as error:
         devices = jax.local_device_count()
-        if jax.default_backend() == "cpu" and devices < cores:
+        if on_cpu() and devices < cores:
             raise RuntimeError(
                 f"split_cpu comes too late: JAX has started with {devices} devices for {cores} cores; "
                 "call it before anything makes arrays, environments or configurations"
@@ -84,7 +74,7 @@ def take_devices(count: int) -> Mesh | None:
 
 
 @in_32_bits
-def train_on(mesh: Mesh, env: Any, key: Array, config: PPOConfig | None = None, module: Any = None) -> Result:
+def train_on(env: Any, key: Array, config: PPOConfig | None = None, module: Any = None, *, mesh: Mesh) -> Result:
     """`train` on the devices of a mesh; on several processes, each calls this with the same arguments.
 
     `config` is that of the whole: `num_envs` environments in all.
@@ -96,32 +86,33 @@ def train_on(mesh: Mesh, env: Any, key: Array, config: PPOConfig | None = None, 
     config = complete(env, config)
     module = checked_module(env, config, module)
     local_config(config, mesh)
-    result = _train_on(mesh, env, key, config, module)
+    with computing_on(mesh.devices.flat[0]):
+        result = _train_on(env, key, config, module, mesh)
     return result.replace(metrics=with_nan(result.metrics))
 
 
 @functools.partial(jax.jit, static_argnames=("mesh", "module"))
-def _train_on(mesh: Mesh, env: Any, key: Array, config: PPOConfig, module: Any) -> Result:
+def _train_on(env: Any, key: Array, config: PPOConfig, module: Any, mesh: Mesh) -> Result:
     def run(env: Any, key: Array, config: PPOConfig) -> tuple[TrainState, dict[str, Array]]:
         def step(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
-            state, metrics = update(env, state, local, module, AXIS)
+            state, metrics = update(env, state, local, module, axis=AXIS)
             return state, without_nan(metrics)
 
         local = local_config(config, mesh)
-        state = lax.optimization_barrier(init_shard(env, key, config, mesh, module))
+        state = lax.optimization_barrier(init_shard(env, key, config, module, mesh))
         return lax.scan(step, state, length=config.num_updates)
 
     specs = specs_of_init(env, key, config, module)
     state, metrics = each_device(run, mesh, (P(), P(), P()), (specs, P()))(env, key, config)
-    return Result(Policy(state.params, module, state.normalizer, state.returns), state, metrics, config, env)
+    return Result(state.policy(module), state, metrics, config, env)
 
 
 @functools.partial(jax.jit, static_argnames=("mesh", "module"))
-def init_on(mesh: Mesh, env: Any, key: Array, config: PPOConfig, module: Any) -> TrainState:
+def init_on(env: Any, key: Array, config: PPOConfig, module: Any, mesh: Mesh) -> TrainState:
     """`init` on the devices of a mesh."""
 
     def run(env: Any, key: Array, config: PPOConfig) -> TrainState:
-        return init_shard(env, key, config, mesh, module)
+        return init_shard(env, key, config, module, mesh)
 
     specs = specs_of_init(env, key, config, module)
     return each_device(run, mesh, (P(), P(), P()), specs)(env, key, config)
@@ -161,7 +152,7 @@ def local_config(config: PPOConfig, mesh: Mesh) -> PPOConfig:
     )
 
 
-def init_shard(env: Any, key: Array, config: PPOConfig, mesh: Mesh | None, module: Any) -> TrainState:
+def init_shard(env: Any, key: Array, config: PPOConfig, module: Any, mesh: Mesh | None) -> TrainState:
     """One device's part of the state before the first update; all of it where `mesh` is None.
 
     Every device holds its part of every minibatch, so that minibatches are made of the
@@ -184,15 +175,11 @@ def init_shard(env: Any, key: Array, config: PPOConfig, mesh: Mesh | None, modul
 
 def specs_of_init(env: Any, key: Array, config: PPOConfig, module: Any) -> TrainState:
     """`state_specs` of the state before the first update."""
-    return state_specs(jax.eval_shape(functools.partial(init_shard, mesh=None, module=module), env, key, config))
+    return state_specs(jax.eval_shape(functools.partial(init_shard, module=module, mesh=None), env, key, config))
 
 
 def state_specs(state: TrainState) -> TrainState:
     """How a state lies on the mesh: what is of rows or environments split, the rest on every device."""
 
-    def split(tree: Any) -> Any:
-        return jax.tree.map(lambda _: P(AXIS), tree)
-
     whole = jax.tree.map(lambda _: P(), state)
-    of_rows = ("envs", "obs", "reset", "carry", "streams")
-    return whole.replace(**{name: split(getattr(state, name)) for name in of_rows})
+    return whole.replace(play=jax.tree.map(lambda _: P(AXIS), state.play))

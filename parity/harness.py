@@ -24,9 +24,8 @@ import numpy as np
 from jax import Array, lax
 
 from jaxpuffer import make, rng
-from jaxpuffer.batch import has_action_mask, random_action
 from jaxpuffer.c_backend import CEnv
-from jaxpuffer.env import Env
+from jaxpuffer.env import Env, has_action_mask, random_action
 from jaxpuffer.pytree import parameter_fields
 from parity import Mode
 

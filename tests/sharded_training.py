@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxpuffer import PPOConfig, fit, make, train
-from jaxpuffer.ppo import make_module
+from jaxpuffer.policy import make_module
 from jaxpuffer.sharding import _train_on, data_mesh, train_on
 
 
@@ -28,9 +28,9 @@ def outcome(result: Any) -> dict[str, Any]:
 def local(backend: str) -> dict[str, Any]:
     env, key = make("cartpole", backend=backend), jax.random.key(0)
     parted = config().replace(microbatch_size=32)  # of a device's 64
-    one, eight = train(env, key, config()), train_on(data_mesh(), env, key, parted)
+    one, eight = train(env, key, config()), train_on(env, key, parted, mesh=data_mesh())
     module = make_module(env, parted)
-    program = _train_on.lower(data_mesh(), env, key, parted, module).compile().as_text()
+    program = _train_on.lower(env, key, parted, module, data_mesh()).compile().as_text()
     collectives = set(re.findall(r"\b(all-\w+|collective-\w+|reduce-scatter)\(", program))
     for several in (4, 8):
         assert len(data_mesh(jax.devices()[:several]).devices) == several
@@ -70,7 +70,7 @@ def interrupted(backend: str, folder: str) -> dict[str, Any]:
 def process(port: str, number: str) -> dict[str, Any]:
     jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=int(number))
     assert len(jax.devices()) == 4 and len(jax.local_devices()) == 2
-    return outcome(train_on(data_mesh(), make("cartpole"), jax.random.key(0), config()))
+    return outcome(train_on(make("cartpole"), jax.random.key(0), config(), mesh=data_mesh()))
 
 
 def alone() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from toy_envs import Corridor, Counters
 
 import jaxpuffer
 from jaxpuffer import animate
-from jaxpuffer.ppo import Policy
+from jaxpuffer.policy import Policy
 
 KEY = jax.random.key(3)
 RIGHT = Policy({}, Right())
@@ -36,7 +36,7 @@ def test_at_most_so_many_steps():
 @pytest.mark.needs_c
 def test_c_environments():
     env = jaxpuffer.make("cartpole", backend="c")
-    policy = jaxpuffer.ppo.Policy({}, Right())
+    policy = jaxpuffer.policy.Policy({}, Right())
     assert animate(env, policy, KEY, steps=2).frames.dtype == np.uint8
 
 

@@ -11,8 +11,9 @@ import pytest
 import jaxpuffer
 from envs_jax.cartpole import CartPole
 from jaxpuffer import PPOConfig, animate, evaluate, fit, make, train
+from jaxpuffer.config import complete, tuned_config
 from jaxpuffer.memory import check_memory
-from jaxpuffer.ppo import complete, init, tuned_config, update
+from jaxpuffer.ppo import init, update
 from jaxpuffer.registry import name_of
 from tests.toy_envs import tiny_config
 
@@ -30,8 +31,10 @@ def test_names_results_and_old_keys_are_taken() -> None:
     old = train(make("cartpole"), jax.random.PRNGKey(0), config)
     for a, b in zip(jax.tree.leaves(result.policy), jax.tree.leaves(old.policy), strict=True):
         np.testing.assert_array_equal(a, b)
-    played = evaluate("cartpole", result, KEY, 4, 20)
-    np.testing.assert_array_equal(played.score, evaluate(make("cartpole"), result.policy, KEY, 4, 20).score)
+    played = evaluate("cartpole", result, KEY, episodes=4, max_steps=20)
+    np.testing.assert_array_equal(
+        played.score, evaluate(make("cartpole"), result.policy, KEY, episodes=4, max_steps=20).score
+    )
     assert len(animate("cartpole", result, KEY, steps=2).frames) == 3
     for function in (evaluate, animate):
         with pytest.raises(TypeError, match="policy is a dict; it must be a Policy, or the result"):

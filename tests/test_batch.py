@@ -12,8 +12,8 @@ from jax import Array
 from toy_envs import Corridor, Counters
 
 from jaxpuffer import Env, make, rng
-from jaxpuffer.batch import check_env, random_action
-from jaxpuffer.env import Outcome, PyTreeNode, param
+from jaxpuffer.batch import check_env
+from jaxpuffer.env import Outcome, PyTreeNode, param, random_action
 from jaxpuffer.spaces import Box, Discrete, MultiDiscrete, Space
 
 STEPS = 60

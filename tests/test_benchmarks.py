@@ -12,7 +12,8 @@ import pytest
 
 from benchmarks import ablations, baselines, gpu, peers, record, seeds, sps, tables, train
 from jaxpuffer import list_envs, make
-from jaxpuffer.ppo import complete, init
+from jaxpuffer.config import complete
+from jaxpuffer.ppo import init
 
 ROOT = Path(__file__).parents[1]
 EVERY = {"env", "backend", "num_envs", "num_agents", "steps_per_second", "compile_seconds", "seconds", "params"}

@@ -12,8 +12,7 @@ import envs_c
 from envs_c import VecEnv
 from envs_jax.cartpole import CartPole
 from jaxpuffer import list_envs, make, rng
-from jaxpuffer.batch import random_action
-from jaxpuffer.env import Env
+from jaxpuffer.env import Env, random_action
 from jaxpuffer.spaces import Box
 
 pytestmark = pytest.mark.needs_c

@@ -11,8 +11,9 @@ from toy_envs import Corridor, tiny_config
 import jaxpuffer
 from jaxpuffer import fit, load, save, train
 from jaxpuffer.checkpoint import read_record
+from jaxpuffer.config import complete
 from jaxpuffer.distributions import Categorical
-from jaxpuffer.ppo import complete, init, update
+from jaxpuffer.ppo import init, update
 
 KEY = jax.random.key(5)
 

@@ -8,8 +8,8 @@ import pytest
 
 import envs_c
 from jaxpuffer import Env, list_envs, make, rng
-from jaxpuffer.batch import has_action_mask, random_action
-from jaxpuffer.ppo import tuned_config
+from jaxpuffer.config import tuned_config
+from jaxpuffer.env import has_action_mask, random_action
 from jaxpuffer.registry import env_class, name_of
 
 STEPS, NUM_ENVS = 200, 8

@@ -8,9 +8,11 @@ from toy_envs import Corridor, Counters, tiny_config
 
 import jaxpuffer
 from jaxpuffer import evaluate as evaluate_function
+from jaxpuffer.config import complete
 from jaxpuffer.distributions import Categorical
 from jaxpuffer.evaluate import _play, evaluation_key
-from jaxpuffer.ppo import Policy, complete, init, make_module
+from jaxpuffer.policy import Policy, make_module
+from jaxpuffer.ppo import init
 
 KEY = jax.random.key(3)
 
@@ -115,7 +117,7 @@ def test_clear_errors():
 def test_a_trained_policy_scores_the_same_on_the_other_backend(trained_on, plays):
     pytest.importorskip("envs_c._core")
     here, there = jaxpuffer.make("breakout", backend=trained_on), jaxpuffer.make("breakout", backend=plays)
-    config = jaxpuffer.ppo.tuned_config(here).replace(total_steps=200_000, num_envs=64, horizon=64)
+    config = jaxpuffer.config.tuned_config(here).replace(total_steps=200_000, num_envs=64, horizon=64)
     policy = jaxpuffer.train(here, KEY, config).policy
     scores = [evaluate_function(env, policy, evaluation_key(KEY), episodes=32).score for env in (here, there)]
     np.testing.assert_array_equal(*scores)

@@ -12,7 +12,7 @@ import pytest
 from toy_envs import Corridor, tiny_config
 
 import jaxpuffer
-from jaxpuffer import fit, load, train
+from jaxpuffer import evaluate, fit, load, saving, stopping, train
 
 ROOT = str(Path(__file__).parent.parent)
 KEY = jax.random.key(5)
@@ -88,7 +88,7 @@ def test_ctrl_c_saves_and_resuming_gives_the_uninterrupted_run(whole, tmp_path, 
 def test_saves_on_the_way(tmp_path, monkeypatch):
     saves = []
     module = sys.modules["jaxpuffer.fit"]  # `jaxpuffer.fit` is the function
-    monkeypatch.setattr(module, "write", lambda result, path, key: saves.append(int(result.state.updates)))
+    monkeypatch.setattr(saving, "write", lambda result, path, key: saves.append(int(result.state.updates)))
     monkeypatch.setattr(module, "MAX_CHUNK", 4)
     fit(ENV, KEY, tiny_config(), directory=tmp_path, save_every_seconds=0, progress=False)
     assert len(saves) >= 3 and saves[-1] == 10
@@ -141,13 +141,12 @@ for a, b in zip(*(jax.tree.leaves(f(*args).state) for f in (train, fit)), strict
 @pytest.mark.parametrize("aim", [None, 1e9])
 def test_evaluations_compile_before_training(aim, monkeypatch):
     happened = []
-    evaluate = jaxpuffer.fit.__globals__["evaluate"]
 
     def spy(*args, **kwargs):
         happened.append(kwargs.get("max_steps"))
         return evaluate(*args, **kwargs)
 
-    monkeypatch.setitem(jaxpuffer.fit.__globals__, "evaluate", spy)
+    monkeypatch.setattr(stopping, "evaluate", spy)
     fit(ENV, KEY, tiny_config(), stop_at_score=aim, progress=False, log=lambda *_: happened.append("chunk"))
     # one step, before the first chunk is done; without an aim nothing is evaluated
     assert happened[0] == ("chunk" if aim is None else 1)

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from toy_envs import Corridor, CorridorState, tiny_config
 
-from jaxpuffer import fit, load, save, train
+from jaxpuffer import fit, load, save, stopping, train
 from jaxpuffer.checkpoint import claim, run_folder
 from jaxpuffer.env import Env, Outcome, PyTreeNode
-from jaxpuffer.fit import _Warnings
+from jaxpuffer.showing import Warnings
 from jaxpuffer.spaces import Box, Discrete
 
 KEY = jax.random.key(0)
@@ -215,7 +215,7 @@ def test_a_typed_key_comes_back(tmp_path: Path) -> None:
     loaded = load(tmp_path, Coin())
     for a, b in zip(jax.tree.leaves(loaded.state), jax.tree.leaves(result.state), strict=True):
         assert a.dtype == b.dtype
-    keys = [jax.random.key_data(r.state.envs.env.key) for r in (loaded, result)]
+    keys = [jax.random.key_data(r.state.play.envs.env.key) for r in (loaded, result)]
     np.testing.assert_array_equal(*keys)
 
 
@@ -298,7 +298,7 @@ def test_an_observation_that_is_infinite_ends_the_run() -> None:
 def test_each_warning_is_said_once(last: dict[str, float], message: str | None) -> None:
     fine = {"episodes": 3.0, "entropy": 1.0, "value_out_of_range": 0.0, "reward_clipped": 0.0}
     config = tiny_config(total_steps=10**6)
-    warn = _Warnings(config)
+    warn = Warnings(config)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         warn({name: np.array([value]) for name, value in fine.items()}, 1)
@@ -352,7 +352,7 @@ def test_an_interruption_at_the_rename_leaves_a_run_that_loads(
 
 def test_an_interruption_within_a_chunk_saves_no_torn_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules["jaxpuffer.fit"]  # `jaxpuffer.fit` is the function
-    check, calls = module._check_finite, []
+    check, calls = module.check_finite, []
 
     def interrupted(*args):
         calls.append(1)
@@ -360,7 +360,7 @@ def test_an_interruption_within_a_chunk_saves_no_torn_run(tmp_path: Path, monkey
             raise KeyboardInterrupt
         check(*args)
 
-    monkeypatch.setattr(module, "_check_finite", interrupted)
+    monkeypatch.setattr(module, "check_finite", interrupted)
     config = tiny_config(total_steps=10**7)
     with pytest.raises(KeyboardInterrupt):
         fit(Corridor(), KEY, config, directory=tmp_path, progress=False, save_every_seconds=0.0)
@@ -391,7 +391,7 @@ def test_a_floating_point_error_of_the_users_own_saves_first(tmp_path: Path) -> 
 
 
 def test_parameters_that_are_nan_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["jaxpuffer.fit"], "_all_finite", lambda params: False)
+    monkeypatch.setattr(stopping, "_all_finite", lambda params: False)
     with pytest.raises(FloatingPointError, match="parameters are NaN or infinite after update 1"):
         fit(Corridor(), KEY, CONFIG, directory=tmp_path, progress=False)
     assert not (tmp_path / "run.json").exists()

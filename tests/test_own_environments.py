@@ -9,8 +9,7 @@ import pytest
 from toy_envs import tiny_config
 
 from jaxpuffer import evaluate, rng, train
-from jaxpuffer.batch import random_action
-from jaxpuffer.env import Env, Outcome, PyTreeNode
+from jaxpuffer.env import Env, Outcome, PyTreeNode, random_action
 from jaxpuffer.networks import encode
 from jaxpuffer.ppo import init
 from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete

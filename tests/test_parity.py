@@ -17,8 +17,8 @@ import pytest
 import envs_jax.cartpole
 from envs_jax.drone import RACE, SWARM
 from jaxpuffer import list_envs, make, rng
-from jaxpuffer.batch import random_action
-from parity import mutate
+from jaxpuffer.env import random_action
+from parity import mutants
 from parity.harness import CHUNK, WILD_SHARE, Divergence, Report, choose_action, compare, vary
 
 pytestmark = pytest.mark.needs_c
@@ -353,24 +353,24 @@ def test_command_line(tmp_path: Path) -> None:
 
 
 def test_mutants_of_cartpole() -> None:
-    mutants = mutate.Source(CartPole).mutants
-    found = {(m.function, m.change, m.source) for m in mutants}
-    assert len({m.key for m in mutants}) == len(mutants)
+    own = mutants.Source(CartPole).mutants
+    found = {(m.function, m.change, m.source) for m in own}
+    assert len({m.key for m in own}) == len(own)
     assert ("module", f"2.4 to {2.4 * 1.1}", "TRACK_HALF_LENGTH = 2.4  # m") in found
     assert ("perf", "/ to *", "return jnp.float32(s.steps) * (1 / jnp.float32(self.max_steps))") in found
     bounds = "off_track = (s.position < -TRACK_HALF_LENGTH) | (s.position > TRACK_HALF_LENGTH)"
     assert {c for _, c, s in found if s == bounds} == {"< to <=", "> to >=", "| to &", "drop -"}
     assert not {f for f, _, _ in found} & {"render", "player", "events", "_lean"}
     # an alteration is undone
-    source = mutate.Source(CartPole)
+    source = mutants.Source(CartPole)
     for mutant in source.mutants[::10]:
         source.module(mutant)
     assert source.module().CartPole().perf(CartPole().init(jnp.array([1, 2], jnp.uint32))) == 0
     # what one class overrides is no mutant of the other
-    continuous = mutate.Source(envs_jax.cartpole.CartPoleContinuous).mutants
-    assert "clip" not in "".join(m.source for m in mutants) and "clip" in "".join(m.source for m in continuous)
-    assert {m.judged_by for m in mutants if m.function == "push"} == {("transition",)}
-    assert {m.judged_by for m in mutants if m.source.startswith("START")} == {("init",)}
+    continuous = mutants.Source(envs_jax.cartpole.CartPoleContinuous).mutants
+    assert "clip" not in "".join(m.source for m in own) and "clip" in "".join(m.source for m in continuous)
+    assert {m.judged_by for m in own if m.function == "push"} == {("transition",)}
+    assert {m.judged_by for m in own if m.source.startswith("START")} == {("init",)}
 
 
 def test_a_sample_of_mutants_is_caught(tmp_path: Path) -> None:

@@ -11,10 +11,13 @@ from jax import Array
 
 from jaxpuffer import Env, PPOConfig, make, ppo, train
 from jaxpuffer.advantage import gae
+from jaxpuffer.devices import available_cores
 from jaxpuffer.env import Outcome, PyTreeNode
-from jaxpuffer.machine import available_cores
+from jaxpuffer.loss import loss
 from jaxpuffer.networks import matmul
-from jaxpuffer.ppo import Policy, Rollout, init, loss, make_module, normalized, update
+from jaxpuffer.play import Rollout, collect
+from jaxpuffer.policy import Policy, make_module
+from jaxpuffer.ppo import init, normalized, update
 from jaxpuffer.spaces import Box, Discrete
 
 SMALL = PPOConfig(total_steps=4096, num_envs=32, horizon=16, minibatch_size=128, hidden=16)
@@ -266,8 +269,8 @@ def test_explained_variance_is_of_the_returns_that_the_rollout_led_to() -> None:
     step = jax.jit(lambda state: update(env, state, config, module))
     for _ in range(5):  # until values are not all alike
         state, _ = step(state)
-    policy = Policy(state.params, module, state.normalizer, state.returns)
-    after, rollout, _ = jax.jit(lambda state: ppo.collect(env, policy, state, config))(state)
+    policy = state.policy(module)
+    after, rollout, _ = jax.jit(lambda play: collect(env, policy, play, config))(state.play)
     value = np.float64(rollout.value)
     following = np.concatenate([value[1:], np.float64(policy(after.carry, after.obs, after.reset, None)[2])[None]])
     lam, returns = float(config.gae_lambda), np.zeros_like(value)
@@ -345,5 +348,5 @@ def test_multi_agent_worlds_train() -> None:
     config = PPOConfig(total_steps=4096, num_envs=8, horizon=16, minibatch_size=128, hidden=16)
     result = train(env, jax.random.key(0), config)
     assert result.metrics["score"].shape == (8,)
-    assert result.state.obs.shape == (32, 121) and result.state.obs.dtype == jnp.int8
+    assert result.state.play.obs.shape == (32, 121) and result.state.play.obs.dtype == jnp.int8
     assert np.isfinite(result.metrics["policy_loss"]).all()

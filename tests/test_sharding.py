@@ -44,7 +44,8 @@ def test_eight_devices_train_as_one(backend: str) -> None:
     same(got["one"], got["eight"])
     assert got["episodes"] > 100
     # what crosses between the devices
-    assert got["collectives"] == ["all-reduce"]
+    # means, and the pairs of mean and variance that advantages are normalised by
+    assert got["collectives"] == ["all-gather", "all-reduce"]
 
 
 @pytest.mark.needs_c
@@ -91,7 +92,7 @@ def test_what_cannot_be_split_is_refused() -> None:
         fit(env, key, profile=True, mesh=data_mesh())
     other = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
     with pytest.raises(ValueError, match="it must have the one axis 'data'"):
-        train_on(other, env, key, PPOConfig(num_envs=4, horizon=16, minibatch_size=16))
+        train_on(env, key, PPOConfig(num_envs=4, horizon=16, minibatch_size=16), mesh=other)
 
     # shapes are all that is looked at: a mesh of eight devices that are not there
     class Eight:

@@ -10,7 +10,7 @@ from jax import Array
 from toy_envs import Corridor
 
 from jaxpuffer import rng
-from jaxpuffer.batch import random_action
+from jaxpuffer.env import random_action
 from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, Space, check_action, legal
 
 MIXED = Mixed((Discrete(3), MultiDiscrete((2, 5)), Box(-2.0, 1.0, (2,))))

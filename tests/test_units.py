@@ -13,7 +13,8 @@ from jaxpuffer import PPOConfig, list_envs
 from jaxpuffer.env import Env, Outcome, PyTreeNode
 from jaxpuffer.networks import action_units
 from jaxpuffer.normalizer import Normalizer, Returns
-from jaxpuffer.ppo import init, make_module, train, update
+from jaxpuffer.policy import make_module
+from jaxpuffer.ppo import init, train, update
 from jaxpuffer.spaces import Box
 
 KEY = jax.random.key(0)

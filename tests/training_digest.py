@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxpuffer import make, train
-from jaxpuffer.ppo import tuned_config
+from jaxpuffer.config import tuned_config
 from parity import use_mode
 
 

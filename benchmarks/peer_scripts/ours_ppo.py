@@ -9,7 +9,9 @@ from jax.sharding import PartitionSpec as P
 from serve import serve
 
 from jaxpuffer import PPOConfig, make
-from jaxpuffer.ppo import complete, init, make_module, update
+from jaxpuffer.config import complete
+from jaxpuffer.policy import make_module
+from jaxpuffer.ppo import init, update
 from jaxpuffer.sharding import AXIS, each_device, init_on, local_config, split_cpu, state_specs, take_devices
 
 setting = json.loads(sys.argv[1])
@@ -23,7 +25,7 @@ def prepare():
     if mesh is None:
         state, local, axis = jax.jit(init)(env, jax.random.key(0), config), config, None
     else:
-        state = init_on(mesh, env, jax.random.key(0), config, make_module(env, config))
+        state = init_on(env, jax.random.key(0), config, make_module(env, config), mesh)
         local, axis = local_config(config, mesh), AXIS
 
     def loop(env, state, config, count):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from envs_jax.tripletriad import NONE, TripleTriad
 from jaxpuffer import make, rng
-from jaxpuffer.batch import random_action
+from jaxpuffer.env import random_action
 
 ENV = TripleTriad(opponent_begins=0.0)
 STEP = jax.jit(lambda env, s, action: env.transition(s, action))

@@ -4,6 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from envs_c import require_built
+from jaxpuffer.env import has_action_mask
+from jaxpuffer.pytree import parameter_fields
+from jaxpuffer.registry import make
+from jaxpuffer.spaces import action_bounds, choices, mask_sizes
+
 
 class VecEnv:
     """`num_envs` C environments stepped together, in the interface of Gymnasium's `VectorEnv`.
@@ -30,15 +36,9 @@ class VecEnv:
     metadata = {"autoreset_mode": "SAME_STEP"}  # noqa: RUF012
 
     def __init__(self, name: str, num_envs: int = 1, threads: int = 1, **params: Any) -> None:
-        from envs_c import require_built
-
         require_built()
         from envs_c import _core
-        from jaxpuffer.batch import has_action_mask
-        from jaxpuffer.c_backend import check_twin
-        from jaxpuffer.pytree import parameter_fields
-        from jaxpuffer.registry import make
-        from jaxpuffer.spaces import action_bounds, choices, mask_sizes
+        from jaxpuffer.c_backend import check_twin  # not there without the C half
 
         for argument, value in (("num_envs", num_envs), ("threads", threads)):
             if not isinstance(value, int) or value < 1:

@@ -1,0 +1,201 @@
+"""PPOConfig: everything that shapes a training run, and the tuned configurations of the environments."""
+
+import importlib.resources
+import tomllib
+import warnings
+from typing import Any
+
+from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, RECURRENT, SCANS
+from jaxpuffer.pytree import Parameters, param, static
+from jaxpuffer.registry import ancestor_of, name_of
+
+DERIVED_MINIBATCH = 8192  # agent-steps at most of a minibatch whose size is not given
+
+# what fields that are names may be; `advantage.py` and `loss.py` add their own kinds
+CHOICES: dict[str, tuple[str, ...]] = {
+    "policy": POLICIES,
+    "encoder": ENCODERS,
+    "activation": tuple(ACTIVATIONS),
+    "scan": SCANS,
+    "precision": DTYPES,
+    "prioritize": ("no", "with_replacement", "without_replacement"),
+    "optimizer": ("muon", "adam"),
+    "schedule": ("constant", "linear", "cosine"),
+}
+
+
+class _Derived(int):
+    """A number that was not given: it follows the fields that it comes from when these change."""
+
+
+class PPOConfig(Parameters):
+    """Everything that shapes a training run.
+
+    Fields made with `param` are traced: they can be changed without compiling anew and
+    vmapped over. Fields made with `static` set shapes or code paths.
+    """
+
+    # how much
+    total_steps: int = static(
+        default=10_000_000, minimum=1, help="agent-steps to train for, rounded up to whole updates"
+    )
+    num_envs: int = static(default=1024, minimum=1, help="environments stepped together")
+    horizon: int = static(default=64, minimum=1, help="steps of a rollout")
+    minibatch_size: int = static(
+        default=0, minimum=0, help="agent-steps per gradient step; 0: as many as fit evenly, 8192 at most"
+    )
+    update_epochs: float = static(
+        default=1.0, minimum=0, help="agent-steps trained on per agent-step collected (PufferLib's replay ratio)"
+    )
+    microbatch_size: int = static(
+        default=0,
+        minimum=0,
+        help="agent-steps whose gradient a device computes at once, at most; 0: what the device does fastest",
+    )
+    num_agents: int = static(default=1, minimum=1, help="agents per environment; set from the environment")
+
+    # the network
+    policy: str = static(default="mlp", help="linear, mlp, mingru or lstm")
+    encoder: str = static(default="flat", help="of observations: flat, embedding, grid, entity or image")
+    hidden: int = static(default=128, minimum=1, help="units of a hidden layer")
+    layers: int = static(default=1, minimum=0, help="hidden layers")
+    activation: str = static(default="gelu", help="of hidden layers: gelu, relu or tanh")
+    separate_critic: bool = static(default=False, help="give the critic hidden layers of its own")
+    scan: str = static(default="sequential", help="mingru's over time: sequential or parallel")
+    precision: str = static(default="float32", help="of the network's arithmetic: float32, or bfloat16 over float32")
+    normalize_observation: bool = static(
+        default=True, help="floats, to mean 0 and standard deviation 1 so far, within 10"
+    )
+
+    # rewards and advantages
+    gamma: float = param(default=0.995, minimum=0, maximum=1, help="discount per step")
+    gae_lambda: float = param(default=0.9, minimum=0, maximum=1)
+    reward_scale: float = param(default=1.0, help="rewards are multiplied by this")
+    reward_clip: float = param(default=1e9, minimum=0, help="and then clipped to this magnitude")
+    normalize_return: bool = static(
+        default=True, help="let the critic learn returns in units of their mean and standard deviation so far"
+    )
+    advantage: str = static(
+        default="gae", help="gae: once per rollout; puffer: anew before each gradient step, with V-trace's clips"
+    )
+    rho_clip: float = param(default=1.0, minimum=0, help="puffer: largest ratio that weights a difference")
+    c_clip: float = param(default=1.0, minimum=0, help="puffer: largest ratio that hands on what comes later")
+    normalize_advantage: bool = static(default=True, help="per minibatch, to mean 0 and standard deviation 1")
+    prioritize: str = static(
+        default="no", help="draw the segments of a minibatch by advantage: no, with_replacement, without_replacement"
+    )
+    priority_alpha: float = param(default=0.8, minimum=0, help="power of a segment's summed absolute advantage")
+    priority_beta: float = param(default=0.2, minimum=0, maximum=1, help="power of the weights at first; 1 at the end")
+
+    # the loss
+    policy_objective: str = static(default="clip", help="what the policy maximises: clip, PPO's clipped surrogate")
+    clip: float = param(default=0.2, minimum=0, help="how far a probability ratio may move from 1")
+    value_clip: float = param(
+        default=1e9, minimum=0, help="how far a value may move from the rollout's, in the critic's units"
+    )
+    value_coefficient: float = param(default=2.0, minimum=0)
+    entropy_coefficient: float = param(default=0.001, minimum=0)
+    early_stop: bool = static(default=False, help="end an update's gradient steps once approx_kl exceeds target_kl")
+    target_kl: float = param(default=0.02, minimum=0)
+
+    # the optimiser
+    optimizer: str = static(default="muon", help="muon or adam")
+    learning_rate: float = param(default=0.015, minimum=0, help="at the start")
+    schedule: str = static(default="cosine", help="of the learning rate: constant, linear or cosine")
+    min_learning_rate_share: float = param(default=0.0, minimum=0, maximum=1, help="of the learning rate, at the end")
+    momentum: float = param(default=0.95, minimum=0, maximum=0.99999, help="Muon's, Adam's beta1")
+    adam_beta2: float = param(default=0.999, minimum=0, maximum=0.999999)
+    adam_epsilon: float = param(default=1e-8, minimum=0)
+    weight_decay: float = param(default=0.0, minimum=0, help="times the learning rate; Muon: matrices alone")
+    max_grad_norm: float = param(default=1.5, minimum=0, help="global norm that gradients are clipped to")
+
+    def __post_init__(self) -> None:
+        derived = isinstance(self.minibatch_size, _Derived) or not self.minibatch_size
+        super().__post_init__()
+        if derived:
+            most = max(1, min(self.rows, DERIVED_MINIBATCH // self.horizon))
+            width = next(n for n in range(most, 0, -1) if self.rows % n == 0)
+            object.__setattr__(self, "minibatch_size", _Derived(width * self.horizon))
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"PPOConfig.{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}")
+        # with one agent the environment, which may have more, is perhaps still to come
+        if self.minibatch_size % self.horizon or self.num_agents > 1:
+            self.check_minibatch()
+        if self.policy in RECURRENT and (self.separate_critic or not self.layers):
+            raise ValueError(
+                f"PPOConfig.policy is {self.policy!r}; it needs layers of at least 1 ({self.layers}) "
+                f"and separate_critic=False ({self.separate_critic})"
+            )
+
+    @classmethod
+    def pufferlib(cls, **changes: Any) -> "PPOConfig":
+        """The defaults with PufferLib's handling of units: rewards and values clipped, nothing normalised.
+
+        For environments made for it, whose rewards are within -1 and 1.
+        """
+        units = {"reward_clip": 1.0, "value_clip": 0.2, "normalize_observation": False, "normalize_return": False}
+        return cls(**(units | changes))
+
+    def check_minibatch(self) -> None:
+        """Raise ValueError unless minibatches divide the batch of `num_agents` agents evenly."""
+        if self.batch_size % self.minibatch_size or self.minibatch_size % self.horizon:
+            raise ValueError(
+                f"PPOConfig.minibatch_size is {self.minibatch_size}; it must be a multiple of horizon ({self.horizon}) "
+                f"that divides num_envs * num_agents * horizon ({self.batch_size})"
+            )
+
+    @property
+    def rows(self) -> int:
+        """Agents that act at each step."""
+        return self.num_envs * self.num_agents
+
+    @property
+    def batch_size(self) -> int:
+        """Agent-steps of one update."""
+        return self.rows * self.horizon
+
+    @property
+    def num_minibatches(self) -> int:
+        self.check_minibatch()
+        return self.batch_size // self.minibatch_size
+
+    @property
+    def gradient_steps(self) -> int:
+        """Of one update; at least one."""
+        return max(1, round(self.update_epochs * self.num_minibatches))
+
+    @property
+    def num_updates(self) -> int:
+        return -(-self.total_steps // self.batch_size)
+
+
+def complete(env: Any, config: PPOConfig | None) -> PPOConfig:
+    """The config that a run of this environment uses: tuned if None, with the environment's number of agents.
+
+    Raises:
+        TypeError: `config` is no PPOConfig.
+        ValueError: minibatches do not divide the batch of so many agents.
+    """
+    if config is None:
+        config = tuned_config(env)
+    if not isinstance(config, PPOConfig):
+        hint = ": PPOConfig(**config)" if isinstance(config, dict) else ""
+        raise TypeError(f"config is {config!r:.100}; it must be a PPOConfig or None{hint}")
+    config = config if config.num_agents == env.num_agents else config.replace(num_agents=env.num_agents)
+    config.check_minibatch()
+    return config
+
+
+def tuned_config(env: Any) -> PPOConfig:
+    """The environment's tuned configuration, envs_jax/NAME.toml, or the defaults where there is none.
+
+    A class derived from a registered environment's takes that one's, and a warning says so.
+    """
+    name = ancestor_of(env)
+    if name and name_of(env) is None:
+        cls = type(getattr(env, "env", env)).__name__
+        warnings.warn(f"{cls} has no configuration of its own; it takes {name}'s", stacklevel=3)
+    file = importlib.resources.files("envs_jax") / f"{name}.toml"
+    fields = tomllib.loads(file.read_text()) if name and file.is_file() else {}
+    return PPOConfig(**fields, num_agents=env.num_agents)

@@ -1,0 +1,142 @@
+"""Play: agents in the middle of their episodes, and the rollouts that they make.
+
+Training, evaluation and animation play in the same steps: `act`, the environments'
+`transition`, and `go_on`, which resets what ended.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxpuffer.config import PPOConfig
+from jaxpuffer.env import Log
+from jaxpuffer.policy import Policy
+from jaxpuffer.pytree import PyTreeNode
+from jaxpuffer.rows import for_rows
+
+TRUNCATED_CHUNK = 64  # truncated rows whose final observations are valued together
+
+
+class Play(PyTreeNode):
+    """`num_envs` environments and the agents in them, `rows` of all worlds together, before a step."""
+
+    envs: Any  # the batch's state
+    obs: Array  # (rows, ...), of the next step
+    reset: Array  # bool (rows,), where obs is the first of an episode
+    carry: Any  # the policy's memory
+    streams: Array  # uint32 (rows, 2), for sampling actions
+
+
+class Choice(PyTreeNode):
+    """What the agents did at a step, and what the policy thought of it."""
+
+    mask: Any  # bool (rows, n), or None where all actions are legal
+    action: Array  # (rows, ...)
+    log_prob: Array  # float32 (rows,)
+    value: Array  # float32 (rows,)
+
+
+class Rollout(PyTreeNode):
+    """`horizon` steps of every row, time first."""
+
+    obs: Array
+    reset: Array  # bool
+    mask: Any  # bool (time, rows, n) or None
+    action: Array
+    log_prob: Array
+    value: Array
+    reward: Array  # scaled and clipped, with the value of a truncated episode's rest
+    ended: Array  # bool
+    clipped: Any = None  # bool, the reward was beyond reward_clip
+
+
+def begin(batch: Any, module: Any, env_streams: Array, streams: Array) -> Play:
+    """New episodes from streams, uint32 (num_envs, 2) for the environments and (rows, 2) for the policy."""
+    envs, obs = batch.reset_streams(env_streams)
+    rows = len(streams)
+    return Play(envs, flat_rows(batch, obs), jnp.ones(rows, bool), module.initialize_carry(rows), streams)
+
+
+def act(batch: Any, policy: Policy, play: Play) -> tuple[Play, Choice]:
+    """Sample an action for each row: (play with memory and streams after it, what was chosen)."""
+    mask = legal_actions(batch, play)
+    carry, distribution, value = policy(play.carry, play.obs, play.reset, mask)
+    streams, action = distribution.sample(play.streams)
+    choice = Choice(mask, action, distribution.log_prob(action), value)
+    return play.replace(carry=carry, streams=streams), choice
+
+
+def transition(batch: Any, play: Play, choice: Choice) -> tuple[Play, Any]:
+    """The environments' step, without resets: (play with their states after it, the `TimeStep`)."""
+    shape = batch.num_envs, *batch.env.agent_shape, *choice.action.shape[1:]
+    envs, step = batch.transition(play.envs, choice.action.reshape(shape))
+    return play.replace(envs=envs), step
+
+
+def go_on(batch: Any, play: Play, step: Any) -> Play:
+    """Reset what ended in a step, and observe."""
+    envs, obs = batch.reset_ended(play.envs, step)
+    return play.replace(envs=envs, obs=flat_rows(batch, obs), reset=step.ended.reshape(-1))
+
+
+def legal_actions(batch: Any, play: Play) -> Array | None:
+    """The mask of the next step, bool (rows, n), or None where all actions are legal."""
+    mask = batch.action_mask(play.envs)
+    return None if mask is None else mask.reshape(len(play.streams), -1)
+
+
+def flat_rows(batch: Any, obs: Array) -> Array:
+    """Agents of all worlds along one axis."""
+    return obs.reshape(-1, *batch.env.observation_space.shape)
+
+
+def collect(env: Any, policy: Policy, play: Play, config: PPOConfig) -> tuple[Play, Rollout, Log]:
+    """Play `horizon` steps: where play is after them, what happened, and the log summed over all rows."""
+    batch = env.batch(config.num_envs)
+
+    def one(carried: tuple[Play, Log], _: None) -> tuple[tuple[Play, Log], Rollout]:
+        before, log = carried
+        play, choice = act(batch, policy, before)
+        play, step = transition(batch, play, choice)
+
+        # a truncated episode would have gone on: its reward gets the value of the rest
+        rest = truncated_values(batch, policy, play, step.truncated.reshape(-1))
+        reward = step.reward.reshape(-1) * config.reward_scale
+        beyond = jnp.abs(reward) > config.reward_clip
+        clipped = jnp.clip(reward, -config.reward_clip, config.reward_clip)
+        # infinity must show, and not pass for a large reward
+        reward = jnp.where(jnp.isfinite(reward), clipped, jnp.nan) + config.gamma * rest
+
+        # the barrier lets the reset happen in place, after the old states were read
+        envs, reward = lax.optimization_barrier((play.envs, reward))
+        play = go_on(batch, play.replace(envs=envs), step)
+        made = (choice.mask, choice.action, choice.log_prob, choice.value, reward)
+        rollout = Rollout(before.obs, before.reset, *made, play.reset, beyond)
+        return (play, jax.tree.map(lambda total, x: total + x.reshape(-1), log, step.log)), rollout
+
+    nothing = Log(*[jnp.zeros(config.rows, jnp.float32)] * 5)
+    (play, log), rollout = lax.scan(one, (play, nothing), length=config.horizon)
+    return play, rollout, jax.tree.map(jnp.sum, log)
+
+
+def truncated_values(batch: Any, policy: Policy, play: Play, truncated: Array) -> Array:
+    """Values of the final observations of truncated rows, zero elsewhere, float32 (rows,).
+
+    Computed in chunks on those rows alone, with the memory from before the reset.
+    """
+    env, rows = batch.env, len(truncated)
+    chunk = max(1, min(TRUNCATED_CHUNK, rows // 16))
+
+    def value_some(picked: Array, values: Array) -> Array:
+        row = jnp.minimum(picked, rows - 1)
+        worlds = batch.take(play.envs, lax.div(row, jnp.int32(env.num_agents)))
+        obs = batch.observe(worlds)
+        if env.multi_agent:
+            obs = obs[jnp.arange(chunk), lax.rem(row, jnp.int32(env.num_agents))]
+        memory = jax.tree.map(lambda x: x[row], play.carry)
+        _, _, value = policy(memory, obs, jnp.zeros(chunk, bool), None)
+        return values.at[picked].set(value, mode="drop")
+
+    return for_rows(truncated, chunk, value_some, jnp.zeros(rows, jnp.float32))

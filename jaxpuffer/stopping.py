@@ -1,0 +1,114 @@
+"""What ends a `fit` before its budget: a score that is reached, a signal, numbers that are not finite."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxpuffer.evaluate import evaluate, evaluation_key
+from jaxpuffer.policy import Policy
+from jaxpuffer.saving import NotFiniteError
+
+EVALUATION_SHARE = 0.1  # of the time may go to evaluations before the training score reaches the aim
+MUST_BE_FINITE = (  # of the metrics, causes before what comes of them
+    "nonfinite_value", "nonfinite_reward", "policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm"
+)  # fmt: skip
+
+
+class Aim:
+    """Whether fresh episodes average a score; evaluations are made when they are likely to, or cost little.
+
+    Attributes:
+        seconds: that evaluations took.
+    """
+
+    def __init__(self, env: Any, key: Array, score: float | None) -> None:
+        self.env, self.key, self.score = env, key, score
+        self.seconds = 0.0
+
+    def compile(self, policy: Policy, updates: int) -> None:
+        """Evaluate for one step, so that the time of compiling is known apart."""
+        if self.score is not None:
+            evaluate(self.env, policy, evaluation_key(self.key, updates), max_steps=1)
+
+    def reached(self, policy: Policy, updates: int, means: dict[str, float], seconds: float) -> bool:
+        """After `seconds` of the run; adds `evaluated_score` to `means` where an evaluation was made."""
+        if self.score is None or (means["score"] < self.score and self.seconds >= EVALUATION_SHARE * seconds):
+            return False
+        began = time.perf_counter()
+        score = evaluate(self.env, policy, evaluation_key(self.key, updates)).summary()["score"]
+        self.seconds += time.perf_counter() - began
+        means["evaluated_score"] = score["mean"]
+        # of many evaluations the first to reach the aim was a lucky one: well above it, or no stop
+        return score["mean"] - 2.0 * score["standard_error"] >= self.score
+
+
+class Interruption:
+    """The number of the signal that asked for an end, 0 as long as none did."""
+
+    number = 0
+
+
+@contextlib.contextmanager
+def interruptions() -> Iterator[Interruption]:
+    """Notes Ctrl-C, SIGTERM and SIGHUP, so that no chunk is torn; a second Ctrl-C raises as usual.
+
+    Signals that the program handles or ignores itself are left to it.
+    """
+    interrupted = Interruption()
+    if threading.current_thread() is not threading.main_thread():  # signals arrive in the main thread only
+        yield interrupted
+        return
+
+    def handler(number: int, frame: Any) -> None:
+        if number == signal.SIGINT and interrupted.number:
+            raise KeyboardInterrupt
+        interrupted.number = number
+
+    ours = set()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            ours.add(number)
+    before = {number: signal.signal(number, handler) for number in ours}
+    try:
+        yield interrupted
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def check_finite(
+    chunk: dict[str, np.ndarray], params: Any, updates: int, saved_steps: int, directory: Path | None
+) -> None:
+    """Raise for the first update of a chunk, which follows `updates`, that is not finite, or for its parameters.
+
+    Raises:
+        NotFiniteError: it names the quantity and the update.
+    """
+    kept = f"; the run in {directory} stays as of {saved_steps:,} steps" if directory and saved_steps >= 0 else ""
+    for i in range(len(chunk["agent_steps"])):
+        for name in MUST_BE_FINITE:
+            value = chunk[name][i]
+            if np.isfinite(value) and not (name.startswith("nonfinite") and value > 0):
+                continue
+            what = {
+                "nonfinite_reward": f"{value:.2%} of the rewards are NaN or infinite",
+                "nonfinite_value": f"{value:.2%} of the values are NaN or infinite, as after such an observation",
+            }.get(name, f"{name} is {value}")
+            raise NotFiniteError(f"{what} in update {updates + i + 1}, before step {chunk['agent_steps'][i]:,}{kept}")
+    if not _all_finite(params):
+        raise NotFiniteError(f"parameters are NaN or infinite after update {updates + len(chunk['agent_steps'])}{kept}")
+
+
+@jax.jit
+def _all_finite(tree: Any) -> Array:
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
