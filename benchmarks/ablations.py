@@ -114,7 +114,7 @@ def train_arm(name: str, env: Any, config: Any, seeds: int, threads: int) -> dic
     from jaxpuffer import evaluate, train
     from jaxpuffer.evaluate import evaluation_key
 
-    about = particulars(0, threads)
+    about = particulars("ablations", 0, threads)
     rates = [float(config.learning_rate) * factor for factor in FACTORS]
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
 

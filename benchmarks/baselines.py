@@ -37,7 +37,7 @@ def main() -> None:
     if args.speeds:
         for name in args.envs or list_envs():
             record = (baseline_record(name) or {}) | {"steps_per_second": speeds(name, threads)}
-            record["speeds_measured_on"] = particulars(args.seed, threads)
+            record["speeds_measured_on"] = particulars("sps", args.seed, threads)
             print(f"{name}: {', '.join(figures_in_words(record))}", flush=True)
             (FOLDER / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
         return
@@ -99,7 +99,7 @@ def train(name: str, seed: int, threads: int, frames: int) -> dict[str, Any]:
         "num_envs": NUM_ENVS,
         "steps_per_second": speeds(name, threads),
         "command": f"python -m benchmarks.baselines {name}" + (f" --seed {seed}" if seed else ""),
-        **particulars(seed, threads),
+        **particulars("baseline", seed, threads),
     }
     if frames:
         FOLDER.mkdir(exist_ok=True)

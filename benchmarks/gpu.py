@@ -128,7 +128,7 @@ def measure(config: Any, run: Any, compile_seconds: float, threads: int) -> dict
 
     import jax
 
-    about = particulars(0, threads)
+    about = particulars("sizes", 0, threads)
     run(1)
     updates, timings = time_steps(run)
     seconds = statistics.median(timings) / updates

@@ -60,8 +60,8 @@ def time_steps(run: Callable[[int], None], repeats: int = REPEATS, seconds: floa
     return steps, [timed(run, steps) for _ in range(repeats)]
 
 
-def particulars(seed: int, threads: int) -> dict[str, Any]:
-    """Machine, versions, flags and commit, as every record has them."""
+def particulars(kind: str, seed: int, threads: int) -> dict[str, Any]:
+    """The record's kind, and machine, versions, flags and commit, as every record has them."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -75,6 +75,7 @@ def particulars(seed: int, threads: int) -> dict[str, Any]:
     except ImportError:
         pass
     return {
+        "kind": kind,
         "seed": seed,
         "threads": threads,
         "hardware": {

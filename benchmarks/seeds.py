@@ -61,7 +61,7 @@ def compare(
     from jaxpuffer.ppo import init, update
     from jaxpuffer.registry import default_backend
 
-    about = particulars(0, threads)
+    about = particulars("seeds", 0, threads)
     backend = default_backend() if backend == "auto" else backend
     env = make(name, backend=backend)  # type: ignore[arg-type]
     config = complete(env, None)

@@ -99,7 +99,7 @@ def measure(
 
     from jaxpuffer import make
 
-    about = particulars(seed, threads)
+    about = particulars("sps", seed, threads)
     env = make(name, **params)
     actions = draw_actions(env, num_envs, seed)
     began = time.perf_counter()

@@ -7,6 +7,7 @@ import json
 import math
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,17 @@ def main() -> None:
 def tables(records: list[dict[str, Any]]) -> str:
     """One table, after a line that says where and how it was measured."""
     first = next((r for r in records if "error" not in r), records[0])
-    if "checksum" in first:
-        table = _environments(records)
-    elif "peer" in first:
-        table = _peers(records)
-    elif "arm" in first:
-        table = _ablations(records)
-    elif "num_seeds" in first:
-        table = _seeds(records)
-    elif "update_seconds" in first:
-        table = _sizes(records)
-    elif "until" in first:
-        table = _training(records)
-    else:
-        sys.exit(f"there is no table for records with {', '.join(first)}")
-    return f"{_setting(first)}\n\n{table}"
+    kinds: dict[str, Callable[[list[dict[str, Any]]], str]] = {
+        "sps": _environments,
+        "peers": _peers,
+        "ablations": _ablations,
+        "seeds": _seeds,
+        "sizes": _sizes,
+        "train": _training,
+    }
+    if first.get("kind") not in kinds:
+        sys.exit(f"there is no table for records of kind {first.get('kind')}; there are {', '.join(kinds)}")
+    return f"{_setting(first)}\n\n{kinds[first['kind']](records)}"
 
 
 def baselines() -> str:

@@ -187,7 +187,7 @@ def train_once(
         "params": getattr(env, "env", env).to_dict(),
         "platform": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
-        **particulars(seed, threads),
+        **particulars("train", seed, threads),
     }
 
 

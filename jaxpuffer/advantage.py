@@ -45,7 +45,7 @@ def _puffer(config: PPOConfig, rollout: Rollout, value: Array, last_value: Array
 
 ADVANTAGES: dict[str, Any] = {"gae": _gae, "puffer": _puffer}
 ANEW = ("puffer",)  # kinds computed anew before each gradient step; the others once for each rollout
-CHOICES["advantage"] = tuple(ADVANTAGES)
+CHOICES["advantage"] = ADVANTAGES
 
 
 def gae(reward: Array, value: Array, last_value: Array, ended: Array, gamma: ArrayLike, gae_lambda: ArrayLike) -> Array:

@@ -3,6 +3,7 @@
 import importlib.resources
 import tomllib
 import warnings
+from collections.abc import Collection
 from typing import Any
 
 from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, RECURRENT, SCANS
@@ -12,7 +13,7 @@ from jaxpuffer.registry import ancestor_of, name_of
 DERIVED_MINIBATCH = 8192  # agent-steps at most of a minibatch whose size is not given
 
 # what fields that are names may be; `advantage.py` and `loss.py` add their own kinds
-CHOICES: dict[str, tuple[str, ...]] = {
+CHOICES: dict[str, Collection[str]] = {
     "policy": POLICIES,
     "encoder": ENCODERS,
     "activation": tuple(ACTIVATIONS),

@@ -61,4 +61,4 @@ def _clip(config: PPOConfig, advantage: Array, ratio: Array) -> Array:
 
 
 POLICY_OBJECTIVES: dict[str, Any] = {"clip": _clip}
-CHOICES["policy_objective"] = tuple(POLICY_OBJECTIVES)
+CHOICES["policy_objective"] = POLICY_OBJECTIVES

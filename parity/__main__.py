@@ -107,7 +107,7 @@ def parameters(name: str, flags: list[str]) -> dict[str, Any]:
 
 def record(report: Any) -> dict[str, Any]:
     """A report as JSON takes it."""
-    return {**dataclasses.asdict(report), "agent_steps": report.agent_steps, "equal": report.equal}
+    return {"kind": "parity", **dataclasses.asdict(report), "agent_steps": report.agent_steps, "equal": report.equal}
 
 
 if __name__ == "__main__":

@@ -2,14 +2,18 @@
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_envs import Corridor, tiny_config
 
-from jaxpuffer.advantage import gae, puffer_advantage
+from jaxpuffer import train
+from jaxpuffer.advantage import ADVANTAGES, gae, puffer_advantage
+from jaxpuffer.loss import POLICY_OBJECTIVES
 
 TIME, ROWS = 9, 4  # one shape, so that each function compiles once
 fast = jax.jit(puffer_advantage)
@@ -147,3 +151,17 @@ def test_rho_weights_a_truncated_rest_as_it_does_a_bootstrap() -> None:
     cut = puffer_advantage(1.0 + 0.9 * rest[None], value, rest * 0.0, jnp.array([[True]]), ratio, **clips)
     np.testing.assert_allclose(cut, goes_on, rtol=1e-6)
     np.testing.assert_allclose(cut, [[0.4 * (1.0 + 0.9 * 5.0 - 2.0)]], rtol=1e-6)
+
+
+def test_a_kind_is_a_function_and_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of advantages and of policy objectives: another name with the same function trains to the same bits."""
+    config = tiny_config(total_steps=1024, update_epochs=4.0)
+    expected = train(Corridor(), jax.random.key(0), config).state.params
+    monkeypatch.setitem(ADVANTAGES, "mine", ADVANTAGES["gae"])
+    monkeypatch.setitem(POLICY_OBJECTIVES, "plain", lambda config, advantage, ratio: advantage * ratio)
+    same = train(Corridor(), jax.random.key(0), config.replace(advantage="mine")).state.params
+    other = train(Corridor(), jax.random.key(0), config.replace(policy_objective="plain", clip=0.01)).state.params
+    chex.assert_trees_all_equal(expected, same)
+    assert not np.array_equal(expected["actor"]["kernel"], other["actor"]["kernel"])
+    with pytest.raises(ValueError, match="advantage is 'mien'; it must be one of gae, puffer, mine"):
+        config.replace(advantage="mien")

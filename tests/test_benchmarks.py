@@ -10,7 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import ablations, baselines, gpu, peers, record, seeds, sps, tables, train
+from benchmarks import ablations, baselines, gpu, record, seeds, sps, tables, train
+from benchmarks.peers import __main__ as peers_command
+from benchmarks.peers import pufferlib_ppo, rejax, sides
 from jaxpuffer import list_envs, make
 from jaxpuffer.config import complete
 from jaxpuffer.ppo import init
@@ -42,7 +44,7 @@ def test_an_unknown_environment_is_refused_at_once(module, monkeypatch, capsys):
         (seeds, "cartpole --seeds 0", "0 is too small"),
         (ablations, "breakout --total-steps -1", "-1 is too small"),
         (ablations, "breakout --seeds 1", "--seeds is 1; an interval needs at least 2"),
-        (peers, "gymnax --pairs 0", "0 is too small"),
+        (peers_command, "gymnax --pairs 0", "0 is too small"),
         (gpu, "--env brekout", "did you mean 'breakout'?"),
         (train, "cartpole --config hidden", "'hidden' has no value; it must be NAME=VALUE"),
     ],
@@ -170,7 +172,7 @@ def test_a_comparison_measures_in_turn(env):
     # the peer's place taken by ourselves: peers are not installed here
     small = {"backend": "jax", "num_envs": 4, "cycle": 2}
     ours, theirs = ("ours_env.py", {"env": env, **small}), ("numpy_cartpole.py", {"peer": None, "threads": 1, **small})
-    r = peers.compare("numpy", sys.executable, 3, 1e-4, 1, "ours and ours", "4", env, ours, theirs)
+    r = sides.compare("numpy", sys.executable, 3, 1e-4, 1, "ours and ours", "4", env, ours, theirs)
     assert EVERY - {"seconds", "params"} <= set(r)
     assert len(r["ratio"]["each"]) == len(r["theirs"]["seconds"]) == 3
     assert r["ratio"]["least"] <= r["ratio"]["median"] <= r["ratio"]["greatest"]
@@ -179,7 +181,7 @@ def test_a_comparison_measures_in_turn(env):
 
 def test_a_peer_that_stops_is_an_error():
     with pytest.raises(RuntimeError, match="exit code 1"):
-        peers.Side(sys.executable, "numpy_cartpole.py", {})
+        sides.Side(sys.executable, "numpy_cartpole.py", {})
 
 
 @pytest.mark.needs_c
@@ -188,12 +190,12 @@ def test_our_side_of_training_runs_on_one_and_on_two_devices(monkeypatch):
     config = {"num_envs": 4, "horizon": 4, "minibatch_size": 8, "hidden": 8}
     setting = {"env": "breakout", "backend": "c", "config": config}
     one, two = (("ours_ppo.py", {**setting, "devices": n, "tuned": n == 2}) for n in (1, 2))
-    r = peers.compare("ours", sys.executable, 2, 1e-4, 2, "one and two devices", "4", "breakout", one, two)
+    r = sides.compare("ours", sys.executable, 2, 1e-4, 2, "one and two devices", "4", "breakout", one, two)
     assert (r["num_envs"], r["ours"]["rows"], r["theirs"]["rows"]) == (4, 16, 16)
-    comparisons = peers.comparisons("pufferlib-ppo", 2)
-    assert [c["ours"][1]["devices"] for c in comparisons] == [1, 2] * len(peers.TRAINED)
+    comparisons = pufferlib_ppo.comparisons(2)
+    assert [c["ours"][1]["devices"] for c in comparisons] == [1, 2] * len(pufferlib_ppo.TRAINED)
     # a minibatch of Rejax's own setting holds one environment
-    devices = [c["ours"][1]["devices"] for c in peers.comparisons("rejax", 2) if c["ours"][1]["backend"] == "c"]
+    devices = [c["ours"][1]["devices"] for c in rejax.comparisons(2) if c["ours"][1]["backend"] == "c"]
     assert devices == [1, 1, 2, 1, 2, 1, 2]
 
 
@@ -207,7 +209,7 @@ def test_pufferlib_needs_its_source(peer, tmp_path):
 @pytest.mark.needs_c
 def test_our_side_of_pufferlib_runs():
     ours = ("ours_c.py", {"env": "target", "backend": "c", "num_envs": 3})
-    r = peers.compare("ours", sys.executable, 2, 1e-4, 1, "ours and ours", "3", "target", ours, ours)
+    r = sides.compare("ours", sys.executable, 2, 1e-4, 1, "ours and ours", "3", "target", ours, ours)
     assert (r["num_envs"], r["num_agents"]) == (3, 8) and r["ours"]["versions"]["jax"] == jax.__version__
     assert all(speed > 0 for side in ("ours", "theirs") for speed in r[side]["steps_per_second"])
 
@@ -276,5 +278,5 @@ def test_the_docs_say_what_a_gpu_was_measured_at():
 
 
 def test_records_without_a_table_are_refused():
-    with pytest.raises(SystemExit, match="there is no table for records with env, level"):
+    with pytest.raises(SystemExit, match="there is no table for records of kind None"):
         tables.tables([{"env": "go", "level": "resync"}])

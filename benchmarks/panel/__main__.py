@@ -95,7 +95,7 @@ def main() -> None:
     for name in args.tasks or TASKS:
         rows.append(measured(name, args.seeds, changes))
         print(line(rows[-1]), flush=True)
-        write(args.json, [{**particulars(0, 0), **row} for row in rows])
+        write(args.json, [{**particulars("panel", 0, 0), **row} for row in rows])
 
 
 if __name__ == "__main__":
