@@ -77,13 +77,15 @@ def animate(
     Raises:
         ImportError: Pillow is not installed.
         NotImplementedError: the environment has no `render`.
-        ValueError: `steps` is below 1, or `fps` not in 1 to 50.
+        ValueError: `steps` is below 1, `fps` not in 1 to 50, or `path` does not end in .gif.
         TypeError: the policy was made for other spaces, or holds several runs, or an argument is of a wrong type.
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}; it must be at least 1")
     if not 1 <= fps <= 50:
         raise ValueError(f"fps is {fps}; it must be from 1 to 50")
+    if path is not None and not os.fspath(path).lower().endswith(".gif"):
+        raise ValueError(f"path is {os.fspath(path)!r}; it must end in .gif, the format that is written")
     env, policy, key = as_env(env), as_policy(policy), rng.check_key(key)
     pillow()
     check_policy(env, policy)

@@ -16,7 +16,7 @@ from jax import Array, lax
 
 from jaxpuffer import rng
 from jaxpuffer.devices import in_32_bits, on_cpu
-from jaxpuffer.env import NAN, Env, Log, TimeStep, has_action_mask, settle
+from jaxpuffer.env import NAN, Env, Log, Outcome, TimeStep, has_action_mask, settle
 from jaxpuffer.pytree import PyTreeNode, leaf_shapes
 from jaxpuffer.rows import for_rows, with_rows_joined
 from jaxpuffer.spaces import legal, mask_sizes
@@ -52,7 +52,7 @@ class Batch:
 
     def reset(self, key: Array) -> tuple[Any, Array]:
         """New episodes: (state, obs)."""
-        return self.reset_streams(rng.seed(key, (self.num_envs,)))
+        return self.reset_streams(rng.seed(rng.check_key(key), (self.num_envs,)))
 
     @in_32_bits
     def reset_streams(self, streams: Array) -> tuple[Any, Array]:
@@ -201,6 +201,9 @@ def _check_env(structure: Any, kinds: tuple[Any, ...]) -> None:
             wanted = "" if dtype is None else np.dtype(dtype)
             raise TypeError(f"{name}.{what} is {got.dtype}{list(got.shape)}; it must be {wanted}{list(shape)}")
 
+    if env.num_agents != 1 and not env.multi_agent:
+        raise TypeError(f"{name}.num_agents is {env.num_agents}; a world of several agents sets multi_agent = True")
+
     # the state first: the other functions are written for a right one
     state = jax.eval_shape(lambda env: env.init(jnp.zeros(2, jnp.uint32)), env)
     paths = jax.tree_util.tree_flatten_with_path(state)[0]
@@ -214,10 +217,15 @@ def _check_env(structure: Any, kinds: tuple[Any, ...]) -> None:
     def abstract(env: Env, state: Any) -> Any:
         action = jnp.zeros((*env.agent_shape, *env.action_space.shape), env.action_space.dtype)
         next_state, outcome = env.transition(state, action)
+        if not isinstance(outcome, Outcome):
+            raise TypeError(f"{name}.transition returns a {type(outcome).__name__} beside the state, not an Outcome")
         put_back = env.respawn(state, jnp.ones(env.agent_shape, bool)) if env.multi_agent else state
         return next_state, put_back, outcome, env.observe(state), env.score(state), env.perf(state)
 
     next_state, put_back, outcome, obs, score, perf = jax.eval_shape(abstract, env, state)
+    for what, got in (("observe", obs), ("score", score), ("perf", perf)):
+        if not hasattr(got, "shape"):
+            raise TypeError(f"{name}.{what}(state) is a {type(got).__name__}; it must be an array")
     for function, other in (("transition", next_state), ("respawn", put_back)):
         if str(jax.tree.structure(other)) != str(jax.tree.structure(state)):
             raise TypeError(f"{name}.{function} returns another kind of state than init")
@@ -227,8 +235,9 @@ def _check_env(structure: Any, kinds: tuple[Any, ...]) -> None:
                 raise TypeError(f"{name}: state{field} is weakly typed; wrap it, as in jnp.float32(0)")
             expect(f"{function}(...){field}", b, a.shape, a.dtype)
     expect("observe(state)", obs, (*env.agent_shape, *env.observation_space.shape), env.observation_space.dtype)
-    for what in ("reward", "terminated", "truncated"):
-        expect(f"transition(...) Outcome.{what}", getattr(outcome, what), env.agent_shape)
+    for what, dtype in (("reward", None), ("terminated", jnp.bool_), ("truncated", jnp.bool_)):
+        got = jax.eval_shape(jnp.asarray, getattr(outcome, what))  # a bool or a float of Python's may do
+        expect(f"transition(...) Outcome.{what}", got, env.agent_shape, dtype)
     if has_action_mask(env):
         mask = jax.eval_shape(lambda env, state: env.action_mask(state), env, state)
         sizes = mask_sizes(env.action_space)

@@ -69,7 +69,7 @@ class CEnv(PyTreeNode):
 
     def reset(self, key: Array) -> tuple[Array, Array]:
         """A new episode from a JAX key: (state, obs); the same episode as the JAX twin's."""
-        return _first(self.batch(1).reset_streams(rng.seed(key)[None]))
+        return _first(self.batch(1).reset_streams(rng.seed(rng.check_key(key))[None]))
 
     def step(self, state: Array, action: Array) -> tuple[Array, TimeStep]:
         """One step without auto-reset; raises what the JAX twin raises."""

@@ -37,9 +37,12 @@ from jaxpuffer.networks import ActorCritic
 from jaxpuffer.policy import Policy, checked_module
 from jaxpuffer.ppo import Result, init
 from jaxpuffer.pytree import leaf_shapes
-from jaxpuffer.registry import make, name_of
+from jaxpuffer.registry import as_env, make, name_of
 
 _PREFIX = "checkpoint-"
+_NO_BOUNDS = (("low", -np.inf), ("high", np.inf))
+# runs of before the ranges of observations and rewards were kept know nothing of them
+_NOT_KEPT_BEFORE = {f"state.{of}.{side}": x for of in ("normalizer", "returns") for side, x in _NO_BOUNDS}
 
 
 def save(result: Result, path: str | os.PathLike[str], key: Array | None = None) -> None:
@@ -55,6 +58,8 @@ def save(result: Result, path: str | os.PathLike[str], key: Array | None = None)
         FileExistsError: another process writes there.
         OSError: it cannot be written; the run that was there before stays.
     """
+    if not isinstance(result, Result):
+        raise TypeError(f"result is a {type(result).__name__}; it must be what train, fit or load returned")
     run = run_folder(path)
     with claim(run):
         write(result, run, key)
@@ -64,8 +69,13 @@ def run_folder(path: str | os.PathLike[str]) -> Path:
     """The absolute path of a run's directory, with `~` as the home directory.
 
     Raises:
-        ValueError: it is a URL.
+        TypeError: it is no path.
+        ValueError: it is a URL, or empty.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"directory is {path!r}; it must be a path")
+    if not os.fspath(path):
+        raise ValueError("directory is empty; it must be a path")
     # a Path has made one slash of a URL's two; a scheme of one letter is a drive
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
         raise ValueError(f"directory is {os.fspath(path)!r}; it must be a path on this machine, not a URL")
@@ -195,7 +205,7 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
             raise ValueError(f"{run} was trained on {record['class']}, which is not registered; pass it as env=")
         threads = {"threads": record["threads"]} if record["backend"] == "c" else {}
         env = make(record["environment"], backend=record["backend"], **threads, **record["parameters"])
-    elif _last(_class_name(env)) != _last(record["class"]):  # its module may have moved
+    elif _last(_class_name(as_env(env))) != _last(record["class"]):  # its module may have moved
         raise ValueError(f"{run} was trained on {record['class']}; env is {_class_name(env)}")
     # a run of before returns were normalised says nothing of it
     try:
@@ -233,7 +243,11 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
         leaves = []
         for name, wanted in _named_leaves(tree):
             leaf = jax.eval_shape(_without_key, wanted)
-            saved = arrays.get(prefix + name, np.zeros(leaf.shape, leaf.dtype) if leaf.size == 0 else None)
+            saved = arrays.get(prefix + name)
+            if saved is None and leaf.size == 0:
+                saved = np.zeros(leaf.shape, leaf.dtype)
+            if saved is None and prefix + name in _NOT_KEPT_BEFORE:
+                saved = np.full(leaf.shape, _NOT_KEPT_BEFORE[prefix + name], leaf.dtype)
             if saved is None or saved.dtype != leaf.dtype or saved.shape[saved.ndim - leaf.ndim :] != leaf.shape:
                 found = "is missing" if saved is None else f"is {saved.dtype}{list(saved.shape)}"
                 raise ValueError(

@@ -97,7 +97,9 @@ def _config(args: list[str]) -> None:
 
 
 def _train(args: list[str]) -> None:
-    if not args or args[0] in ("-h", "--help"):
+    if not args:
+        raise ValueError("usage: jaxpuffer train ENV [flags] (see jaxpuffer train --help)")
+    if args[0] in ("-h", "--help"):
         print(f"usage: jaxpuffer train ENV [flags]\n\nENV: {', '.join(list_envs())}")
         return
     name, *args = args
@@ -106,7 +108,7 @@ def _train(args: list[str]) -> None:
     defaults = make(name)
     tuned = tuned_config(defaults)
     flags = _train_flags(name, args, defaults, tuned, None, 0, 1)
-    out = run_folder(flags.out or f"runs/{name}-{flags.seed}")
+    out = run_folder(f"runs/{name}-{flags.seed}" if flags.out is None else flags.out)
     if (out / "run.json").exists():
         if not flags.resume:
             raise FileExistsError(f"there is a run in {out}: go on with it by --resume, or choose another --out")

@@ -6,8 +6,10 @@ import warnings
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
+
 from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, RECURRENT, SCANS
-from jaxpuffer.pytree import Parameters, param, static
+from jaxpuffer.pytree import Parameters, param, parameter_fields, static
 from jaxpuffer.registry import ancestor_of, name_of
 
 DERIVED_MINIBATCH = 8192  # agent-steps at most of a minibatch whose size is not given
@@ -176,13 +178,19 @@ def complete(env: Any, config: PPOConfig | None) -> PPOConfig:
 
     Raises:
         TypeError: `config` is no PPOConfig.
-        ValueError: minibatches do not divide the batch of so many agents.
+        ValueError: a field has an axis, or minibatches do not divide the batch of so many agents.
     """
     if config is None:
         config = tuned_config(env)
     if not isinstance(config, PPOConfig):
         hint = ": PPOConfig(**config)" if isinstance(config, dict) else ""
         raise TypeError(f"config is {config!r:.100}; it must be a PPOConfig or None{hint}")
+    for field, _ in parameter_fields(PPOConfig):
+        if not field.metadata["static"] and np.shape(getattr(config, field.name)):
+            raise ValueError(
+                f"PPOConfig.{field.name} has the shape {np.shape(getattr(config, field.name))}; it must be one number "
+                f"(for several runs vmap over it, with in_axes=config.axes({field.name!r}))"
+            )
     config = config if config.num_agents == env.num_agents else config.replace(num_agents=env.num_agents)
     config.check_minibatch()
     return config

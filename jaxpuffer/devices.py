@@ -85,6 +85,12 @@ def mean(tree: Any, axis: str | None) -> Any:
     return tree if axis is None else lax.pmean(tree, axis)
 
 
+def extremes(x: Array, axis: str | None, over: tuple[int, ...] | None = None) -> tuple[Array, Array]:
+    """The least and the greatest numbers on all devices, of the axes `over` or of all."""
+    least, greatest = x.min(over), x.max(over)
+    return (least, greatest) if axis is None else (lax.pmin(least, axis), lax.pmax(greatest, axis))
+
+
 def gather(x: Array, axis: str | None) -> Array:
     """What every device has, (devices, ...)."""
     return x[None] if axis is None else lax.all_gather(x, axis)

@@ -149,7 +149,7 @@ class Env(Parameters, Generic[State]):
     @in_32_bits
     def reset(self, key: Array) -> tuple[State, Array]:
         """A new episode from a JAX key: (state, obs)."""
-        state = self.init(rng.seed(key))
+        state = self.init(rng.seed(rng.check_key(key)))
         return state, self.observe(state)
 
     @in_32_bits

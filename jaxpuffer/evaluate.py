@@ -15,6 +15,7 @@ from jax import Array, lax
 
 from jaxpuffer import rng
 from jaxpuffer.devices import computing_on, in_32_bits
+from jaxpuffer.memory import check_fits
 from jaxpuffer.play import Play, act, begin, go_on, transition
 from jaxpuffer.policy import Policy
 from jaxpuffer.ppo import Result
@@ -77,17 +78,23 @@ def evaluate(
         max_steps: the cap.
 
     Raises:
-        ValueError: `episodes` or `max_steps` is below 1 or not in 32 bits.
+        ValueError: `episodes` or `max_steps` is below 1, not in 32 bits, or more than the memory holds; or the
+            policy's parameters are not finite.
         TypeError: the policy was made for other spaces, or holds several runs stacked by `vmap`; or an argument is
             of a wrong type.
     """
     for name, value in (("episodes", episodes), ("max_steps", max_steps)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(f"{name} is {value!r}; it must be an int")
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
         if value > np.iinfo(np.int32).max:
             raise ValueError(f"{name} is {value}; it must fit in 32 bits")
     env, policy, key = as_env(env), as_policy(policy), rng.check_key(key)
     check_policy(env, policy)
+    check_fits(env, int(episodes))
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(policy.params))):
+        raise ValueError("the policy has parameters that are NaN or infinite; training went wrong")
     with computing_on(key):
         played = _play(env, policy, key, jnp.int32(max_steps), worlds=-(-episodes // env.num_agents))
     return jax.tree.map(np.asarray, played)

@@ -143,7 +143,7 @@ def fit_or_signal(
 ) -> tuple[Result, int]:
     """What `fit` does: its result, and the number of the signal that ended it, 0 if none did."""
     mesh = options.get("mesh")
-    with computing_on(key if mesh is None else mesh.devices.flat[0]):
+    with computing_on(mesh.devices.flat[0] if isinstance(mesh, Mesh) else key):
         if directory is None:
             return _fit(env, key, config, module, None, **options)
         run = run_folder(directory)
@@ -167,6 +167,16 @@ def _fit(
 ) -> tuple[Result, int]:
     began = time.perf_counter()
     env, key = as_env(env), check_key(key)
+    if not (isinstance(save_every_seconds, int | float) and save_every_seconds >= 0):
+        raise ValueError(f"save_every_seconds is {save_every_seconds!r}; it must be a number of at least 0")
+    if stop_at_score is not None and (
+        isinstance(stop_at_score, bool) or not np.isreal(stop_at_score) or np.isnan(stop_at_score)
+    ):
+        raise ValueError(f"stop_at_score is {stop_at_score!r}; it must be a number or None")
+    if log is not None and not callable(log):
+        raise TypeError(f"log is {log!r}; it must be a function of (steps, means)")
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise TypeError(f"mesh is {mesh!r}; it must be a Mesh, as data_mesh() gives, or None")
     if mesh is not None and profile:
         raise ValueError("profile=True times one device; mesh must be None")
     if mesh is not None and any(d.process_index != jax.process_index() for d in mesh.devices.flat):

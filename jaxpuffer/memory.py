@@ -12,20 +12,25 @@ GIB = 2**30
 def needed(env: Any, config: Any) -> float:
     """Bytes that training holds at least, as docs/training.md counts them."""
 
-    def bytes_of(shapes: Any) -> int:
-        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
-
     obs = jax.ShapeDtypeStruct(env.observation_space.shape, env.observation_space.dtype)
-    state, _ = jax.eval_shape(env.batch(1).reset_streams, jax.ShapeDtypeStruct((1, 2), jnp.uint32))
     parameters = config.hidden**2 * max(config.layers - 1, 0) + config.hidden * 2
     played = config.rows * config.hidden * 4  # activations of a step of the rollout
     together = config.microbatch_size or config.minibatch_size
     return (
-        config.batch_size * (bytes_of(obs) + 30.0)
-        + config.num_envs * bytes_of(state)
+        config.batch_size * (_bytes_of(obs) + 30.0)
+        + config.num_envs * _bytes_of_world(env)
         + parameters * 40.0
         + max(played, min(together, config.minibatch_size) * (config.layers + 1.0) * config.hidden * 16)
     )
+
+
+def _bytes_of(shapes: Any) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+
+
+def _bytes_of_world(env: Any) -> int:
+    """A state and what is observed of it."""
+    return _bytes_of(jax.eval_shape(env.batch(1).reset_streams, jax.ShapeDtypeStruct((1, 2), jnp.uint32)))
 
 
 def total() -> float:
@@ -37,6 +42,16 @@ def total() -> float:
         except (AttributeError, ValueError, OSError):  # not a system that tells
             return float("inf")
     return (device.memory_stats() or {}).get("bytes_limit", float("inf")) * jax.device_count()
+
+
+def check_fits(env: Any, episodes: int) -> None:
+    """Raise ValueError if an evaluation of so many episodes is certain not to fit in memory."""
+    need, have = float(episodes) * _bytes_of_world(env) / env.num_agents, total()
+    if need > have:
+        raise ValueError(
+            f"episodes is {episodes}; they are played side by side and need about {need / GIB:,.1f} GiB of memory, "
+            f"of {have / GIB:,.1f} GiB here"
+        )
 
 
 def check_memory(env: Any, config: Any) -> None:

@@ -3,8 +3,11 @@
 Means and variances are joined as by Chan et al., 1979 (Welford, 1962, for batches).
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxpuffer import devices
 from jaxpuffer.pytree import PyTreeNode
@@ -20,11 +23,14 @@ class Normalizer(PyTreeNode):
     count: Array  # float32 ()
     mean: Array  # float32, the shape of an observation
     variance: Array  # float32, the shape of an observation
+    low: Any = None  # the least and the greatest so far, float32, the shape of an observation
+    high: Any = None
 
     @classmethod
     def fresh(cls, space: Space) -> "Normalizer":
         """Of no observations: leaves them as they are."""
-        return cls(jnp.float32(0), jnp.zeros(space.shape, jnp.float32), jnp.ones(space.shape, jnp.float32))
+        nothing, infinite = jnp.zeros(space.shape, jnp.float32), jnp.full(space.shape, jnp.inf, jnp.float32)
+        return cls(jnp.float32(0), nothing, nothing + 1.0, infinite, -infinite)
 
     def __call__(self, obs: Array) -> Array:
         """Observations (time, rows, ...), normalised and clipped to 10 standard deviations, float32."""
@@ -38,7 +44,17 @@ class Normalizer(PyTreeNode):
     def with_batch(self, obs: Array, axis: str | None = None) -> "Normalizer":
         """After observations (time, rows, ...) too, of all devices along the mesh axis `axis`."""
         # counts are capped, so that adding to them never stops counting
-        return Normalizer(*_joined((self.count, self.mean, self.variance), obs, axis, 2.0**40))
+        statistics = _joined((self.count, self.mean, self.variance), obs, axis, 2.0**40)
+        low, high = devices.extremes(obs, axis, over=(0, 1))
+        return Normalizer(*statistics, jnp.minimum(self.low, low), jnp.maximum(self.high, high))
+
+    def seen(self, obs: Array) -> Array:
+        """Observations (rows, ...) with each number moved into the range of those so far.
+
+        A critic knows nothing of what lies beyond: a clock's last tick, on a final observation alone.
+        """
+        inside = jnp.clip(obs, self.low[None], self.high[None])
+        return jnp.where(self.count > 0, inside, obs)
 
 
 class Returns(PyTreeNode):
@@ -52,11 +68,13 @@ class Returns(PyTreeNode):
     count: Array  # float32 (), agent-steps
     mean: Array  # float32 ()
     variance: Array  # float32 ()
+    low: Array  # float32 (), the least and the greatest reward of all steps so far
+    high: Array
 
     @classmethod
     def fresh(cls) -> "Returns":
         """Of no steps: every value is 0, for the critic has no unit yet."""
-        return cls(jnp.float32(0), jnp.float32(0), jnp.float32(0))
+        return cls(jnp.float32(0), jnp.float32(0), jnp.float32(0), jnp.float32(jnp.inf), jnp.float32(-jnp.inf))
 
     @property
     def deviation(self) -> Array:
@@ -67,11 +85,41 @@ class Returns(PyTreeNode):
 
     def value(self, output: Array) -> Array:
         """The value, in the rewards' unit, that an output of the critic stands for."""
-        return self.mean + jnp.sqrt(self.variance) * output
+        return self.mean + self.relative(output)
+
+    def relative(self, output: Array) -> Array:
+        """The same less the mean return."""
+        return jnp.sqrt(self.variance) * output
 
     def with_batch(self, target: Array, axis: str | None = None) -> "Returns":
-        """After the value targets (time, rows) of a rollout too, of all devices along the mesh axis `axis`."""
-        return Returns(*_joined((self.count, self.mean, self.variance), target, axis, WINDOW))
+        """After the value targets (time, rows) of a rollout too, of all devices along the mesh axis `axis`.
+
+        They are relative to the mean so far.
+        """
+        count, change, variance = _joined((self.count, jnp.float32(0), self.variance), target, axis, WINDOW)
+        return self.replace(count=count, mean=self.mean + change, variance=variance)
+
+    def with_rewards(self, reward: Array, terminated: Array, gamma: ArrayLike, axis: str | None = None) -> "Returns":
+        """After the rewards (time, rows) of a rollout, whose targets are not known yet.
+
+        Of the first it guesses the mean: rewards r that go on with probability 1 - p after each step add up
+        to r / (1 - gamma (1 - p)) on average. A critic that began at 0 would take most of a run to find a mean
+        that many steps add up to.
+        """
+        low, high = devices.extremes(reward, axis)
+        mean, ends = devices.mean(jnp.stack([reward.mean(), jnp.float32(terminated).mean()]), axis)
+        guess = mean / jnp.maximum(1.0 - gamma * (1.0 - ends), 1e-3)
+        return self.replace(
+            mean=jnp.where(self.count > 0, self.mean, guess),
+            low=jnp.minimum(self.low, low),
+            high=jnp.maximum(self.high, high),
+        )
+
+    def possible(self, value: Array, gamma: ArrayLike) -> Array:
+        """Values relative to the mean, kept between what rewards as those so far can add up to at worst and at best."""
+        steps = 1.0 / jnp.maximum(1.0 - gamma, 1e-6)
+        least, greatest = jnp.minimum(self.low, 0.0) * steps, jnp.maximum(self.high, 0.0) * steps
+        return jnp.clip(value, least - self.mean, greatest - self.mean)
 
 
 def _joined(

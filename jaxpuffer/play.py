@@ -47,8 +47,10 @@ class Rollout(PyTreeNode):
     action: Array
     log_prob: Array
     value: Array
-    reward: Array  # scaled and clipped, with the value of a truncated episode's rest
+    reward: Array  # scaled and clipped
     ended: Array  # bool
+    truncated: Any = None  # bool
+    rest: Any = None  # the value of a truncated episode's final observation, else 0
     clipped: Any = None  # bool, the reward was beyond reward_clip
 
 
@@ -101,19 +103,20 @@ def collect(env: Any, policy: Policy, play: Play, config: PPOConfig) -> tuple[Pl
         play, choice = act(batch, policy, before)
         play, step = transition(batch, play, choice)
 
-        # a truncated episode would have gone on: its reward gets the value of the rest
-        rest = truncated_values(batch, policy, play, step.truncated.reshape(-1))
+        # a truncated episode would have gone on
+        truncated = step.truncated.reshape(-1)
+        rest = truncated_values(batch, policy, play, truncated)
         reward = step.reward.reshape(-1) * config.reward_scale
         beyond = jnp.abs(reward) > config.reward_clip
         clipped = jnp.clip(reward, -config.reward_clip, config.reward_clip)
         # infinity must show, and not pass for a large reward
-        reward = jnp.where(jnp.isfinite(reward), clipped, jnp.nan) + config.gamma * rest
+        reward = jnp.where(jnp.isfinite(reward), clipped, jnp.nan)
 
         # the barrier lets the reset happen in place, after the old states were read
-        envs, reward = lax.optimization_barrier((play.envs, reward))
+        envs, rest = lax.optimization_barrier((play.envs, rest))
         play = go_on(batch, play.replace(envs=envs), step)
         made = (choice.mask, choice.action, choice.log_prob, choice.value, reward)
-        rollout = Rollout(before.obs, before.reset, *made, play.reset, beyond)
+        rollout = Rollout(before.obs, before.reset, *made, play.reset, truncated, rest, beyond)
         return (play, jax.tree.map(lambda total, x: total + x.reshape(-1), log, step.log)), rollout
 
     nothing = Log(*[jnp.zeros(config.rows, jnp.float32)] * 5)
@@ -124,7 +127,8 @@ def collect(env: Any, policy: Policy, play: Play, config: PPOConfig) -> tuple[Pl
 def truncated_values(batch: Any, policy: Policy, play: Play, truncated: Array) -> Array:
     """Values of the final observations of truncated rows, zero elsewhere, float32 (rows,).
 
-    Computed in chunks on those rows alone, with the memory from before the reset.
+    Computed in chunks on those rows alone, with the memory from before the reset. NaN where such an
+    observation is not finite.
     """
     env, rows = batch.env, len(truncated)
     chunk = max(1, min(TRUNCATED_CHUNK, rows // 16))
@@ -136,7 +140,37 @@ def truncated_values(batch: Any, policy: Policy, play: Play, truncated: Array) -
         if env.multi_agent:
             obs = obs[jnp.arange(chunk), lax.rem(row, jnp.int32(env.num_agents))]
         memory = jax.tree.map(lambda x: x[row], play.carry)
-        _, _, value = policy(memory, obs, jnp.zeros(chunk, bool), None)
+        seen = obs if policy.normalizer is None else policy.normalizer.seen(obs)
+        _, _, value = policy(memory, seen, jnp.zeros(chunk, bool), None)
+        if jnp.issubdtype(obs.dtype, jnp.floating):
+            value = jnp.where(jnp.isfinite(obs).reshape(chunk, -1).all(1), value, jnp.nan)
         return values.at[picked].set(value, mode="drop")
 
     return for_rows(truncated, chunk, value_some, jnp.zeros(rows, jnp.float32))
+
+
+def with_rest(rollout: Rollout, returns: Any, config: PPOConfig) -> Rollout:
+    """The rollout with rewards as the advantages take them: with what a truncated episode would have brought.
+
+    With `returns`, values are relative to their mean, and rewards become so. The final observation of a
+    truncated episode is one that nothing was ever trained on: its value is kept to what is possible.
+    """
+    reward, rest = rollout.reward, rollout.rest
+    if returns is not None:
+        reward = reward - returns.mean * _lost(rollout, config)
+        rest = jnp.where(jnp.isfinite(rest), returns.possible(rest, config.gamma), jnp.nan)
+    return rollout.replace(reward=reward + jnp.where(rollout.truncated, config.gamma * rest, 0.0))
+
+
+def relative_to(rollout: Rollout, change: Array, config: PPOConfig) -> Rollout:
+    """A rollout whose values are relative to a mean return, relative to one that is greater by `change`.
+
+    Advantages stay the same. So a constant in the rewards does not use up the digits of a float32.
+    """
+    return rollout.replace(value=rollout.value - change, reward=rollout.reward - change * _lost(rollout, config))
+
+
+def _lost(rollout: Rollout, config: PPOConfig) -> Array:
+    """The share of a value that a step uses up, (time, rows): all at an end by the rules, else 1 - gamma."""
+    terminated = rollout.ended & ~rollout.truncated
+    return 1.0 - config.gamma * jnp.float32(~terminated)

@@ -20,6 +20,7 @@ class Policy(PyTreeNode):
     module: Any = static(default=None)
     normalizer: Any = None  # of observations, None without
     returns: Any = None  # the critic's units, None without
+    relative: bool = static(default=False)  # give values less the mean return, as training takes them
 
     def __call__(self, carry: Any, obs: Array, reset: Array, mask: Array | None) -> Any:
         """One step of `rows` agents: (carry, distribution, value (rows,))."""
@@ -32,7 +33,9 @@ class Policy(PyTreeNode):
         if self.normalizer is not None:
             obs = self.normalizer(obs)
         carry, distribution, value = self.module.apply({"params": self.params}, carry, obs, reset, mask)
-        return carry, distribution, value if self.returns is None else self.returns.value(value)
+        if self.returns is not None:
+            value = self.returns.relative(value) if self.relative else self.returns.value(value)
+        return carry, distribution, value
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
@@ -26,15 +27,14 @@ from jaxpuffer import devices, priority, rng
 from jaxpuffer.advantage import ANEW, advantages
 from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.devices import available_cores, computing_on, in_32_bits, on_cpu
-from jaxpuffer.env import Log
 from jaxpuffer.loss import loss
 from jaxpuffer.normalizer import Normalizer, Returns
 from jaxpuffer.optimizers import make_optimizer
-from jaxpuffer.play import Play, Rollout, begin, collect, legal_actions
+from jaxpuffer.play import Play, Rollout, begin, collect, legal_actions, relative_to, with_rest
 from jaxpuffer.policy import Policy, checked_module, make_module
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.registry import as_env
-from jaxpuffer.spaces import Box
+from jaxpuffer.spaces import Box, Space, choices, mask_sizes
 
 MAX_UPDATES = 2**31 - 1
 OF_EPISODES = ("score", "perf", "episode_return", "episode_length")  # metrics that are NaN where none ended
@@ -107,56 +107,43 @@ def update(
     that ended (`score`, `perf`, `episode_return`, `episode_length`; NaN if none did),
     `episodes`, means over the minibatches (`policy_loss`, `value_loss`, `entropy`,
     `approx_kl`, `clip_fraction`, `grad_norm`), `gradient_steps` taken, `explained_variance`,
-    and shares of steps (`reward_clipped`, `nonfinite_reward`, `nonfinite_value`,
-    `value_out_of_range`).
+    and shares of steps (`reward_clipped`, `nonfinite_reward`, `nonfinite_value`, `no_legal_action`,
+    `observation_out_of_range`, `value_out_of_range`).
 
     Inside a `shard_map`, `axis` is the mesh axis over which environments and
     minibatches are split; `state` and `config` are then those of one device.
     """
-    policy = state.policy(module or make_module(env, config))
-    play, rollout, log = collect(env, policy, state.play, config)
-
-    # the value of what comes after the rollout, and with it the returns
+    policy = state.policy(module or make_module(env, config)).replace(relative=state.returns is not None)
+    play, played, log = collect(env, policy, state.play, config)
     mask = legal_actions(env.batch(config.num_envs), play)
     _, _, last_value = policy(play.carry, play.obs, play.reset, mask)
+    returns = state.returns
+    if returns is not None:
+        # values are relative to the mean return
+        returns = returns.with_rewards(played.reward, played.ended & ~played.truncated, config.gamma, axis)
+    rollout = with_rest(played, returns, config)
     advantage = advantages(config, rollout, last_value)
     target = advantage + rollout.value
-    returns = None if state.returns is None else state.returns.with_batch(target, axis)
+    metrics = _of_rollout(env, rollout, played, advantage, target, axis)
 
-    # learn from it
+    # learn from it, in the units of the returns so far
+    if returns is not None:
+        before, returns = returns, returns.with_batch(target, axis)
+        change = returns.mean - before.mean
+        rollout, last_value = relative_to(rollout, change, config), last_value - change
     changes, losses = optimize(policy, state.replace(returns=returns), config, rollout, advantage, last_value, axis)
     normalizer = None if state.normalizer is None else state.normalizer.with_batch(rollout.obs, axis)
     if normalizer is not None or returns is not None:
         # the first update only measures: what it would learn is in units that nobody keeps
-        before = state.params, state.opt_state
-        changes = jax.tree.map(lambda new, old: jnp.where(state.updates > 0, new, old), changes, before)
+        learns = state.updates > 0
+        old = state.params, state.opt_state
+        changes = jax.tree.map(lambda new, old: jnp.where(learns, new, old), changes, old)
+        unmoved = ("approx_kl", "clip_fraction", "gradient_steps")
+        losses |= {name: jnp.where(learns, losses[name], 0.0) for name in unmoved}
     params, opt_state = changes
     state = TrainState(params, opt_state, play, state.key, normalizer, returns, state.updates + 1)
-    return state, _metrics(config, state, rollout, devices.sum(log, axis), losses, advantage, target, axis)
-
-
-def _metrics(
-    config: PPOConfig,
-    state: TrainState,
-    rollout: Rollout,
-    log: Log,
-    losses: dict[str, Array],
-    advantage: Array,
-    target: Array,
-    axis: str | None,
-) -> dict[str, Array]:
-    """What `update` reports."""
-
-    def mean(x: Array) -> Array:
-        return devices.mean(jnp.float32(x).mean(), axis)
-
-    def variance(x: Array) -> Array:
-        return mean((x - mean(x)) ** 2)
-
-    # how well the rollout's values knew their targets
-    center, deviation = mean(target), jnp.sqrt(variance(target))
-    residual = variance(advantage) / jnp.maximum(deviation**2, 1e-30)
-    return {
+    log = devices.sum(log, axis)
+    return state, {
         "agent_steps": jnp.float32(state.updates) * (config.batch_size * devices.size(axis)),
         "score": log.score / log.n,
         "perf": log.perf / log.n,
@@ -164,12 +151,51 @@ def _metrics(
         "episode_length": log.episode_length / log.n,
         "episodes": log.n,
         **losses,
+        **metrics,
+    }
+
+
+def _of_rollout(
+    env: Any, rollout: Rollout, played: Rollout, advantage: Array, target: Array, axis: str | None
+) -> dict[str, Array]:
+    """How well the rollout's values knew their targets, and shares of its steps where something is wrong."""
+
+    def mean(x: Array) -> Array:
+        return devices.mean(jnp.float32(x).mean(), axis)
+
+    def variance(x: Array) -> Array:
+        return mean((x - mean(x)) ** 2)
+
+    center, deviation = mean(target), jnp.sqrt(variance(target))
+    residual = variance(advantage) / jnp.maximum(deviation**2, 1e-30)
+    return {
         "explained_variance": 1.0 - residual,
-        "reward_clipped": mean(rollout.clipped),
-        "nonfinite_reward": mean(~jnp.isfinite(rollout.reward)),
-        "nonfinite_value": mean(~jnp.isfinite(rollout.value)),
+        "reward_clipped": mean(played.clipped),
+        "nonfinite_reward": mean(~jnp.isfinite(played.reward)),
+        "nonfinite_value": mean(~(jnp.isfinite(played.value) & jnp.isfinite(played.rest))),
+        "no_legal_action": mean(_without_choice(env.action_space, played.mask)),
+        "observation_out_of_range": mean(_unknown_tiles(env.observation_space, played.obs[-1])),
         "value_out_of_range": mean(jnp.abs(rollout.value - center) > 10.0 * deviation),
     }
+
+
+def _without_choice(space: Space, mask: Array | None) -> Array:
+    """Where a mask, bool (..., n) or None, forbids all that one choice of an action can be, bool (...)."""
+    if mask is None:
+        return jnp.zeros((), bool)
+    ends = np.cumsum(mask_sizes(space))[:-1]
+    return jnp.stack([~part.any(-1) for part in jnp.split(mask, ends, -1)]).any(0)
+
+
+def _unknown_tiles(space: Space, obs: Array) -> Array:
+    """Which whole numbers of observations (rows, ...) have no one-hot vector, for they are beyond their space."""
+    if jnp.issubdtype(obs.dtype, jnp.floating) or obs.dtype == jnp.bool_:
+        return jnp.zeros(())
+    if isinstance(space, Box):
+        low, high = space.bounds()
+    else:
+        low, high = np.zeros(space.shape), np.array(choices(space)).reshape(space.shape) - 1
+    return (obs < low.astype(obs.dtype)[None]) | (obs > high.astype(obs.dtype)[None])
 
 
 def optimize(

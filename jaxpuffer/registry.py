@@ -86,7 +86,8 @@ def as_env(env: Any) -> Any:
     if isinstance(env, str):
         return make(env)
     if isinstance(env, type) or not hasattr(env, "batch"):
-        raise TypeError(f"env is {env!r}; it must be an environment, such as make('cartpole'), or a registered name")
+        given = f"the class {env.__name__}" if isinstance(env, type) else f"a {type(env).__name__}"
+        raise TypeError(f"env is {given}; it must be an environment, such as make('cartpole'), or a registered name")
     return env
 
 

@@ -78,6 +78,9 @@ class Warnings:
         clipped = float(chunk["reward_clipped"].mean())
         if clipped > 0.1:
             self._once("reward", f"{clipped:.0%} of the rewards are beyond reward_clip; try a larger one")
+        unknown = float(chunk["observation_out_of_range"].max())
+        if unknown > 0:
+            self._once("observation", f"{unknown:.0%} of the observed tiles are beyond the observation space")
         wild = float(chunk["value_out_of_range"].mean())
         if wild > 0.1 and updates >= 10:
             self._once("value", f"{wild:.0%} of the values are far from all returns; try a lower learning_rate")

@@ -83,7 +83,8 @@ class Box:
     An integer box is read as tiles: networks show tile t as a one-hot vector, of bools likewise.
 
     Raises:
-        ValueError: a bound that is NaN, low not below high, or bounds that do not fit the shape.
+        ValueError: a bound that is NaN or that the dtype does not hold, low not below high, bounds that do not fit
+            the shape, or a shape without entries.
     """
 
     low: Any  # a number, or nested tuples of them
@@ -93,17 +94,27 @@ class Box:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))
-        shape = np.broadcast_shapes(np.shape(self.low), np.shape(self.high)) if self.shape is None else self.shape
+        unfit = f"low is {self.low} and high is {self.high}"
+        try:
+            shape = np.broadcast_shapes(np.shape(self.low), np.shape(self.high)) if self.shape is None else self.shape
+        except ValueError:
+            raise ValueError(f"{unfit}; they must have one shape") from None
         shape = (shape,) if np.ndim(shape) == 0 else shape
         object.__setattr__(self, "shape", tuple(_whole("shape", n) for n in shape))
+        if not all(n > 0 for n in self.shape):
+            raise ValueError(f"shape is {self.shape}; every length must be at least 1")
         try:
             low, high = (np.broadcast_to(np.asarray(x, np.float64), self.shape) for x in (self.low, self.high))
         except ValueError:
-            raise ValueError(
-                f"low is {self.low} and high is {self.high}; each must be a number, or of the shape {self.shape}"
-            ) from None
+            raise ValueError(f"{unfit}; each must be a number, or of the shape {self.shape}") from None
         if not (low < high).all():
-            raise ValueError(f"low is {self.low} and high is {self.high}; low must be below high")
+            raise ValueError(f"{unfit}; low must be below high")
+        if self.dtype != np.bool_:
+            of_type = np.iinfo(self.dtype) if self.is_tiles else np.finfo(self.dtype)
+            both = np.stack([low, high])
+            held = (both >= of_type.min) & (both <= of_type.max) | (np.isinf(both) & (not self.is_tiles))
+            if not held.all():
+                raise ValueError(f"{unfit}; {self.dtype} holds numbers from {of_type.min} to {of_type.max}")
         for name, value, wide in (("low", self.low, low), ("high", self.high, high)):
             if np.ndim(value):
                 equal = wide.size and (wide == wide.flat[0]).all()
@@ -150,6 +161,10 @@ class Mixed:
     parts: tuple[Discrete | MultiDiscrete | Box, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.parts, tuple | list) or any(
+            not isinstance(part, Discrete | MultiDiscrete | Box) for part in self.parts
+        ):
+            raise TypeError(f"parts is {self.parts!r}; it must be a tuple of Discrete, MultiDiscrete and Box")
         object.__setattr__(self, "parts", tuple(self.parts))
         if not self.parts or any(isinstance(part, Box) and len(part.shape) != 1 for part in self.parts):
             raise ValueError(

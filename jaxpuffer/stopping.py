@@ -18,9 +18,17 @@ from jaxpuffer.policy import Policy
 from jaxpuffer.saving import NotFiniteError
 
 EVALUATION_SHARE = 0.1  # of the time may go to evaluations before the training score reaches the aim
-MUST_BE_FINITE = (  # of the metrics, causes before what comes of them
-    "nonfinite_value", "nonfinite_reward", "policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm"
-)  # fmt: skip
+MUST_BE_FINITE = (  # of the metrics, causes before what comes of them; shares must be zero
+    *("no_legal_action", "nonfinite_value", "nonfinite_reward"),
+    *("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm"),
+)
+
+
+_SHARES = {
+    "no_legal_action": "the action masks allow no action",
+    "nonfinite_reward": "the rewards are NaN or infinite",
+    "nonfinite_value": "the values are NaN or infinite, as after such an observation",
+}
 
 
 class Aim:
@@ -98,12 +106,9 @@ def check_finite(
     for i in range(len(chunk["agent_steps"])):
         for name in MUST_BE_FINITE:
             value = chunk[name][i]
-            if np.isfinite(value) and not (name.startswith("nonfinite") and value > 0):
+            if np.isfinite(value) and not (name in _SHARES and value > 0):
                 continue
-            what = {
-                "nonfinite_reward": f"{value:.2%} of the rewards are NaN or infinite",
-                "nonfinite_value": f"{value:.2%} of the values are NaN or infinite, as after such an observation",
-            }.get(name, f"{name} is {value}")
+            what = f"{value:.2%} of {_SHARES[name]}" if name in _SHARES else f"{name} is {value}"
             raise NotFiniteError(f"{what} in update {updates + i + 1}, before step {chunk['agent_steps'][i]:,}{kept}")
     if not _all_finite(params):
         raise NotFiniteError(f"parameters are NaN or infinite after update {updates + len(chunk['agent_steps'])}{kept}")

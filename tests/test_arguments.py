@@ -2,6 +2,8 @@
 
 import json
 import warnings
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import pytest
 
 import jaxpuffer
 from envs_jax.cartpole import CartPole
-from jaxpuffer import PPOConfig, animate, evaluate, fit, make, train
+from jaxpuffer import PPOConfig, animate, evaluate, fit, make, save, train
 from jaxpuffer.config import complete, tuned_config
 from jaxpuffer.memory import check_memory
 from jaxpuffer.ppo import init, update
@@ -51,8 +53,8 @@ def test_names_results_and_old_keys_are_taken() -> None:
         (("cartpole", None), "key is None"),
         (("cartpole", jax.random.split(KEY, 3)), r"key has the shape \(3,\)"),
         (("cartpole", KEY, {"num_envs": 4}), r"config is .*: PPOConfig\(\*\*config\)"),
-        ((None, KEY), "env is None; it must be an environment"),
-        ((CartPole, KEY), "env is <class"),
+        ((None, KEY), "env is a NoneType; it must be an environment"),
+        ((CartPole, KEY), "env is the class CartPole; it must"),
     ],
 )
 def test_arguments_of_a_wrong_type_are_named(function, arguments, message) -> None:
@@ -134,3 +136,41 @@ def test_an_heir_takes_its_parents_configuration_and_says_so() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tuned_config(CartPole())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda r, p: fit("cartpole", KEY, stop_at_score="5"), ValueError, "stop_at_score is '5'"),
+        (lambda r, p: fit("cartpole", KEY, stop_at_score=float("nan")), ValueError, "stop_at_score is nan"),
+        (lambda r, p: fit("cartpole", KEY, save_every_seconds=float("nan")), ValueError, "save_every_seconds is nan"),
+        (lambda r, p: fit("cartpole", KEY, save_every_seconds=-1), ValueError, "save_every_seconds is -1"),
+        (lambda r, p: fit("cartpole", KEY, log=3), TypeError, "log is 3; it must be a function"),
+        (lambda r, p: fit("cartpole", KEY, mesh=2), TypeError, "mesh is 2; it must be a Mesh"),
+        (lambda r, p: fit("cartpole", KEY, directory=5), TypeError, "directory is 5; it must be a path"),
+        (lambda r, p: fit("cartpole", KEY, directory=""), ValueError, "directory is empty"),
+        (
+            lambda r, p: train("cartpole", KEY, r.config.replace(learning_rate=jnp.float32([0.1, 0.2]))),
+            ValueError,
+            r"learning_rate has the shape \(2,\); it must be one number",
+        ),
+        (lambda r, p: save(r.policy, p), TypeError, "result is a Policy; it must be what train, fit or load returned"),
+        (lambda r, p: save(r, None), TypeError, "directory is None"),
+        (lambda r, p: evaluate("cartpole", r, KEY, episodes=2.5), TypeError, "episodes is 2.5; it must be an int"),
+        (lambda r, p: evaluate("cartpole", r, KEY, episodes=2**31 - 1), ValueError, "episodes is .* GiB of memory"),
+        (lambda r, p: evaluate(r, make("cartpole"), KEY), TypeError, "env is a Result; it must be an environment"),
+        (lambda r, p: make("cartpole").reset(0), TypeError, "key is 0"),
+        (lambda r, p: animate("cartpole", r, KEY, path=p / "x.mp4"), ValueError, "it must end in .gif"),
+        (
+            lambda r, p: evaluate(
+                "cartpole", r.policy.replace(params=jax.tree.map(lambda x: x * jnp.nan, r.policy.params)), KEY
+            ),
+            ValueError,
+            "the policy has parameters that are NaN or infinite",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named_at_once(call: Any, error: Any, message: str, tmp_path: Path) -> None:
+    result = train("cartpole", KEY, tiny_config(total_steps=128))
+    with pytest.raises(error, match=message):
+        call(result, tmp_path)

@@ -114,7 +114,7 @@ def refusal(capsys, *args):
         ("train cartpole --config.horizon abc", "--config.horizon"),
         ("train cartpole --config.gamma 1.5", "PPOConfig.gamma is 1.5; it must be from 0 to 1"),
         ("train cartpole --env.gravity -3", "CartPole.gravity is -3.0; it must be at least 0"),
-        ("train cartpole --config.horizon 7", "it must be a multiple of horizon (7)"),
+        ("train cartpole --config.minibatch_size 100", "it must be a multiple of horizon ("),
         ("train cartpole --backend cuda", "'cuda'"),
         ("eval /nowhere", "there is no saved run in /nowhere"),
         ("eval cartpole --gif /nowhere/a.gif", "there is no folder /nowhere"),

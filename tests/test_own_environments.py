@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from toy_envs import tiny_config
 
-from jaxpuffer import evaluate, rng, train
-from jaxpuffer.env import Env, Outcome, PyTreeNode, random_action
+from jaxpuffer import PPOConfig, evaluate, fit, rng, train
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, random_action
 from jaxpuffer.networks import encode
-from jaxpuffer.ppo import init
+from jaxpuffer.ppo import init, update
 from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete
 
 KEY = jax.random.key(0)
@@ -141,3 +141,126 @@ def test_an_environment_sees_no_action_beyond_its_bounds(space: Any) -> None:
     assert evaluate(env, result.policy, KEY, episodes=16).score.max() == 0.25
     state, _ = env.step(env.init(rng.seed(KEY)), jnp.array([9.0, 1.0])[: space.shape[0]])
     assert state.seen == 0.25
+
+
+# ------------------------------------------------------------------------------------------
+# what a critic cannot know
+# ------------------------------------------------------------------------------------------
+
+
+class Clock(Simple):
+    """Five steps cut off by the time limit; observations tell the time, and the last tick is on final ones alone."""
+
+    observation_space: ClassVar[Any] = Box(-np.inf, np.inf, (1,))
+    action_space: ClassVar[Any] = Discrete(2)
+
+    def transition(self, s, action):
+        s = s.replace(steps=s.steps + 1, seen=s.seen + jnp.float32(action))
+        return s, Outcome(jnp.float32(action) - 1.0, jnp.bool_(False), s.steps >= 5)
+
+    def observe(self, s):
+        return jnp.float32(s.steps)[None]
+
+
+def test_values_stay_possible_where_final_observations_are_like_no_other() -> None:
+    env, config = Clock(), PPOConfig(total_steps=400_000, num_envs=64, horizon=32, hidden=32)
+    result = train(env, KEY, config)
+    obs = jnp.float32([[0], [4], [5]])
+    value = result.policy(result.policy.module.initialize_carry(3), obs, jnp.zeros(3, bool), None)[2]
+    assert np.asarray(result.metrics["score"])[-20:].min() > 4.5  # of 5
+    assert np.abs(value).max() < 250  # rewards from -1 to 0 and gamma 0.995: from -200 to 0, and some error
+
+
+class Shifted(Clock):
+    offset: float = param(default=0.0)
+
+    def observe(self, s):
+        return jnp.zeros(1)
+
+    def transition(self, s, action):
+        s, outcome = super().transition(s, action)
+        return s, outcome.replace(reward=outcome.reward + self.offset)
+
+
+def test_a_constant_in_the_rewards_changes_nothing() -> None:
+    config = PPOConfig(total_steps=60_000, num_envs=64, horizon=32, hidden=32)
+    plain, *shifted = (
+        np.asarray(train(Shifted(offset=offset), KEY, config).metrics["score"]) for offset in (0.0, 1e4, -1e4)
+    )
+    assert plain[-1] > plain[0] + 1.0
+    for score in shifted:
+        np.testing.assert_allclose(score, plain, atol=0.15)
+
+
+def test_the_first_update_says_that_nothing_moved() -> None:
+    env = Clock()
+    state, metrics = jax.jit(update)(env, init(env, KEY, tiny_config()), tiny_config())
+    assert [float(metrics[name]) for name in ("approx_kl", "clip_fraction", "gradient_steps")] == [0, 0, 0]
+    _, metrics = jax.jit(update)(env, state, tiny_config())
+    assert metrics["gradient_steps"] > 0
+
+
+@pytest.mark.parametrize(
+    ("space", "mask"),
+    [(Discrete(3), [False, False, False]), (MultiDiscrete((3, 2)), [True, True, True, False, False])],
+)
+def test_a_mask_that_allows_nothing_ends_the_run(space: Any, mask: list[bool]) -> None:
+    env = simple(action_space=space, action_mask=lambda self, s: jnp.array(mask) | (s.steps != 1))
+    with pytest.raises(FloatingPointError, match="of the action masks allow no action in update 1"):
+        fit(env, KEY, tiny_config(), progress=False)
+    fine = simple(action_space=space, action_mask=lambda self, s: jnp.array([True] * len(mask)))
+    assert not np.any(train(fine, KEY, tiny_config()).metrics["no_legal_action"])
+
+
+def test_tiles_beyond_their_space_are_told() -> None:
+    class Tiles(Simple):
+        observation_space: ClassVar[Any] = Box(0, 1, (2,), np.int8)
+
+        def observe(self, s):
+            return jnp.full(2, s.steps, jnp.int8)
+
+    with pytest.warns(RuntimeWarning, match="of the observed tiles are beyond the observation space"):
+        fit(Tiles(), KEY, tiny_config(horizon=8), progress=False)
+
+
+def test_an_infinite_final_observation_is_named() -> None:
+    class Late(Clock):
+        def observe(self, s):
+            return jnp.where(s.steps == 5, jnp.inf, super().observe(s))
+
+    with pytest.raises(FloatingPointError, match="of the values are NaN or infinite, as after such an observation"):
+        fit(Late(), KEY, tiny_config(), progress=False)
+
+
+class NoOutcome(Simple):
+    def transition(self, s, action):
+        return s, 1.0
+
+
+class ListSeen(Simple):
+    def observe(self, s):
+        return [0.0, 0.0, 0.0]
+
+
+class IntFlag(Simple):
+    def transition(self, s, action):
+        s, outcome = super().transition(s, action)
+        return s, outcome.replace(terminated=jnp.int32(0))
+
+
+class TwoWithoutSaying(Simple):
+    num_agents = 2
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (NoOutcome, "NoOutcome.transition returns a float beside the state, not an Outcome"),
+        (ListSeen, r"ListSeen.observe\(state\) is a list; it must be an array"),
+        (IntFlag, r"Outcome.terminated is int32\[\]; it must be bool\[\]"),
+        (TwoWithoutSaying, "num_agents is 2; a world of several agents sets multi_agent = True"),
+    ],
+)
+def test_mistakes_of_authors_are_named(cls: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        train(cls(), KEY, tiny_config())

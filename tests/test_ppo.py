@@ -238,6 +238,7 @@ def test_microbatches_make_the_gradient_of_their_minibatch(changes: dict[str, An
     env = make("cartpole")
     config = SMALL.replace(**{"learning_rate": 0.003} | changes)
     state = jax.jit(init)(env, jax.random.key(2), config)
+    state, _ = jax.jit(update)(env, state, config)  # the first update only measures
     outcomes = [
         jax.jit(update)(env, state, config.replace(microbatch_size=steps)) for steps in (0, 64, 1)
     ]  # of 128: all, two parts, a row at a time

@@ -141,3 +141,20 @@ def test_actions_that_are_taken() -> None:
     assert check_action(Box(-1.0, 1.0, (2,)), np.array([5, -INF])).tolist() == [5, -INF]  # clipped later
     assert check_action(MultiDiscrete((2, 2)), np.array([[0, 1], [1, 1]]), (2,)).shape == (2, 2)
     assert jax.jit(lambda x: check_action(Discrete(2), x))(jnp.int32(9)) == 9
+
+
+@pytest.mark.parametrize(
+    ("make_space", "error", "message"),
+    [
+        (lambda: Box(-1, 300, (2,), np.uint8), ValueError, "uint8 holds numbers from 0 to 255"),
+        (lambda: Box(-1e39, 1e39, (1,)), ValueError, "float32 holds numbers from"),
+        (lambda: Box(-np.inf, np.inf, (1,), np.int8), ValueError, "int8 holds"),
+        (lambda: Box(0.0, 1.0, (0,)), ValueError, r"shape is \(0,\); every length must be at least 1"),
+        (lambda: Box([0, 0], [1, 1, 1]), ValueError, "they must have one shape"),
+        (lambda: Mixed(Discrete(2)), TypeError, "must be a tuple of Discrete, MultiDiscrete and Box"),
+        (lambda: Mixed((Discrete(2), 3)), TypeError, "must be a tuple of Discrete, MultiDiscrete and Box"),
+    ],
+)
+def test_impossible_spaces_are_refused(make_space: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        make_space()

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from jaxpuffer.env import Env, Outcome, PyTreeNode, param, static
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, settle, static
 from jaxpuffer.spaces import Box, Discrete, Space
 
 
@@ -90,3 +90,9 @@ def tiny_config(**changes: Any) -> Any:
 
     small = {"total_steps": 1280, "num_envs": 16, "horizon": 8, "minibatch_size": 64, "hidden": 16, "optimizer": "adam"}
     return PPOConfig(**(small | changes))
+
+
+def settled_transition(env: Any, state: Any, action: Any) -> tuple[Any, Outcome]:
+    """A transition as a batch takes it: where both flags are set, terminated wins."""
+    state, outcome = env.transition(state, action)
+    return state, settle(outcome)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_envs import settled_transition
 
 from envs_jax.cartpole import CartPole, CartPoleContinuous, State
 from jaxpuffer import make
 
 DISCRETE, CONTINUOUS = CartPole(), CartPoleContinuous()
-transition = jax.jit(lambda env, state, action: env.transition(state, action))
+transition = jax.jit(settled_transition)
 
 PHYSICS = ("position", "velocity", "angle", "angular_velocity")
 

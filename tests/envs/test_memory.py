@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_envs import settled_transition
 
 from envs_jax.memory import Memory
 from jaxpuffer import make, rng
 
 ENV = Memory(length=4, max_steps=20)
-STEP = jax.jit(lambda env, s, action: env.transition(s, action))
+STEP = jax.jit(settled_transition)
 
 
 def at(cue, steps=0, env=ENV):

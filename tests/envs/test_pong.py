@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_envs import settled_transition
 
 from envs_jax.pong import DOWN, STAY, UP, Pong, State
 from jaxpuffer import make, rng
 
 FRAME = Pong(frame_skip=1)
-transition = jax.jit(Pong.transition)
+transition = jax.jit(settled_transition)
 
 
 def rally(**fields: int) -> State:

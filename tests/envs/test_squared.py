@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_envs import settled_transition
 
 from envs_jax.squared import AGENT, DOWN, LEFT, RIGHT, STAY, TARGET, UP, Squared
 from jaxpuffer import make, rng
 
 ENV = Squared(size=5, max_steps=9)
-STEP = jax.jit(lambda env, s, action: env.transition(s, action))
+STEP = jax.jit(settled_transition)
 INIT = jax.jit(lambda env, stream: env.init(stream))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_envs import settled_transition
 
 from envs_jax.tetris import (
     FLOOR,
@@ -28,7 +29,7 @@ from jaxpuffer import make, rng
 I, O, T, S, Z, J, L = range(7)  # noqa: E741
 
 ENV = Tetris(initial_garbage=0)
-transition = jax.jit(Tetris.transition)
+transition = jax.jit(settled_transition)
 observe = jax.jit(Tetris.observe)
 START = ENV.init(jnp.uint32([1, 2]))
 
