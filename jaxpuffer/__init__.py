@@ -3,6 +3,7 @@
 import importlib.metadata
 
 from jaxpuffer.animate import Animation, animate
+from jaxpuffer.cache import cache_compilations
 from jaxpuffer.checkpoint import load, save
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.env import Env
@@ -22,6 +23,7 @@ __all__ = [
     "Evaluation",
     "PPOConfig",
     "animate",
+    "cache_compilations",
     "evaluate",
     "fit",
     "list_envs",

@@ -43,6 +43,7 @@ _PREFIX = "checkpoint-"
 _NO_BOUNDS = (("low", -np.inf), ("high", np.inf))
 # runs of before the ranges of observations and rewards were kept know nothing of them
 _NOT_KEPT_BEFORE = {f"state.{of}.{side}": x for of in ("normalizer", "returns") for side, x in _NO_BOUNDS}
+_NOT_KEPT_BEFORE |= {"state.pace": 1.0}
 
 
 def save(result: Result, path: str | os.PathLike[str], key: Array | None = None) -> None:
@@ -209,7 +210,7 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
         raise ValueError(f"{run} was trained on {record['class']}; env is {_class_name(env)}")
     # a run of before returns were normalised says nothing of it
     try:
-        config = PPOConfig(**({"normalize_return": False} | record["config"]))
+        config = PPOConfig(**({"normalize_return": False, "max_kl": 1e9} | record["config"]))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{run / 'run.json'} has a config that this version does not take: {error}") from error
     given = None if module is None else _module_name(module)

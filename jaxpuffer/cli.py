@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxpuffer import __version__
 from jaxpuffer.animate import animate, pillow
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
+from jaxpuffer.cache import cache_compilations
 from jaxpuffer.checkpoint import load, read_record, run_folder
 from jaxpuffer.config import PPOConfig, tuned_config
 from jaxpuffer.evaluate import Evaluation, evaluate, evaluation_key
@@ -122,6 +123,7 @@ def _train(args: list[str]) -> None:
     elif flags.resume:
         print(f"there is no run in {out} yet: this begins it")
 
+    _use_cache(flags)
     if not 0 <= flags.seed <= MAX_SEED:
         raise ValueError(f"--seed is {flags.seed}; it must be from 0 to {MAX_SEED}")
     mesh = take_devices(flags.devices)
@@ -177,6 +179,7 @@ def _eval(args: list[str]) -> None:
             raise FileNotFoundError(f"--{name} is {path}; there is no folder {path.parent}")
     if flags.gif is not None:
         pillow()  # before minutes of play
+    _use_cache(flags)
     if run in list_envs() and not Path(run).exists():
         env = make(run, backend=flags.backend or default_backend())
         policy, words = load_baseline(env), None
@@ -223,6 +226,7 @@ def _eval_flags() -> type:
             _flag("backend", Backend | None, None, "the run's, if not given"),
             _flag("gif", Path | None, None, "file to save an animated episode to"),
             _flag("json", Path | None, None, "file to write mean, standard error and count of each measure to"),
+            _NO_CACHE,
         ],
     )
 
@@ -260,6 +264,7 @@ def _train_flags(
             "stop once 256 fresh episodes average this plus two standard errors",
         ),
         _flag("profile", bool, False, "say at the end where the time went", switch=True),
+        _NO_CACHE,
     ]
     return _parse(f"train {name}", dataclasses.make_dataclass("Train", [*top, *nested]), args)
 
@@ -276,6 +281,21 @@ def _flag(name: str, kind: Any, default: Any, help: str, switch: bool = False) -
 
     markers = () if switch else (tyro.conf.FlagConversionOff,)
     return name, Annotated[(kind, tyro.conf.arg(help=help), *markers)], dataclasses.field(default=default)
+
+
+_NO_CACHE = _flag("no_cache", bool, False, "compile anew, and keep nothing of it for the next time", switch=True)
+
+
+def _use_cache(flags: Any) -> None:
+    """Keep compiled programs on disk, and say where, the first time."""
+    if flags.no_cache:
+        return
+    try:
+        folder = cache_compilations()
+        if not any(folder.iterdir()):
+            print(f"compiled programs are kept in {folder} for the next start (--no_cache: they are not)")
+    except OSError as error:
+        print(f"compiled programs are not kept: {error}", file=sys.stderr)
 
 
 def _parse(command: str, cls: type, args: list[str]) -> Any:

@@ -72,7 +72,7 @@ class PPOConfig(Parameters):
 
     # rewards and advantages
     gamma: float = param(default=0.995, minimum=0, maximum=1, help="discount per step")
-    gae_lambda: float = param(default=0.9, minimum=0, maximum=1)
+    gae_lambda: float = param(default=0.95, minimum=0, maximum=1)
     reward_scale: float = param(default=1.0, help="rewards are multiplied by this")
     reward_clip: float = param(default=1e9, minimum=0, help="and then clipped to this magnitude")
     normalize_return: bool = static(
@@ -100,6 +100,9 @@ class PPOConfig(Parameters):
     entropy_coefficient: float = param(default=0.001, minimum=0)
     early_stop: bool = static(default=False, help="end an update's gradient steps once approx_kl exceeds target_kl")
     target_kl: float = param(default=0.02, minimum=0)
+    max_kl: float = param(
+        default=1.0, minimum=0, help="mean approx_kl of an update beyond which the next ones take smaller steps"
+    )
 
     # the optimiser
     optimizer: str = static(default="muon", help="muon or adam")
@@ -138,6 +141,7 @@ class PPOConfig(Parameters):
         For environments made for it, whose rewards are within -1 and 1.
         """
         units = {"reward_clip": 1.0, "value_clip": 0.2, "normalize_observation": False, "normalize_return": False}
+        units |= {"max_kl": 1e9, "gae_lambda": 0.9}
         return cls(**(units | changes))
 
     def check_minibatch(self) -> None:

@@ -102,13 +102,17 @@ class Returns(PyTreeNode):
     def with_rewards(self, reward: Array, terminated: Array, gamma: ArrayLike, axis: str | None = None) -> "Returns":
         """After the rewards (time, rows) of a rollout, whose targets are not known yet.
 
-        Of the first it guesses the mean: rewards r that go on with probability 1 - p after each step add up
-        to r / (1 - gamma (1 - p)) on average. A critic that began at 0 would take most of a run to find a mean
-        that many steps add up to.
+        Of the first it guesses the mean where a constant hides what they tell, ten times their deviation or
+        more: a critic that began at 0 would take most of a run to find it. Rewards r that go on with
+        probability 1 - p after each step add up to r / (1 - gamma (1 - p)) on average. Elsewhere it begins at 0,
+        and so it does where rewards are all alike: a critic that has yet to learn that every step costs takes
+        an agent to where it has not been.
         """
         low, high = devices.extremes(reward, axis)
         mean, ends = devices.mean(jnp.stack([reward.mean(), jnp.float32(terminated).mean()]), axis)
-        guess = mean / jnp.maximum(1.0 - gamma * (1.0 - ends), 1e-3)
+        deviation = jnp.sqrt(devices.mean(jnp.square(reward - mean).mean(), axis))
+        hidden = (jnp.abs(mean) > 10.0 * deviation) & (deviation > 1e-6 * jnp.abs(mean))
+        guess = jnp.where(hidden, mean / jnp.maximum(1.0 - gamma * (1.0 - ends), 1e-3), 0.0)
         return self.replace(
             mean=jnp.where(self.count > 0, self.mean, guess),
             low=jnp.minimum(self.low, low),

@@ -167,7 +167,9 @@ def relative_to(rollout: Rollout, change: Array, config: PPOConfig) -> Rollout:
 
     Advantages stay the same. So a constant in the rewards does not use up the digits of a float32.
     """
-    return rollout.replace(value=rollout.value - change, reward=rollout.reward - change * _lost(rollout, config))
+    # of an ended step the reward holds all that comes after it
+    lost = 1.0 - config.gamma * jnp.float32(~rollout.ended)
+    return rollout.replace(value=rollout.value - change, reward=rollout.reward - change * lost)
 
 
 def _lost(rollout: Rollout, config: PPOConfig) -> Array:

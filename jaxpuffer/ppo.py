@@ -50,6 +50,7 @@ class TrainState(PyTreeNode):
     key: Array  # uint32 (2,), of a JAX key, for drawing segments
     normalizer: Any  # of observations, None without
     returns: Any  # the critic's units, None without
+    pace: Array  # float32 (), from 0 to 1, that gradient steps are multiplied by
     updates: Array  # int32 (), done so far; agent-steps are this times config.batch_size
 
     def policy(self, module: Any) -> Policy:
@@ -93,6 +94,7 @@ def start(
         key=rng.seed(key_params),
         normalizer=Normalizer.fresh(env.observation_space) if _normalizes(env, config) else None,
         returns=Returns.fresh() if config.normalize_return else None,
+        pace=jnp.float32(1),
         updates=jnp.int32(0),
     )
 
@@ -106,7 +108,7 @@ def update(
     Metrics are float32 (): `agent_steps` (rounded to 24 bits), means over the episodes
     that ended (`score`, `perf`, `episode_return`, `episode_length`; NaN if none did),
     `episodes`, means over the minibatches (`policy_loss`, `value_loss`, `entropy`,
-    `approx_kl`, `clip_fraction`, `grad_norm`), `gradient_steps` taken, `explained_variance`,
+    `approx_kl`, `clip_fraction`, `grad_norm`), `gradient_steps` taken, `pace`, `explained_variance`,
     and shares of steps (`reward_clipped`, `nonfinite_reward`, `nonfinite_value`, `no_legal_action`,
     `observation_out_of_range`, `value_out_of_range`).
 
@@ -141,7 +143,8 @@ def update(
         unmoved = ("approx_kl", "clip_fraction", "gradient_steps")
         losses |= {name: jnp.where(learns, losses[name], 0.0) for name in unmoved}
     params, opt_state = changes
-    state = TrainState(params, opt_state, play, state.key, normalizer, returns, state.updates + 1)
+    pace = _next_pace(state.pace, losses["approx_kl"], config)
+    state = TrainState(params, opt_state, play, state.key, normalizer, returns, pace, state.updates + 1)
     log = devices.sum(log, axis)
     return state, {
         "agent_steps": jnp.float32(state.updates) * (config.batch_size * devices.size(axis)),
@@ -151,6 +154,7 @@ def update(
         "episode_length": log.episode_length / log.n,
         "episodes": log.n,
         **losses,
+        "pace": pace,
         **metrics,
     }
 
@@ -177,6 +181,15 @@ def _of_rollout(
         "observation_out_of_range": mean(_unknown_tiles(env.observation_space, played.obs[-1])),
         "value_out_of_range": mean(jnp.abs(rollout.value - center) > 10.0 * deviation),
     }
+
+
+def _next_pace(pace: Array, approx_kl: Array, config: PPOConfig) -> Array:
+    """A third less after an update that moved the policy further than `max_kl`, else a twentieth more, at most 1.
+
+    A normal distribution that has become narrow is moved by many of its deviations where a wide one hardly
+    moved; the learning rate that was right for one throws the other off its course.
+    """
+    return jnp.where(approx_kl > config.max_kl, pace / 1.5, jnp.minimum(1.0, pace * 1.05))
 
 
 def _without_choice(space: Space, mask: Array | None) -> Array:
@@ -263,7 +276,7 @@ def optimize(
         # the step
         losses["grad_norm"] = jnp.linalg.norm(ravel_pytree(gradient)[0])
         change, opt_state = optimizer.update(gradient, opt_state, params)
-        params = jax.tree.map(lambda p, c: p + c, params, change)
+        params = jax.tree.map(lambda p, c: p + state.pace * c, params, change)
         latest = None if latest is None else jax.tree.map(put, latest, now)
         return (params, opt_state, latest, taken + 1.0, losses["approx_kl"]), losses
 

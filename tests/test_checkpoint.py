@@ -1,6 +1,7 @@
 """Saved runs come back whole, go on exactly, and survive being killed."""
 
 import json
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -144,3 +145,27 @@ def test_a_normalizer_comes_back(tmp_path):
         jax.jit(update)(loaded.env, loaded.state, loaded.config),
         jax.jit(update)(result.env, result.state, result.config),
     )
+
+
+def test_a_run_of_before_play_was_a_part_of_the_state_goes_on(tmp_path: Path) -> None:
+    import orbax.checkpoint
+
+    config = tiny_config(normalize_return=True)
+    result = train(Corridor(), jax.random.key(0), config)
+    save(result, tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    checkpoint = tmp_path / record["checkpoint"]
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        arrays = {
+            name.replace("state.play.", "state."): np.asarray(x) for name, x in checkpointer.restore(checkpoint).items()
+        }
+        for name in ("state.pace", "state.returns.low", "state.returns.high", "state.normalizer.low"):
+            arrays.pop(name, None)
+        checkpointer.save(checkpoint, arrays, force=True)
+    del record["checksum"], record["config"]["max_kl"]
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    old = load(tmp_path, Corridor())
+    assert old.state.pace == 1 and old.state.returns.low == -np.inf and old.config.max_kl == np.float32(1e9)
+    np.testing.assert_array_equal(old.state.play.obs, result.state.play.obs)
+    state, metrics = jax.jit(update)(Corridor(), old.state, old.config)
+    assert np.isfinite(metrics["policy_loss"]) and int(state.updates) == int(result.state.updates) + 1

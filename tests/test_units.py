@@ -152,3 +152,17 @@ def test_infinite_rewards_are_not_clipped_away() -> None:
     metrics = train(Bad(), KEY, tiny_config()).metrics
     assert metrics["nonfinite_reward"][0] > 0
     assert metrics["nonfinite_value"][0] == 0
+
+
+def test_a_policy_that_moved_too_far_takes_smaller_steps() -> None:
+    env, config = Corridor(), tiny_config(total_steps=4096, learning_rate=0.05, max_kl=0.002)
+    metrics = train(env, KEY, config).metrics
+    kl, pace = np.asarray(metrics["approx_kl"]), np.asarray(metrics["pace"])
+    assert (kl > np.float32(0.002)).any() and (kl <= np.float32(0.002)).any()
+    before = 1.0
+    for moved, now in zip(kl, pace, strict=True):
+        np.testing.assert_allclose(
+            now, before / 1.5 if moved > np.float32(0.002) else min(1.0, before * 1.05), rtol=1e-5
+        )
+        before = now
+    assert (np.asarray(train(env, KEY, config.replace(max_kl=1e9)).metrics["pace"]) == 1).all()

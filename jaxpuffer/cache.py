@@ -1,0 +1,56 @@
+"""Compiled programs kept on disk, so that the next process that needs one does not compile it again."""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+import jax
+
+LARGEST = 2**31  # bytes of the whole folder; the programs used longest ago go first
+
+
+def cache_compilations(folder: str | os.PathLike[str] | None = None) -> Path:
+    """Keep what JAX compiles from now on in a folder, and take from there what was compiled before.
+
+    This turns on JAX's persistent compilation cache, for all programs of the process. What was set up
+    before, by `JAX_COMPILATION_CACHE_DIR` say, stays. The folder may be removed at any time.
+
+    Args:
+        folder: where; by default one for this kind of CPU in the user's cache directory.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ImportError: `folder` is None, and platformdirs is not installed.
+        OSError: the folder cannot be made.
+    """
+    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined, unused-ignore]
+    if chosen is not None:
+        return Path(chosen)
+    path = _default_folder() if folder is None else Path(folder).expanduser().absolute()
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        import filelock  # noqa: F401  (JAX needs it to remove what is old)
+
+        jax.config.update("jax_compilation_cache_max_size", LARGEST)
+    except ImportError:
+        pass
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    # also the small programs: starting a run takes dozens of them
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return path
+
+
+def _default_folder() -> Path:
+    import platformdirs
+
+    # a program compiled for one CPU may use instructions that another lacks
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        kind = "".join(next((line for line in lines if line.startswith(word)), "") for word in ("model name", "flags"))
+    except OSError:
+        kind = platform.processor()
+    return Path(platformdirs.user_cache_dir("jaxpuffer")) / hashlib.sha256(kind.encode()).hexdigest()[:12]
