@@ -19,6 +19,9 @@ os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 if tuple(map(int, version("jaxlib").split(".")[:3])) < (0, 11, 1):  # later ones know no other way, and die of the flag
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
+# what the command line keeps of compiled programs
+os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parent.parent / ".pytest_cache")
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 

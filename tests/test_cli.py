@@ -189,3 +189,18 @@ def test_version_and_ascii_and_null(tmp_path):
 def test_version(capsys):
     main(["--version"])
     assert capsys.readouterr().out == f"jaxpuffer {__version__}\n"
+
+
+def test_compiled_programs_are_kept_unless_told_otherwise(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    done = run("train", "cartpole", "--out", tmp_path / "a", "--no_cache", *TINY)
+    assert done.returncode == 0 and not (tmp_path / "cache").exists() and "are kept in" not in done.stdout
+    done = run("train", "cartpole", "--out", tmp_path / "b", *TINY)
+    assert done.returncode == 0 and f"compiled programs are kept in {tmp_path / 'cache'}" in done.stdout
+    before = {path.name for path in (tmp_path / "cache").rglob("*-cache")}
+    again = run("train", "cartpole", "--out", tmp_path / "c", *TINY)
+    assert before and "are kept in" not in again.stdout
+    assert {path.name for path in (tmp_path / "cache").rglob("*-cache")} == before  # nothing was compiled anew
+    figures = [line for line in done.stdout.splitlines() if line.startswith("score")]
+    assert figures == [line for line in again.stdout.splitlines() if line.startswith("score")]
