@@ -150,7 +150,7 @@ static inline void drone_spawn(const drone_params *p, drone_state *s, int32_t i)
 }
 
 
-// put back the drones that ended, one after the other
+// reset the drones that ended, one after the other
 static inline void drone_respawn(const drone_params *p, drone_state *s, const uint8_t *ended) {
   for (int32_t i = 0; i < p->num_drones; i++)
     if (ended[i]) drone_spawn(p, s, i);

@@ -230,7 +230,7 @@ static inline float num_atan2(float y, float x) {
 
 static inline void num_unit(float x, float y, float *ux, float *uy) {
   int32_t zero = x * x + y * y < NUM_UNIT_MIN_SQUARED;
-  // far from the denormals, lest what rounding takes from the squares be one
+  // far from the denormals, so that what rounding takes from the squares is none
   float scale = num_abs(x) < 1.0f && num_abs(y) < 1.0f ? NUM_UNIT_SCALE : 1.0f;
   x = x * scale;
   y = y * scale;

@@ -63,7 +63,7 @@ static inline int32_t snake_random_cell(const snake_params *p, uint32_t *rng) {
 }
 
 
-// put back the snakes that ended, one after the other, each on an empty cell
+// reset the snakes that ended, one after the other, each on an empty cell
 static inline void snake_respawn(const snake_params *p, snake_state *s, const uint8_t *ended) {
   int32_t cells = snake_stride(p) * (p->height + 2 * p->vision);
   for (int32_t i = 0; i < p->num_snakes; i++) {

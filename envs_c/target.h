@@ -51,7 +51,7 @@ static inline void target_spawn_goal(target_state *s, int32_t g) {
 }
 
 
-// put back the hunters that ended, one after the other, at rest
+// reset the hunters that ended, one after the other, at rest
 static inline void target_respawn(const target_params *p, target_state *s, const uint8_t *ended) {
   for (int32_t i = 0; i < p->num_hunters; i++) {
     if (!ended[i]) continue;

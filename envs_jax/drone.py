@@ -153,7 +153,7 @@ class Drone(Env[State]):
         return stream, (body, 1.0 + differs, target, normal)
 
     def respawn(self, s: State, ended: Array) -> State:
-        """Put back the drones that ended, one after the other."""
+        """Reset the drones that ended, one after the other."""
 
         def one(stream: Array, ended: Array) -> tuple[Array, tuple[Array, ...]]:
             drawn, fresh = self.spawn(stream)
@@ -234,7 +234,7 @@ class Drone(Env[State]):
         turning_drag = self.drag * scale[2]
         per_drag = self.drag * scale[0], turning_drag * ROLL_DRAG, turning_drag * YAW_DRAG
 
-        # a loop, lest XLA computes all slopes anew for each of the motion's parts
+        # a loop, so that XLA does not compute all slopes again for each of the motion's parts
         def slope(carried: tuple[Vector, Vector], how: tuple[Array, Array]) -> tuple[tuple[Vector, Vector], None]:
             (k, total), (ahead, weight) = carried, how
             k = self.derivative(push, turn, per_drag, tuple(x + ahead * d for x, d in zip(b, k, strict=True)))

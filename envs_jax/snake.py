@@ -101,7 +101,7 @@ class Snake(Env[State]):
         return stream, (row + self.vision) * self.stride + column + self.vision
 
     def respawn(self, s: State, ended: Array) -> State:
-        """Put back the snakes that ended, one after the other, each on an empty cell."""
+        """Reset the snakes that ended, one after the other, each on an empty cell."""
 
         def one(carry: Any) -> Any:
             waiting, stream, grid, head, heading = carry

@@ -75,7 +75,7 @@ class Target(Env[State]):
         return stream, x, y
 
     def respawn(self, s: State, ended: Array) -> State:
-        """Put back the hunters that ended, one after the other, at rest."""
+        """Reset the hunters that ended, one after the other, at rest."""
 
         def one(stream: Array, ended: Array) -> tuple[Array, tuple[Array, Array, Array]]:
             drawn, x = rng.uniform(stream, 0.0, WIDTH)

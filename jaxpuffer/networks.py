@@ -185,7 +185,7 @@ def kernel_gradient(x: Array, gradient: Array) -> Array:
     (rows, inputs), outputs = x.shape, gradient.shape[1]
     if not on_cpu():
         return lax.dot_general(x, gradient, (((0,), (0,)), ((), ())))
-    # barriers, lest XLA joins transposition and product again
+    # barriers, so that XLA does not join transposition and product again
     if outputs <= FEW_OUTPUTS:
         return lax.optimization_barrier(lax.optimization_barrier(gradient.T) @ x).T
     if inputs <= FEW_INPUTS:

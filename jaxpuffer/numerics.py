@@ -214,7 +214,7 @@ def unit(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     """
     x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
     zero = x * x + y * y < UNIT_MIN_SQUARED
-    # far from the denormals, lest what rounding takes from the squares be one
+    # far from the denormals, so that what rounding takes from the squares is none
     scale = jnp.where((jnp.abs(x) < 1.0) & (jnp.abs(y) < 1.0), UNIT_SCALE, 1.0)
     x, y = x * scale, y * scale
     # the squares of the upper halves are exact; what they and their sum lack is added last

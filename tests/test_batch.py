@@ -65,13 +65,13 @@ class World(Env[WorldState]):
         return allowed & ((s.place != 5)[:, None] | (jnp.arange(3) == 1)[None, :])
 
 
-class DearCartPole(type(make("cartpole"))):  # type: ignore[misc]
+class CostlyCartPole(type(make("cartpole"))):  # type: ignore[misc]
     """CartPole whose episodes are begun in chunks."""
 
     cheap_init = False
 
 
-class DearWorld(World):
+class CostlyWorld(World):
     cheap_init = False
 
 
@@ -122,7 +122,7 @@ def loop(env: Env, key: Array, actions: np.ndarray, num_envs: int = 8) -> tuple:
     return jax.tree.map(lambda *x: np.stack(x, 1), *rows)
 
 
-PLAYED = [make("cartpole", max_steps=25), World(), DearWorld(), Counters(), Corridor()]
+PLAYED = [make("cartpole", max_steps=25), World(), CostlyWorld(), Counters(), Corridor()]
 
 
 @pytest.mark.parametrize("env", PLAYED, ids=lambda env: type(env).__name__)
@@ -144,10 +144,10 @@ def test_auto_reset_is_a_plain_loop(env: Env) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cheap", "dear", "name"), [(make("cartpole"), DearCartPole(), "max_steps"), (World(), DearWorld(), "hours")],
+    ("cheap", "costly", "name"), [(make("cartpole"), CostlyCartPole(), "max_steps"), (World(), CostlyWorld(), "hours")],
     ids=["CartPole", "World"],
 )  # fmt: skip
-def test_dear_init_gives_the_same_bits(cheap: Env, dear: Env, name: str) -> None:
+def test_costly_init_gives_the_same_bits(cheap: Env, costly: Env, name: str) -> None:
     """Whether the seeds, the parameters, both or neither have an axis; 140 rows are two chunks."""
     keys = jax.random.split(jax.random.key(0), 2)
     limits = jnp.array([3, 5], jnp.int32)
@@ -163,12 +163,12 @@ def test_dear_init_gives_the_same_bits(cheap: Env, dear: Env, name: str) -> None
 
     # nothing, seeds, parameters, seeds within parameters
     over_seeds = jax.vmap(run, in_axes=(None, 0, None))
-    chex.assert_trees_all_equal(one(dear, keys[0], limits[0]), expected[0][0])
-    chex.assert_trees_all_equal(jax.jit(over_seeds)(dear, keys, limits[0]), stack(*expected[0]))
-    for env in (cheap, dear):
+    chex.assert_trees_all_equal(one(costly, keys[0], limits[0]), expected[0][0])
+    chex.assert_trees_all_equal(jax.jit(over_seeds)(costly, keys, limits[0]), stack(*expected[0]))
+    for env in (cheap, costly):
         over_limits = jax.jit(jax.vmap(run, in_axes=(None, None, 0)))(env, keys[0], limits)
         chex.assert_trees_all_equal(over_limits, stack(*(row[0] for row in expected)))
-    over_both = jax.jit(jax.vmap(over_seeds, in_axes=(None, None, 0)))(dear, keys, limits)
+    over_both = jax.jit(jax.vmap(over_seeds, in_axes=(None, None, 0)))(costly, keys, limits)
     chex.assert_trees_all_equal(over_both, stack(*(stack(*row) for row in expected)))
 
 
