@@ -1,6 +1,7 @@
 // boids.h: a crowd that is to become a flock. Twin of envs_jax/boids.py.
 //
-// observation  float (num_boids, 4): offset and relative velocity of each boid; in its own row its position and velocity
+// observation  float32 (num_boids, 4): offset and relative velocity of each boid; in its own row its position and
+//              velocity
 // action       two choices   0 to 4 speed up by -4 to 4 px per step to the right, and so downwards
 // reward       for having company, for flying its way, less for crowding
 // ends         the world is reset after max_steps, which truncates all

@@ -1,6 +1,6 @@
 // breakout.h: clear a wall of bricks with a ball and a paddle. Twin of envs_jax/breakout.py.
 //
-// observation  float (118)  paddle x and y, ball x and y, ball velocity x and y, balls served,
+// observation  float32 (118,)  paddle x and y, ball x and y, ball velocity x and y, balls served,
 //                           points, balls left, paddle width; then 108 flags, row by row from
 //                           the top, 1 where the brick is gone
 // action       discrete     0 stay, 1 left, 2 right

@@ -1,6 +1,6 @@
 // cartpole.h: balance a pole on a cart. Twin of envs_jax/cartpole.py.
 //
-// observation  float (4)  position in m, velocity in m/s, angle in rad, angular velocity in rad/s
+// observation  float32 (4,)  position in m, velocity in m/s, angle in rad, angular velocity in rad/s
 // action       discrete   0 push left, 1 push right
 // reward       +1 for every step
 // ends         terminated when the cart leaves the track or the pole leans too far,

@@ -1,6 +1,6 @@
 // connect4.h: four in a row against a searching opponent. Twin of envs_jax/connect4.py.
 //
-// observation  float 42, row by row from the top: 1 own, -1 the opponent's, 0 empty
+// observation  float32 (42,), row by row from the top: 1 own, -1 the opponent's, 0 empty
 // action       discrete   7 columns; a full one is masked, and loses if played
 // reward       1 for a won game, -1 for a lost one, 0 for a draw
 // ends         terminated at four in a row and on a full board, truncated after max_steps

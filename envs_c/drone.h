@@ -1,6 +1,6 @@
 // drone.h: quadrotors that hover, race through rings and fly in formation. Twin of envs_jax/drone.py.
 //
-// observation  float 25 per drone, in its own frame: target, ring's direction, velocity, up, turning,
+// observation  float32 (25,) per drone, in its own frame: target, ring's direction, velocity, up, turning,
 //              rotors, the nearest other drone, and which task
 // action       float 4 in [-1, 1]: rotors' speeds about hovering, front left, front right, back right, back left
 // reward       nearing the target, staying close to it, 1 for a ring, -1 for a crash; less for spinning

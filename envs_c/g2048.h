@@ -1,6 +1,6 @@
 // g2048.h: slide and merge tiles. Twin of envs_jax/g2048.py.
 //
-// observation  uint8 16, row by row: exponents of two, 0 empty
+// observation  uint8 (16,), row by row: exponents of two, 0 empty
 // action       discrete   0 up, 1 down, 2 left, 3 right; what moves nothing is masked, and does nothing if played
 // reward       merge_reward times the exponents that merging made, end_reward at the end
 // ends         terminated when nothing can move, truncated after max_steps

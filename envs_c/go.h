@@ -1,7 +1,7 @@
 // go.h: Go against an opponent that goes for liberties. Twin of envs_jax/go.py.
 //
-// observation  float 2 size^2 + 2: own stones and the opponent's, row by row from the top; stones captured and lost,
-//              over the number of points
+// observation  float32 (2 size^2 + 2,): own stones and the opponent's, row by row from the top; stones captured
+//              and lost, over the number of points
 // action       discrete   0 pass, 1 + size * row + column a stone; what is illegal is masked, and a pass if played
 // reward       1 for a won game, -1 for a lost one; per_stone for each stone captured, less that for each lost
 // ends         terminated when the game is scored, truncated after max_steps

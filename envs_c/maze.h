@@ -1,6 +1,6 @@
 // maze.h: find the way through a maze seen through a small window. Twin of envs_jax/maze.py.
 //
-// observation  uint8 (side * side), side = 2 * vision + 1: the tiles around the agent,
+// observation  uint8 (side * side,): the tiles around the agent,
 //              row by row, turned so that the agent looks up: entry 0 lies ahead on the
 //              left, the middle one is the agent's own tile. 0 empty, 1 wall (also
 //              outside the maze), 2 goal

@@ -4,7 +4,7 @@
 // Lengths are in pixels and whole; y points up, the ball's and the paddles' positions
 // are their lower left corners. A step plays frame_skip frames, but stops at a point.
 //
-// observation  float (8)  player's paddle y, opponent's paddle y, ball x, ball y, each from
+// observation  float32 (8,)  player's paddle y, opponent's paddle y, ball x, ball y, each from
 //                         -1 to 1 over its range; ball vx / ball_speed_x; ball vy /
 //                         ball_max_speed_y; player's and opponent's points / max_score
 // action       discrete   0 stay, 1 up, 2 down

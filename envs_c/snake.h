@@ -1,6 +1,6 @@
 // snake.h: an arena of snakes that eat and grow. Twin of envs_jax/snake.py.
 //
-// observation  int8 (2 vision + 1)^2 per snake, row by row, its head in the middle:
+// observation  int8 ((2 vision + 1)^2,) per snake, row by row, its head in the middle:
 //              0 empty, 1 food, 2 corpse, 3 wall, 4 its own body, 5 another's
 // action       discrete   0 up, 1 down, 2 left, 3 right; turning back is masked, and ignored if played
 // reward       food_reward for food or a corpse, death_reward for dying

@@ -1,6 +1,6 @@
 // squared.h: walk to a target on a square grid. Twin of envs_jax/squared.py.
 //
-// observation  uint8 size^2, row by row: 0 empty, 1 the agent, 2 the target
+// observation  uint8 (size^2,), row by row: 0 empty, 1 the agent, 2 the target
 // action       discrete   0 stay, 1 down, 2 up, 3 left, 4 right
 // reward       +1 on reaching the target, -1 on leaving the grid
 // ends         terminated on the target and outside the grid, truncated after max_steps

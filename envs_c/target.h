@@ -1,6 +1,6 @@
 // target.h: a crowd that hunts for goals. Twin of envs_jax/target.py.
 //
-// observation  float 2 num_goals + 2 num_hunters + 4 per hunter: offsets of the goals and of all hunters, heading,
+// observation  float32 (2 num_goals + 2 num_hunters + 4,) per hunter: offsets of the goals and of all hunters, heading,
 //              last reward, position
 // action       two choices   0 to 8 turn by -4 to 4 twelfths of a radian, 0 to 4 speed up by -2 to 2 px per step
 // reward       1 for each goal reached

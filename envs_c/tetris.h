@@ -1,9 +1,9 @@
 // tetris.h: falling pieces, full rows, rising garbage. Twin of envs_jax/tetris.py.
 //
-// observation  float32 252: 200 cells column by column from the left, each from the top (1 filled, 0.5 where the
-//              piece would land, else 0); 10 column heights; the piece's row and column, ticks to its next fall,
-//              may hold, ticks to garbage, level; of a hard drop now: its row, rows cleared, cells covered;
-//              one-hot: piece, rotation, next two, held or none
+// observation  float32 (252,): 200 cells column by column from the left, each from the top (1 filled, 0.5 where
+//              the piece would land, else 0); 10 column heights; the piece's row and column, share left of its fall
+//              interval, may hold, ticks to garbage, level; of a hard drop now: its row, rows cleared, cells
+//              covered; one-hot: piece, rotation, next two, held or none
 // action       discrete   0 nothing, 1 left, 2 right, 3 rotate, 4 soft drop, 5 hard drop, 6 hold
 // reward       per row of a soft and of a hard drop, and for 1, 2, 3 or 4 rows cleared at once
 // ends         terminated when a piece comes into play where cells are filled, or garbage lifts a filled cell over

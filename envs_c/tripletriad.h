@@ -1,6 +1,6 @@
 // tripletriad.h: a card game on nine fields. Twin of envs_jax/tripletriad.py.
 //
-// observation  float 90: own hand, the opponent's hand, the board's cards, whose they are, the card selected
+// observation  float32 (90,): own hand, the opponent's hand, the board's cards, whose they are, the card selected
 // action       discrete   0 to 4 select a card, 5 to 13 place it; what is illegal is masked, and ignored if played
 // reward       1 for a won game, -1 for a lost one, 0 for a draw
 // ends         terminated when the board is full, truncated after max_steps

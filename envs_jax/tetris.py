@@ -79,11 +79,12 @@ class Tetris(Env[State]):
     From a tick on garbage rises as a piece locks, after ever fewer ticks.
 
     Observation: float32 (252,): 0 to 199 the cells, column by column from the left, each from
-        the top: 1 filled, -1 where the piece would land, else 0; 200 to 209 heights of the
-        columns / 20; 210 and 211 the piece's row / 20 and column / 10; 212 share of the fall
-        interval left; 213 may hold; 214 ticks to garbage / garbage_interval, at most 1; 215
-        level / 10, at most 1; one-hot: 216 piece, 223 rotation, 227 and 234 the next two, 241
-        the piece held.
+        the top: 1 filled, 0.5 where the piece would land, else 0; 200 to 209 heights of the
+        columns / 20; 210 and 211 the row / 20 and column / 10 of the piece's box; 212 share of
+        the fall interval left; 213 may hold; 214 ticks to garbage / garbage_interval, at most 1;
+        215 level / 10, at most 1; of a hard drop now: 216 the box's row / 20, 217 rows cleared / 4,
+        218 empty cells right below / 4, at most 1; one-hot: 219 piece, 226 rotation, 230 and 237
+        the next two, 244 the piece held, the last of its entries for none.
     Action: Discrete(7): nothing, left, right, rotate to the right, soft drop, hard drop, hold.
     Reward: `soft_drop_reward` and `hard_drop_reward` per row, `single_reward`, `double_reward`,
         `triple_reward`, `tetris_reward` for 1, 2, 3, 4 rows cleared at once.

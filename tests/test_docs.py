@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,26 @@ def test_parameters(name: str) -> None:
     """An environment's page has the name of its module."""
     module = env_class(name).__module__.rpartition(".")[2]
     check_table(ROOT / f"docs/envs/{module}.md", make(name))
+
+
+@pytest.mark.parametrize("name", list_envs())
+def test_an_observation_is_the_same_everywhere(name: str) -> None:
+    """Class, header and page begin with one text, such as `float32 (8,)`; where it is of numbers, it is the space's."""
+    env = make(name)
+    page = (ROOT / f"docs/envs/{type(env).__module__.rpartition('.')[2]}.md").read_text()
+    match = re.search(r"^## Observation\n+`([^`]*)`", page, re.M)
+    assert match
+    said = match[1]
+    header = ROOT / f"envs_c/{name}.h"
+    docstring = inspect.getdoc(type(env)) or ""
+    if "Observation:" in docstring:  # else the class above it says so
+        assert f"Observation: {said}" in docstring
+        assert re.search(rf"^// observation +{re.escape(said)}", header.read_text(), re.M)
+    space = env.observation_space
+    dtype, _, shape = said.partition(" ")
+    assert dtype == space.dtype.name
+    if re.fullmatch(r"[(), 0-9]+", shape):
+        assert ast.literal_eval(shape) == space.shape
 
 
 def test_configuration() -> None:
