@@ -233,10 +233,10 @@ def test_the_puffer_advantage_is_gae_where_nothing_is_trained_on_twice() -> None
 
 def test_an_update_stops_where_the_policy_moved_far() -> None:
     hasty = CONFIG.replace(total_steps=20_000, learning_rate=0.1, update_epochs=4, early_stop=True, target_kl=0.01)
-    taken = np.asarray(train(Obey(), jax.random.key(0), hasty).metrics["gradient_steps"])
+    taken = np.asarray(train(Obey(), jax.random.key(0), hasty).metrics["gradient_steps"])[1:]  # the first only measures
     assert taken.min() >= 1 and taken.min() < hasty.gradient_steps
     free = train(Obey(), jax.random.key(0), hasty.replace(target_kl=1e9)).metrics["gradient_steps"]
-    np.testing.assert_array_equal(free, hasty.gradient_steps)
+    np.testing.assert_array_equal(free[1:], hasty.gradient_steps)
 
 
 @pytest.mark.parametrize(
