@@ -93,11 +93,17 @@ def evaluate(
     env, policy, key = as_env(env), as_policy(policy), rng.check_key(key)
     check_policy(env, policy)
     check_fits(env, int(episodes))
-    if not all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(policy.params))):
+    if not all_finite(policy.params):
         raise ValueError("the policy has parameters that are NaN or infinite; training went wrong")
     with computing_on(key):
         played = _play(env, policy, key, jnp.int32(max_steps), worlds=-(-episodes // env.num_agents))
     return jax.tree.map(np.asarray, played)
+
+
+@jax.jit
+def all_finite(tree: Any) -> Array:
+    """Whether every number in a pytree is finite, bool ()."""
+    return jax.tree.reduce(lambda so_far, x: so_far & jnp.isfinite(x).all(), tree, jnp.bool_(True))
 
 
 def as_policy(policy: Any) -> Policy:

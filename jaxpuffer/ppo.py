@@ -34,7 +34,7 @@ from jaxpuffer.play import Play, Rollout, begin, collect, legal_actions, relativ
 from jaxpuffer.policy import Policy, checked_module, make_module
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.registry import as_env
-from jaxpuffer.spaces import Box, Space, choices, mask_sizes
+from jaxpuffer.spaces import Box, Space, limits, mask_sizes
 
 MAX_UPDATES = 2**31 - 1
 OF_EPISODES = ("score", "perf", "episode_return", "episode_length")  # metrics that are NaN where none ended
@@ -204,11 +204,8 @@ def _unknown_tiles(space: Space, obs: Array) -> Array:
     """Which whole numbers of observations (rows, ...) have no one-hot vector, for they are beyond their space."""
     if jnp.issubdtype(obs.dtype, jnp.floating) or obs.dtype == jnp.bool_:
         return jnp.zeros(())
-    if isinstance(space, Box):
-        low, high = space.bounds()
-    else:
-        low, high = np.zeros(space.shape), np.array(choices(space)).reshape(space.shape) - 1
-    return (obs < low.astype(obs.dtype)[None]) | (obs > high.astype(obs.dtype)[None])
+    low, high, _ = limits(space)
+    return (obs < low[None]) | (obs > high[None])
 
 
 def optimize(

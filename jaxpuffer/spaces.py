@@ -226,7 +226,7 @@ def legal(space: Space, action: Array) -> tuple[Array, Array]:
     choice is out of range or a number, once clipped, is not finite; the rules get the nearest choice
     there, and for NaN the number nearest to 0.
     """
-    low, high, is_choice = _limits(space)
+    low, high, is_choice = limits(space)
     entries = tuple(range(action.ndim - len(space.shape), action.ndim))
     lead = (1,) * (action.ndim - len(space.shape))
     low, high, is_choice = (x.reshape(lead + space.shape) for x in (low, high, is_choice))
@@ -253,7 +253,7 @@ def check_action(space: Space, action: Any, agents: tuple[int, ...] = ()) -> Arr
         raise TypeError(f"action is {is_now}; it must be {space.dtype}{list(shape)}")
     if not isinstance(action, jax.core.Tracer):
         values = np.asarray(action)
-        low, high, is_choice = _limits(space)
+        low, high, is_choice = limits(space)
         clipped = np.clip(values, low, high)
         wrong = np.where(is_choice, clipped != values, ~np.isfinite(clipped))
         if wrong.any():
@@ -265,8 +265,8 @@ def check_action(space: Space, action: Any, agents: tuple[int, ...] = ()) -> Arr
     return jnp.asarray(action, space.dtype)
 
 
-def _limits(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Least and greatest of each entry of an action, and whether it is a choice, in the space's shape."""
+def limits(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Least and greatest of each entry, of the space's dtype, and whether it is a choice, all of the space's shape."""
     sides: tuple[list[np.ndarray], ...] = ([], [], [])
     for part in space.parts if isinstance(space, Mixed) else (space,):
         if isinstance(part, Box):
@@ -284,7 +284,7 @@ def action_bounds(space: Space) -> tuple[np.ndarray, np.ndarray] | None:
     """Least and greatest of each entry, of the space's dtype and shape; infinite for choices, None for these alone."""
     if not isinstance(space, Box | Mixed):
         return None
-    low, high, is_choice = _limits(space)
+    low, high, is_choice = limits(space)
     return np.where(is_choice, -np.inf, low).astype(space.dtype), np.where(is_choice, np.inf, high).astype(space.dtype)
 
 

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxpuffer.evaluate import evaluate, evaluation_key
+from jaxpuffer.evaluate import all_finite, evaluate, evaluation_key
 from jaxpuffer.policy import Policy
 from jaxpuffer.saving import NotFiniteError
 
@@ -110,10 +108,5 @@ def check_finite(
                 continue
             what = f"{value:.2%} of {_SHARES[name]}" if name in _SHARES else f"{name} is {value}"
             raise NotFiniteError(f"{what} in update {updates + i + 1}, before step {chunk['agent_steps'][i]:,}{kept}")
-    if not _all_finite(params):
+    if not all_finite(params):
         raise NotFiniteError(f"parameters are NaN or infinite after update {updates + len(chunk['agent_steps'])}{kept}")
-
-
-@jax.jit
-def _all_finite(tree: Any) -> Array:
-    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()

@@ -392,7 +392,7 @@ def test_a_floating_point_error_of_the_users_own_saves_first(tmp_path: Path) -> 
 
 
 def test_parameters_that_are_nan_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopping, "_all_finite", lambda params: False)
+    monkeypatch.setattr(stopping, "all_finite", lambda params: False)
     with pytest.raises(FloatingPointError, match="parameters are NaN or infinite after update 1"):
         fit(Corridor(), KEY, CONFIG, directory=tmp_path, progress=False)
     assert not (tmp_path / "run.json").exists()
