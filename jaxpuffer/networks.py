@@ -24,6 +24,7 @@ calls with T = 1 and hands the carry on, the loss calls once with the whole hori
 the carry at its start; both must compute the same. Rows come in any number and order.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -59,8 +60,8 @@ class ActorCritic(nn.Module):
     Encoders:
         flat: all numbers in a row; integer tiles as one-hot vectors.
         embedding: each integer tile as 8 learned numbers, in a row.
-        grid: integer tiles (h, w), a perfect square of them, or (h, w, planes), through two convolutions and a
-            layer of `hidden`.
+        grid: integer tiles (h, w), a perfect square of them, or (h, w, planes), or float planes (h, w, planes),
+            through two convolutions and a layer of `hidden`.
         image: (h, w, channels), integers scaled to 0..1, through three convolutions and a layer of `hidden`.
         entity: floats (entities, features), the largest of each feature over the entities; their order has no effect.
 
@@ -214,6 +215,68 @@ class Dense(nn.Module):
         return y.reshape(*x.shape[:-1], self.features)
 
 
+# Convolutions
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve(x: Array, kernel: Array, stride: int) -> Array:
+    """Images (n, h, w, inputs) with a kernel (k, k, inputs, outputs), padded so that 1 / stride of h and w remains.
+
+    The gradient is made of products of matrices on a CPU: inside of a loop, XLA computes that of a convolution there
+    10 to 40 times as slowly as outside of it.
+    """
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=layout)
+
+
+def _convolve_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return convolve(x, kernel, stride), (x, kernel)
+
+
+def _convolve_backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    if not on_cpu():
+        return jax.vjp(lambda x, kernel: convolve.fun(x, kernel, stride), x, kernel)[1](gradient)
+    flat = gradient.reshape(-1, gradient.shape[-1])
+    of_x, of_kernel = jnp.zeros_like(x), []
+    for i, row in enumerate(kernel):  # of all rows together, the windows would take k times the memory
+        windows, pull = jax.vjp(lambda x, i=i: _windows(x, i, kernel.shape[0], stride), x)
+        row = row.reshape(-1, row.shape[-1])
+        of_kernel.append(kernel_gradient(windows.reshape(-1, len(row)), flat))
+        of_x += pull((flat @ row.T).reshape(windows.shape))[0]
+    return of_x, jnp.stack(of_kernel).reshape(kernel.shape)
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _windows(x: Array, i: int, k: int, stride: int) -> Array:
+    """What row i of a k by k kernel sees of images (n, h, w, inputs) at each place, (n, h', w', k * inputs)."""
+    outputs = [-(-n // stride) for n in x.shape[1:3]]
+    added = [max((out - 1) * stride + k - n, 0) for out, n in zip(outputs, x.shape[1:3], strict=True)]
+    x = jnp.pad(x, ((0, 0), *((n // 2, n - n // 2) for n in added), (0, 0)))
+    down, right = ((out - 1) * stride + 1 for out in outputs)
+    return jnp.concatenate([x[:, i : i + down : stride, j : j + right : stride] for j in range(k)], -1)
+
+
+class Conv(nn.Module):
+    """A convolution with bias, (time, rows, h, w, inputs) to `dtype` (time, rows, h', w', features)."""
+
+    features: int
+    size: int  # of the kernel's sides
+    stride: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = self.size, self.size, x.shape[-1], self.features
+        kernel = self.param("kernel", orthogonal(2**0.5), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        images = x.reshape(-1, *x.shape[2:]).astype(self.dtype)
+        y = convolve(images, kernel.astype(self.dtype), self.stride) + bias.astype(self.dtype)[None, None, None]
+        return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
 # Encoders: observations (time, rows, ...) to features (time, rows, features)
 
 
@@ -234,8 +297,11 @@ def check_encoder(encoder: str, space: Space) -> None:
         needed = "a Box of shape (h, w, channels), with h and w of at least 8"
     elif encoder == "embedding" and not tiles:
         needed = "a Box of integers"
-    elif encoder == "grid" and not (tiles and _grid_shape(space)):
-        needed = "a Box of integers of shape (h, w), (h, w, planes), or (n,) with n a perfect square"
+    elif encoder == "grid" and not (isinstance(space, Box) and _grid_shape(space)):
+        needed = (
+            "a Box of integers of shape (h, w), (h, w, planes), or (n,) with n a perfect square, or of floats of shape "
+            "(h, w, planes)"
+        )
     elif encoder == "entity" and (tiles or len(space.shape) != 2):
         needed = "a Box of floats of shape (entities, features)"
     else:
@@ -277,10 +343,11 @@ class EmbeddingEncoder(nn.Module):
 class GridEncoder(nn.Module):
     """Tiles (time, rows, h, w), (time, rows, h, w, planes) or (time, rows, h * h), to (time, rows, hidden).
 
-    One-hot vectors, two 3x3 convolutions with ReLU of which the second halves the grid, a layer.
+    One-hot vectors (float planes stay as they are), two 3x3 convolutions with ReLU of which the second halves the
+    grid, a layer.
     """
 
-    space: Any  # a Box of integers
+    space: Any  # a Box
     hidden: int
     activation: str = "gelu"
     dtype: Any = jnp.float32
@@ -288,9 +355,10 @@ class GridEncoder(nn.Module):
     @nn.compact
     def __call__(self, obs: Array) -> Array:
         h, w, *_ = shape = _grid_shape(self.space)
-        x = _one_hot(self.space, obs.reshape(*obs.shape[:2], *shape)).reshape(*obs.shape[:2], h, w, -1)
+        x = obs.reshape(*obs.shape[:2], *shape)
+        x = (_one_hot(self.space, x) if self.space.is_tiles else x).reshape(*obs.shape[:2], h, w, -1)
         for channels, stride in zip(GRID_CHANNELS, (1, 2), strict=True):
-            x = nn.Conv(channels, (3, 3), stride, kernel_init=orthogonal(2**0.5), dtype=self.dtype)(x)
+            x = Conv(channels, 3, stride, self.dtype)(x)
             x = nn.relu(x)  # whatever the activation: there are many numbers here, and the others are costly
         x = x.reshape(*obs.shape[:2], -1)
         x = Dense(self.hidden, kernel_init=orthogonal(2**0.5), dtype=self.dtype)(x)
@@ -318,8 +386,7 @@ class ImageEncoder(nn.Module):
         large = min(self.space.shape[:2]) >= 36
         kernels, strides = ((8, 4, 3), (4, 2, 1)) if large else ((4, 3, 3), (2, 2, 1))
         for channels, kernel, stride in zip(IMAGE_CHANNELS, kernels, strides, strict=True):
-            x = nn.Conv(channels, (kernel, kernel), stride, kernel_init=orthogonal(2**0.5), dtype=self.dtype)(x)
-            x = nn.relu(x)
+            x = nn.relu(Conv(channels, kernel, stride, self.dtype)(x))
         x = Dense(self.hidden, kernel_init=orthogonal(2**0.5), dtype=self.dtype)(x.reshape(*obs.shape[:2], -1))
         return ACTIVATIONS[self.activation](x)
 
@@ -343,8 +410,10 @@ class EntityEncoder(nn.Module):
 
 
 def _grid_shape(space: Any) -> tuple[int, ...]:
-    """(h, w) or (h, w, planes) of a grid of tiles, () if the shape is none."""
-    if len(space.shape) in (2, 3):
+    """(h, w) or (h, w, planes) of a grid of tiles, or of float planes, () if the shape is none."""
+    if len(space.shape) == 3 or not space.is_tiles:
+        return space.shape if len(space.shape) == 3 else ()
+    if len(space.shape) == 2:
         return space.shape
     side = math.isqrt(math.prod(space.shape))
     return (side, side) if space.shape == (side * side,) else ()

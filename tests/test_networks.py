@@ -366,6 +366,28 @@ def test_tile_encoders_tell_every_tile_apart(encoder: str, shape: tuple[int, ...
     assert gaps.min() > 1e-5
 
 
+@pytest.mark.parametrize("size, stride, height, width", [(8, 4, 36, 41), (4, 2, 20, 9), (3, 2, 5, 8), (3, 1, 6, 3)])
+def test_a_convolution_s_gradient_is_xla_s(size: int, stride: int, height: int, width: int) -> None:
+    generator = np.random.default_rng(0)
+    x, kernel = (np.float32(generator.normal(size=s)) for s in ((3, height, width, 2), (size, size, 2, 5)))
+    weight = np.float32(generator.normal(size=(3, -(-height // stride), -(-width // stride), 5)))
+    ours, theirs = (
+        jax.grad(lambda x, kernel, f=f: (weight * f(x, kernel, stride)).sum(), (0, 1))(x, kernel)
+        for f in (networks.convolve, networks.convolve.fun)
+    )
+    for got, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_grid_of_float_planes_is_seen_as_it_is() -> None:
+    space = Box(-1.0, 1.0, (3, 4, 2))
+    module = make("linear", "grid", space)
+    params = parameters(module, space)
+    obs = np.concatenate([np.zeros((1, 24)), np.eye(24) / 2]).reshape(25, 3, 4, 2)
+    value = np.sort(values(module, params, np.float32(obs)))
+    assert np.diff(value).min() > 1e-6
+
+
 def test_a_flat_grid_is_the_square_one() -> None:
     square, flat = Box(0, 3, (5, 5), np.dtype(np.uint8)), Box(0, 3, (25,), np.dtype(np.uint8))
     obs = sample(square, (ROWS,))
