@@ -66,6 +66,17 @@ typedef struct {
   int32_t steps;        // since the episode began
 } breakout_state;
 
+enum { BREAKOUT_NOTHING, BREAKOUT_WALL, BREAKOUT_BRICK, BREAKOUT_CEILING, BREAKOUT_PADDLE };
+
+// what the ball runs into in a frame
+typedef struct {
+  int32_t what;
+  float time;     // of the frame, 0 to 1
+  float x, y;     // px, where the ball is then
+  float overlap;  // px, of ball and brick
+  int32_t row, column;  // of the brick
+} breakout_hit;
+
 
 // a new ball above the middle, falling to a random side
 static inline void breakout_serve(const breakout_params *p, breakout_state *s) {
@@ -92,131 +103,138 @@ static inline void breakout_init(const breakout_params *p, breakout_state *s) {
 }
 
 
-// one frame: the paddle moves, then the ball, up to the first thing it hits; returns the points won
-static inline int32_t breakout_frame(const breakout_params *p, breakout_state *s, int32_t action) {
-  // move the paddle
+static inline void breakout_move_paddle(const breakout_params *p, breakout_state *s, int32_t action) {
   float reach = p->paddle_speed * BREAKOUT_FRAME_SECONDS;
-  float paddle_x = s->paddle_x;
-  if (action == BREAKOUT_LEFT) paddle_x = paddle_x - reach;
-  if (action == BREAKOUT_RIGHT) paddle_x = paddle_x + reach;
-  float paddle_max = BREAKOUT_WIDTH - s->paddle_width;
-  s->paddle_x = num_clip(paddle_x, 0.0f, paddle_max);
+  float x = s->paddle_x;
+  if (action == BREAKOUT_LEFT) x = x - reach;
+  if (action == BREAKOUT_RIGHT) x = x + reach;
+  s->paddle_x = num_clip(x, 0.0f, BREAKOUT_WIDTH - s->paddle_width);
+}
 
-  float x = s->ball_x, y = s->ball_y;
-  float dx = s->ball_vx * BREAKOUT_FRAME_SECONDS, dy = s->ball_vy * BREAKOUT_FRAME_SECONDS;
 
-  // the side it may run into: a wall, or the next column's bricks; when, as a share of the frame,
-  // and where the ball stops
-  float edge = dx > 0.0f ? x + BREAKOUT_BALL : x;
+// the side that the ball may run into when it moves by dx and dy: a wall, or the next column's bricks
+static inline breakout_hit breakout_side_hit(const breakout_state *s, float dx, float dy) {
+  breakout_hit hit = {BREAKOUT_NOTHING, 2.0f, 0.0f, 0.0f, 0.0f, 0, 0};
+  float edge = dx > 0.0f ? s->ball_x + BREAKOUT_BALL : s->ball_x;
   float boundary = edge * BREAKOUT_PER_BRICK_WIDTH;
   float line = dx > 0.0f ? -num_floor(-boundary) : num_floor(boundary);
   line = num_clip(line, 0.0f, (float)BREAKOUT_COLUMNS);  // rounding may have left the ball a hair outside
   int32_t at_wall = dx > 0.0f ? line >= (float)BREAKOUT_COLUMNS : line <= 0.0f;
-  int32_t side_column = (int32_t)(dx > 0.0f ? line : line - 1.0f);
-  side_column = at_wall ? 0 : side_column;
-  float side_x = line * BREAKOUT_BRICK_WIDTH - (dx > 0.0f ? BREAKOUT_BALL : 0.0f);
-  float side_time = 2.0f;
-  if (dx != 0.0f) side_time = (side_x - x) / dx;
+  hit.x = line * BREAKOUT_BRICK_WIDTH - (dx > 0.0f ? BREAKOUT_BALL : 0.0f);
+  if (dx != 0.0f) hit.time = (hit.x - s->ball_x) / dx;
+  hit.y = s->ball_y + dy * hit.time;
+  if (hit.time > 1.0f) return hit;  // mostly it does not get there in this frame
 
-  // of that column's bricks, the one that the ball overlaps most; mostly it does not get there in this frame
-  float side_y = y + dy * side_time;
-  int32_t side_row = 0;
-  float side_overlap = 0.0f;
-  for (int32_t r = 0; r < BREAKOUT_ROWS && side_time <= 1.0f; r++) {
+  // of that column's bricks, the one that the ball overlaps most
+  hit.column = at_wall ? 0 : (int32_t)(dx > 0.0f ? line : line - 1.0f);
+  for (int32_t r = 0; r < BREAKOUT_ROWS; r++) {
     float top = BREAKOUT_WALL_TOP + BREAKOUT_BRICK_HEIGHT * (float)r;
     float bottom = top + BREAKOUT_BRICK_HEIGHT;
-    float low = side_y + BREAKOUT_BALL < bottom ? side_y + BREAKOUT_BALL : bottom;
-    float high = side_y > top ? side_y : top;
-    int32_t present = !((s->gone[r] >> side_column) & 1u);
-    if (present && low - high > side_overlap) {
-      side_overlap = low - high;
-      side_row = r;
+    float low = hit.y + BREAKOUT_BALL < bottom ? hit.y + BREAKOUT_BALL : bottom;
+    float high = hit.y > top ? hit.y : top;
+    int32_t present = !((s->gone[r] >> hit.column) & 1u);
+    if (present && low - high > hit.overlap) {
+      hit.overlap = low - high;
+      hit.row = r;
     }
   }
-  int32_t side_hit = side_time <= 1.0f && (at_wall || side_overlap > 0.0f);
+  hit.what = at_wall ? BREAKOUT_WALL : hit.overlap > 0.0f ? BREAKOUT_BRICK : BREAKOUT_NOTHING;
+  return hit;
+}
 
-  // what it may run into above or below: the row whose edge it crosses, the ceiling, the paddle
-  float face_y = dy < 0.0f ? 0.0f : BREAKOUT_PADDLE_Y - BREAKOUT_BALL;
-  int32_t face_row = -1;
+
+// what the ball may run into above or below: the row whose edge it crosses, the ceiling, the paddle
+static inline breakout_hit breakout_face_hit(const breakout_state *s, float dx, float dy) {
+  breakout_hit hit = {BREAKOUT_NOTHING, 0.0f, 0.0f, 0.0f, 0.0f, -1, 0};
+  float y = s->ball_y;
+  hit.y = dy < 0.0f ? 0.0f : BREAKOUT_PADDLE_Y - BREAKOUT_BALL;
   for (int32_t r = 0; r < BREAKOUT_ROWS; r++) {
     float top = BREAKOUT_WALL_TOP + BREAKOUT_BRICK_HEIGHT * (float)r;
     float stop = dy < 0.0f ? top + BREAKOUT_BRICK_HEIGHT : top - BREAKOUT_BALL;
     int32_t crossed = dy < 0.0f ? y >= stop && y + dy <= stop : y <= stop && y + dy >= stop;
     if (crossed) {
-      face_row = r;
-      face_y = stop;
+      hit.row = r;
+      hit.y = stop;
     }
   }
-  float face_time = (face_y - y) / dy;
-  float face_x = x + dx * face_time;
+  hit.time = (hit.y - y) / dy;
+  hit.x = s->ball_x + dx * hit.time;
 
   // the ball touches two columns of that row: does it hit the one it overlaps more, or the other?
-  float left = num_floor(face_x * BREAKOUT_PER_BRICK_WIDTH);
+  float left = num_floor(hit.x * BREAKOUT_PER_BRICK_WIDTH);
   left = num_clip(left, 0.0f, (float)(BREAKOUT_COLUMNS - 1));
   int32_t left_column = (int32_t)left;
-  float right_overlap = face_x - left * BREAKOUT_BRICK_WIDTH;
+  float right_overlap = hit.x - left * BREAKOUT_BRICK_WIDTH;
   float left_overlap = BREAKOUT_BRICK_WIDTH - right_overlap;
   uint32_t row_gone = 0;
   for (int32_t r = 0; r < BREAKOUT_ROWS; r++)
-    if (r == face_row) row_gone = s->gone[r];
+    if (r == hit.row) row_gone = s->gone[r];
   row_gone = row_gone | (1u << BREAKOUT_COLUMNS);  // nothing stands beyond the last column
   int32_t left_present = !((row_gone >> left_column) & 1u);
   int32_t right_present = !((row_gone >> (left_column + 1)) & 1u) && right_overlap > 0.0f;
   int32_t take_right = right_present && (!left_present || right_overlap > left_overlap);
-  int32_t face_column = take_right ? left_column + 1 : left_column;
-  float face_overlap = take_right ? right_overlap : left_overlap;
+  hit.column = take_right ? left_column + 1 : left_column;
+  hit.overlap = take_right ? right_overlap : left_overlap;
 
-  // where it meets no row, the ceiling or the paddle
-  int32_t no_row = face_row < 0;
-  int32_t on_paddle = face_x + BREAKOUT_BALL > s->paddle_x && face_x < s->paddle_x + s->paddle_width;
-  int32_t in_frame = face_time >= 0.0f && face_time <= 1.0f;
-  int32_t ceiling_hit = no_row && dy < 0.0f && in_frame;
-  int32_t paddle_hit = no_row && dy > 0.0f && in_frame && on_paddle;
-  int32_t row_hit = !no_row && (left_present || right_present);
-  int32_t face_hit = row_hit || ceiling_hit || paddle_hit;
+  // where it crosses no row, the ceiling or the paddle
+  int32_t no_row = hit.row < 0;
+  int32_t in_frame = hit.time >= 0.0f && hit.time <= 1.0f;
+  int32_t on_paddle = hit.x + BREAKOUT_BALL > s->paddle_x && hit.x < s->paddle_x + s->paddle_width;
+  if (!no_row && (left_present || right_present)) hit.what = BREAKOUT_BRICK;
+  if (no_row && in_frame && dy < 0.0f) hit.what = BREAKOUT_CEILING;
+  if (no_row && in_frame && dy > 0.0f && on_paddle) hit.what = BREAKOUT_PADDLE;
+  return hit;
+}
 
-  // the earlier one counts; at the same time, the one with more overlap
-  int32_t side_first =
-      side_hit && (!face_hit || side_time < face_time || (side_time == face_time && side_overlap > face_overlap));
-  int32_t face_first = face_hit && !side_first;
-  ceiling_hit = ceiling_hit && face_first;
-  paddle_hit = paddle_hit && face_first;
 
-  // move and bounce
-  s->ball_x = side_first ? side_x : face_first ? face_x : x + dx;
-  s->ball_y = side_first ? side_y : face_first ? face_y : y + dy;
+// a brick breaks; returns its points
+static inline int32_t breakout_break_brick(const breakout_params *p, breakout_state *s, int32_t row, int32_t column) {
+  s->gone[row] |= 1u << column;
+  if (row < BREAKOUT_FAST_ROWS) s->ball_speed = p->max_ball_speed;
+  return row < 2 ? 7 : row < 4 ? 4 : 1;
+}
+
+
+// the paddle sends the ball back by where it was hit, refills a cleared wall, and now and then speeds up
+static inline void breakout_bounce(const breakout_params *p, breakout_state *s) {
+  s->paddle_hits++;
+  if (s->paddle_hits % BREAKOUT_HITS_PER_SPEED_UP == 0) {
+    float faster = s->ball_speed + p->speed_step;
+    s->ball_speed = faster > p->max_ball_speed ? p->max_ball_speed : faster;
+  }
+  float place = num_clip((s->ball_x + 0.5f * BREAKOUT_BALL - s->paddle_x) / s->paddle_width, 0.0f, 1.0f);
+  float angle = place * BREAKOUT_BOUNCE_ARC - BREAKOUT_BOUNCE_EDGE;
+  s->ball_vx = num_sin(angle) * s->ball_speed;
+  s->ball_vy = -(num_cos(angle) * s->ball_speed);
+  if (s->points == BREAKOUT_WALL_POINTS)
+    for (int32_t r = 0; r < BREAKOUT_ROWS; r++) s->gone[r] = 0;
+}
+
+
+// one frame: the paddle moves, then the ball, up to the first thing it hits; returns the points won
+static inline int32_t breakout_frame(const breakout_params *p, breakout_state *s, int32_t action) {
+  breakout_move_paddle(p, s, action);
+
+  // the earlier hit counts; at the same time, the one with more overlap
+  float dx = s->ball_vx * BREAKOUT_FRAME_SECONDS, dy = s->ball_vy * BREAKOUT_FRAME_SECONDS;
+  breakout_hit side = breakout_side_hit(s, dx, dy);
+  breakout_hit face = breakout_face_hit(s, dx, dy);
+  int32_t sooner = side.time < face.time || (side.time == face.time && side.overlap > face.overlap);
+  int32_t side_first = side.what != BREAKOUT_NOTHING && (face.what == BREAKOUT_NOTHING || sooner);
+  breakout_hit hit = side_first ? side : face;
+
+  // move, and turn round
+  int32_t free = hit.what == BREAKOUT_NOTHING;
+  s->ball_x = free ? s->ball_x + dx : hit.x;
+  s->ball_y = free ? s->ball_y + dy : hit.y;
   if (side_first) s->ball_vx = -s->ball_vx;
-  if (face_first) s->ball_vy = -s->ball_vy;
+  if (!side_first && !free) s->ball_vy = -s->ball_vy;
 
-  // a brick breaks
   int32_t points = 0;
-  int32_t brick_hit = (side_first && !at_wall) || (face_first && row_hit);
-  int32_t row = side_first ? side_row : face_row;
-  int32_t column = side_first ? side_column : face_column;
-  if (brick_hit) {
-    points = row < 2 ? 7 : row < 4 ? 4 : 1;
-    s->gone[row] |= 1u << column;
-    if (row < BREAKOUT_FAST_ROWS) s->ball_speed = p->max_ball_speed;
-  }
+  if (hit.what == BREAKOUT_BRICK) points = breakout_break_brick(p, s, hit.row, hit.column);
   s->points += points;
-
-  // the ceiling shrinks the paddle
-  if (ceiling_hit) s->paddle_width = 0.5f * p->paddle_width;
-
-  // the paddle sends the ball back by where it was hit, refills a cleared wall, and now and then speeds up
-  if (paddle_hit) {
-    s->paddle_hits++;
-    if (s->paddle_hits % BREAKOUT_HITS_PER_SPEED_UP == 0) {
-      float faster = s->ball_speed + p->speed_step;
-      s->ball_speed = faster > p->max_ball_speed ? p->max_ball_speed : faster;
-    }
-    float place = num_clip((s->ball_x + 0.5f * BREAKOUT_BALL - s->paddle_x) / s->paddle_width, 0.0f, 1.0f);
-    float angle = place * BREAKOUT_BOUNCE_ARC - BREAKOUT_BOUNCE_EDGE;
-    s->ball_vx = num_sin(angle) * s->ball_speed;
-    s->ball_vy = -(num_cos(angle) * s->ball_speed);
-    if (s->points == BREAKOUT_WALL_POINTS)
-      for (int32_t r = 0; r < BREAKOUT_ROWS; r++) s->gone[r] = 0;
-  }
+  if (hit.what == BREAKOUT_CEILING) s->paddle_width = 0.5f * p->paddle_width;
+  if (hit.what == BREAKOUT_PADDLE) breakout_bounce(p, s);
 
   // a ball below the field is lost
   if (s->ball_y > BREAKOUT_HEIGHT) {

@@ -1,5 +1,7 @@
 """Clear a wall of bricks with a ball and a paddle. Twin of envs_c/breakout.h."""
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -51,6 +53,24 @@ class State(PyTreeNode):
     served: Array  # int32 (), balls served so far
     paddle_hits: Array  # int32 (), since the serve
     steps: Array  # int32 (), since the episode began
+
+
+NOTHING, WALL, BRICK, CEILING, PADDLE = range(5)
+
+
+class Hit(PyTreeNode):
+    """What the ball runs into in a frame."""
+
+    what: Array  # int32 ()
+    time: Array  # float32 (), of the frame, 0 to 1
+    x: Array  # float32 (), px, where the ball is then
+    y: Array  # float32 (), px
+    overlap: Array  # float32 (), px, of ball and brick
+    row: Array  # int32 (), of the brick
+    column: Array  # uint32 ()
+
+
+Node = TypeVar("Node", State, Hit)
 
 
 class Breakout(Env[State]):
@@ -123,124 +143,125 @@ class Breakout(Env[State]):
             )
         )
 
-    def frame(self, s: State, action: Array) -> State:
-        """One frame: the paddle moves, then the ball, up to the first thing it hits."""
-        # move the paddle
+    def move_paddle(self, s: State, action: Array) -> State:
         reach = self.paddle_speed * FRAME_SECONDS
-        paddle_x = jnp.where(action == LEFT, s.paddle_x - reach, s.paddle_x)
-        paddle_x = jnp.where(action == RIGHT, s.paddle_x + reach, paddle_x)
-        paddle_x = jnp.clip(paddle_x, 0.0, WIDTH - s.paddle_width)
+        x = jnp.where(action == LEFT, s.paddle_x - reach, s.paddle_x)
+        x = jnp.where(action == RIGHT, s.paddle_x + reach, x)
+        return s.replace(paddle_x=jnp.clip(x, 0.0, WIDTH - s.paddle_width))
 
-        x, y = s.ball_x, s.ball_y
-        dx, dy = s.ball_vx * FRAME_SECONDS, s.ball_vy * FRAME_SECONDS
-        rightwards, upwards = dx > 0, dy < 0
-
-        # the side it may run into: a wall, or the next column's bricks; when, as a share of the frame,
-        # and where the ball stops
-        edge = jnp.where(rightwards, x + BALL, x)
+    def side_hit(self, s: State, dx: Array, dy: Array) -> Hit:
+        """The side that the ball may run into when it moves by dx and dy: a wall, or the next column's bricks."""
+        rightwards = dx > 0
+        edge = jnp.where(rightwards, s.ball_x + BALL, s.ball_x)
         boundary = edge * PER_BRICK_WIDTH
         line = jnp.where(rightwards, -jnp.floor(-boundary), jnp.floor(boundary))
         line = jnp.clip(line, 0.0, COLUMNS)  # rounding may have left the ball a hair outside
         at_wall = jnp.where(rightwards, line >= COLUMNS, line <= 0)
-        side_column = jnp.uint32(jnp.where(at_wall, 0.0, jnp.where(rightwards, line, line - 1.0)))
-        side_x = line * BRICK_WIDTH - jnp.where(rightwards, jnp.float32(BALL), jnp.float32(0))
+        x = line * BRICK_WIDTH - jnp.where(rightwards, jnp.float32(BALL), jnp.float32(0))
         still = dx == 0
-        side_time = jnp.where(still, 2.0, (side_x - x) / jnp.where(still, 1.0, dx))
+        time = jnp.where(still, 2.0, (x - s.ball_x) / jnp.where(still, 1.0, dx))
+        y = s.ball_y + dy * time
 
         # of that column's bricks, the one that the ball overlaps most
-        side_y = y + dy * side_time
-        side_row, side_overlap = jnp.int32(0), jnp.float32(0)
+        column = jnp.uint32(jnp.where(at_wall, 0.0, jnp.where(rightwards, line, line - 1.0)))
+        row, most = jnp.int32(0), jnp.float32(0)
         for r in range(ROWS):
             top = WALL_TOP + BRICK_HEIGHT * r
-            overlap = jnp.minimum(side_y + BALL, top + BRICK_HEIGHT) - jnp.maximum(side_y, top)
-            present = (s.gone[r] >> side_column) & jnp.uint32(1) == 0
-            more = present & (overlap > side_overlap)
-            side_overlap = jnp.where(more, overlap, side_overlap)
-            side_row = jnp.where(more, r, side_row)
-        side_hit = (side_time <= 1) & (at_wall | (side_overlap > 0))
+            overlap = jnp.minimum(y + BALL, top + BRICK_HEIGHT) - jnp.maximum(y, top)
+            present = (s.gone[r] >> column) & jnp.uint32(1) == 0
+            more = present & (overlap > most)
+            most = jnp.where(more, overlap, most)
+            row = jnp.where(more, r, row)
+        what = jnp.where(at_wall, WALL, jnp.where(most > 0, BRICK, NOTHING))
+        return Hit(jnp.where(time <= 1, what, NOTHING), time, x, y, most, row, column)
 
-        # what it may run into above or below: the row whose edge it crosses, the ceiling, the paddle
-        face_y = jnp.where(upwards, jnp.float32(0), jnp.float32(PADDLE_Y - BALL))
-        face_row, row_gone = jnp.int32(-1), jnp.uint32(0)
+    def face_hit(self, s: State, dx: Array, dy: Array) -> Hit:
+        """What the ball may run into above or below: the row whose edge it crosses, the ceiling, the paddle."""
+        upwards = dy < 0
+        y = jnp.where(upwards, jnp.float32(0), jnp.float32(PADDLE_Y - BALL))
+        row, row_gone = jnp.int32(-1), jnp.uint32(0)
         for r in range(ROWS):
             top = WALL_TOP + BRICK_HEIGHT * r
             stop = jnp.where(upwards, jnp.float32(top + BRICK_HEIGHT), jnp.float32(top - BALL))
-            crossed = jnp.where(upwards, (y >= stop) & (y + dy <= stop), (y <= stop) & (y + dy >= stop))
-            face_row = jnp.where(crossed, r, face_row)
-            face_y = jnp.where(crossed, stop, face_y)
+            down_to, up_to = (s.ball_y <= stop) & (s.ball_y + dy >= stop), (s.ball_y >= stop) & (s.ball_y + dy <= stop)
+            crossed = jnp.where(upwards, up_to, down_to)
+            row = jnp.where(crossed, r, row)
+            y = jnp.where(crossed, stop, y)
             row_gone = jnp.where(crossed, s.gone[r], row_gone)
-        face_time = (face_y - y) / dy
-        face_x = x + dx * face_time
+        time = (y - s.ball_y) / dy
+        x = s.ball_x + dx * time
 
         # the ball touches two columns of that row: does it hit the one it overlaps more, or the other?
-        left = jnp.clip(jnp.floor(face_x * PER_BRICK_WIDTH), 0.0, COLUMNS - 1.0)
+        left = jnp.clip(jnp.floor(x * PER_BRICK_WIDTH), 0.0, COLUMNS - 1.0)
         left_column = jnp.uint32(left)
-        right_overlap = face_x - left * BRICK_WIDTH
+        right_overlap = x - left * BRICK_WIDTH
         left_overlap = BRICK_WIDTH - right_overlap
         row_gone = row_gone | jnp.uint32(1 << COLUMNS)  # nothing stands beyond the last column
         left_present = (row_gone >> left_column) & jnp.uint32(1) == 0
         right_present = ((row_gone >> (left_column + jnp.uint32(1))) & jnp.uint32(1) == 0) & (right_overlap > 0)
         take_right = right_present & (~left_present | (right_overlap > left_overlap))
-        face_column = jnp.where(take_right, left_column + jnp.uint32(1), left_column)
-        face_overlap = jnp.where(take_right, right_overlap, left_overlap)
+        column = jnp.where(take_right, left_column + jnp.uint32(1), left_column)
+        overlap = jnp.where(take_right, right_overlap, left_overlap)
 
-        # where it meets no row, the ceiling or the paddle
-        no_row = face_row < 0
-        on_paddle = (face_x + BALL > paddle_x) & (face_x < paddle_x + s.paddle_width)
-        in_frame = (face_time >= 0) & (face_time <= 1)
-        ceiling_hit = no_row & upwards & in_frame
-        paddle_hit = no_row & (dy > 0) & in_frame & on_paddle
-        row_hit = ~no_row & (left_present | right_present)
-        face_hit = row_hit | ceiling_hit | paddle_hit
+        # where it crosses no row, the ceiling or the paddle
+        no_row = row < 0
+        in_frame = (time >= 0) & (time <= 1)
+        on_paddle = (x + BALL > s.paddle_x) & (x < s.paddle_x + s.paddle_width)
+        what = jnp.where(~no_row & (left_present | right_present), BRICK, NOTHING)
+        what = jnp.where(no_row & in_frame & upwards, CEILING, what)
+        what = jnp.where(no_row & in_frame & (dy > 0) & on_paddle, PADDLE, what)
+        return Hit(what, time, x, y, overlap, row, column)
 
-        # the earlier one counts; at the same time, the one with more overlap
-        sooner = (side_time < face_time) | ((side_time == face_time) & (side_overlap > face_overlap))
-        side_first = side_hit & (~face_hit | sooner)
-        face_first = face_hit & ~side_first
-        ceiling_hit = ceiling_hit & face_first
-        paddle_hit = paddle_hit & face_first
-
-        # move and bounce
-        ball_x = jnp.where(side_first, side_x, jnp.where(face_first, face_x, x + dx))
-        ball_y = jnp.where(side_first, side_y, jnp.where(face_first, face_y, y + dy))
-        ball_vx = jnp.where(side_first, -s.ball_vx, s.ball_vx)
-        ball_vy = jnp.where(face_first, -s.ball_vy, s.ball_vy)
-
-        # a brick breaks
-        brick_hit = (side_first & ~at_wall) | (face_first & row_hit)
-        row = jnp.where(side_first, side_row, face_row)
-        column = jnp.where(side_first, side_column, face_column)
-        worth = jnp.where(row < 2, 7, jnp.where(row < 4, 4, 1))
-        points = s.points + jnp.where(brick_hit, worth, 0)
-        brick = jnp.where(brick_hit, jnp.uint32(1) << column, jnp.uint32(0))
-        gone = s.gone | jnp.where(jnp.arange(ROWS, dtype=jnp.int32) == row[None], brick[None], jnp.uint32(0))
-        ball_speed = jnp.where(brick_hit & (row < FAST_ROWS), self.max_ball_speed, s.ball_speed)
-
-        # the ceiling shrinks the paddle
-        paddle_width = jnp.where(ceiling_hit, 0.5 * self.paddle_width, s.paddle_width)
-
-        # the paddle sends the ball back by where it was hit, refills a cleared wall, and now and then speeds up
-        paddle_hits = s.paddle_hits + jnp.int32(paddle_hit)
-        faster = paddle_hit & (lax.rem(paddle_hits, jnp.int32(HITS_PER_SPEED_UP)) == 0)
-        ball_speed = jnp.where(faster, jnp.minimum(ball_speed + self.speed_step, self.max_ball_speed), ball_speed)
-        place = jnp.clip((ball_x + 0.5 * BALL - paddle_x) / paddle_width, 0.0, 1.0)
-        angle = place * BOUNCE_ARC - BOUNCE_EDGE
-        ball_vx = jnp.where(paddle_hit, numerics.sin(angle) * ball_speed, ball_vx)
-        ball_vy = jnp.where(paddle_hit, -(numerics.cos(angle) * ball_speed), ball_vy)
-        gone = jnp.where(paddle_hit & (points == WALL_POINTS), jnp.uint32(0), gone)
-
-        s = s.replace(
-            paddle_x=paddle_x,
-            paddle_width=paddle_width,
-            ball_x=ball_x,
-            ball_y=ball_y,
-            ball_vx=ball_vx,
-            ball_vy=ball_vy,
-            ball_speed=ball_speed,
-            gone=gone,
-            points=points,
-            paddle_hits=paddle_hits,
+    def break_brick(self, s: State, hit: Hit) -> State:
+        broken = hit.what == BRICK
+        worth = jnp.where(hit.row < 2, 7, jnp.where(hit.row < 4, 4, 1))
+        bit = jnp.where(broken, jnp.uint32(1) << hit.column, jnp.uint32(0))
+        here = jnp.arange(ROWS, dtype=jnp.int32) == hit.row[None]
+        return s.replace(
+            points=s.points + jnp.where(broken, worth, 0),
+            gone=s.gone | jnp.where(here, bit[None], jnp.uint32(0)),
+            ball_speed=jnp.where(broken & (hit.row < FAST_ROWS), self.max_ball_speed, s.ball_speed),
         )
+
+    def bounce(self, s: State, hit: Hit) -> State:
+        """The paddle sends the ball back by where it was hit, refills a cleared wall, and now and then speeds up."""
+        on_paddle = hit.what == PADDLE
+        paddle_hits = s.paddle_hits + jnp.int32(on_paddle)
+        faster = on_paddle & (lax.rem(paddle_hits, jnp.int32(HITS_PER_SPEED_UP)) == 0)
+        speed = jnp.where(faster, jnp.minimum(s.ball_speed + self.speed_step, self.max_ball_speed), s.ball_speed)
+        place = jnp.clip((s.ball_x + 0.5 * BALL - s.paddle_x) / s.paddle_width, 0.0, 1.0)
+        angle = place * BOUNCE_ARC - BOUNCE_EDGE
+        return s.replace(
+            paddle_hits=paddle_hits,
+            ball_speed=speed,
+            ball_vx=jnp.where(on_paddle, numerics.sin(angle) * speed, s.ball_vx),
+            ball_vy=jnp.where(on_paddle, -(numerics.cos(angle) * speed), s.ball_vy),
+            gone=jnp.where(on_paddle & (s.points == WALL_POINTS), jnp.uint32(0), s.gone),
+        )
+
+    def frame(self, s: State, action: Array) -> State:
+        """One frame: the paddle moves, then the ball, up to the first thing it hits."""
+        s = self.move_paddle(s, action)
+
+        # the earlier hit counts; at the same time, the one with more overlap
+        dx, dy = s.ball_vx * FRAME_SECONDS, s.ball_vy * FRAME_SECONDS
+        side, face = self.side_hit(s, dx, dy), self.face_hit(s, dx, dy)
+        sooner = (side.time < face.time) | ((side.time == face.time) & (side.overlap > face.overlap))
+        side_first = (side.what != NOTHING) & ((face.what == NOTHING) | sooner)
+        hit = _choose(side_first, side, face)
+
+        # move, and turn round
+        free = hit.what == NOTHING
+        s = s.replace(
+            ball_x=jnp.where(free, s.ball_x + dx, hit.x),
+            ball_y=jnp.where(free, s.ball_y + dy, hit.y),
+            ball_vx=jnp.where(side_first, -s.ball_vx, s.ball_vx),
+            ball_vy=jnp.where(~side_first & ~free, -s.ball_vy, s.ball_vy),
+        )
+
+        s = self.break_brick(s, hit)
+        s = s.replace(paddle_width=jnp.where(hit.what == CEILING, 0.5 * self.paddle_width, s.paddle_width))
+        s = self.bounce(s, hit)
 
         # a ball below the field is lost
         lost = s.ball_y > HEIGHT
@@ -367,9 +388,8 @@ class Breakout(Env[State]):
         )
 
 
-def _choose(where: Array, a: State, b: State) -> State:
-    values = {name: jnp.where(where, getattr(a, name), getattr(b, name)) for name in State.__dataclass_fields__}
-    return State(**values)
+def _choose(where: Array, a: Node, b: Node) -> Node:
+    return jax.tree.map(lambda a, b: jnp.where(where, a, b), a, b)
 
 
 def _paint(picture: Array, where: Array, colour: tuple[int, int, int]) -> Array:
