@@ -15,6 +15,7 @@ for XLA then rewrites the division.
 import contextlib
 import dataclasses
 import functools
+import math
 import time
 from typing import Any, Literal
 
@@ -30,7 +31,8 @@ from jaxpuffer.pytree import parameter_fields
 from parity import Mode
 
 Level = Literal["functions", "resync", "rollout"]
-CHUNK = 1000  # steps of one jitted call
+CHUNK = 1000  # steps of one jitted call, at most
+CHUNK_BYTES = 1 << 26  # of what they produce, at most
 DEVICE_CHUNK = 100  # the same where C's steps are kept to be sent to another device
 WILD_SHARE = 32  # where there is a mask, one action in so many is drawn whatever it says
 VARIATION = 0.25  # of a parameter's value, up and down
@@ -180,9 +182,6 @@ def compare(
     def run(envs: Any, carry: Any, length: int) -> Any:
         return sides_of(*envs).run(carry, length)
 
-    def step(envs: Any, carry: Any) -> Any:
-        return sides_of(*envs).step(carry)
-
     def record(envs: Any, carry: Any, length: int) -> Any:
         return sides_of(*envs).record(carry, length)
 
@@ -195,31 +194,30 @@ def compare(
         return functools.partial(jax.jit(function, **kwargs), (env, c_env))
 
     carry, first = jit(start)(jax.random.key(seed))
-    reset = jax.device_get(_difference(first, jnp.int32(0), 1))
-    totals: dict[str, Any] = {}
-    done, divergence = 0, None
-    if mode == "strict":
-        divergence = _first_difference(first, 0, np.full(num_envs, "none yet"))
-    started = time.perf_counter()
+    one_step = jax.eval_shape(lambda envs, carry: sides_of(*envs).step(carry)[1], (env, c_env), carry)
+    length = min(steps, CHUNK if device is None else DEVICE_CHUNK, max(1, CHUNK_BYTES // _bytes_of(one_step)))
     jitted = jit(run if device is None else record, static_argnames="length")
     checked = jit(check)
+
+    tally, done, divergence = Tally(), 0, None
+    place = tally.add({name: (c[None], other[None]) for name, (c, other) in jax.device_get(first).items()})
+    if mode == "strict" and place is not None:
+        divergence = Divergence(0, *place[1:], action="none yet")
+    started = time.perf_counter()
     while done < steps and divergence is None:
-        length = min(CHUNK if device is None else DEVICE_CHUNK, steps - done)
-        before = carry
-        carry, found = jitted(carry, length=length)
+        carry, played = jitted(carry, length=length)
         if device is not None:
-            found = checked(jax.device_put(found, device))
-        found = jax.device_get(found)
-        totals = _accumulate(totals, found)
-        if mode == "strict":
-            wrong = [int(f["first"]) for f in found["fields"].values() if f["count"]]
-            if wrong:
-                divergence = _locate(jit(step), before, min(wrong), done)
-        done += length
+            played = checked(jax.device_put(played, device))
+        # the last ones may be more than was asked for
+        pairs, actions, events, ended = jax.tree.map(lambda x, left=steps - done: x[:left], jax.device_get(played))
+        place = tally.add(pairs)
+        tally.count(events, ended)
+        if mode == "strict" and place is not None:
+            divergence = Divergence(done + place[0], *place[1:], action=actions[place[0], place[1]])
+        done += len(ended)
     seconds = time.perf_counter() - started
 
-    fields = reset["fields"] | totals.get("fields", {})
-    scaled = [f["error"] / f["scale"] if f["scale"] > 0 else f["error"] for f in fields.values()]
+    fields = tally.fields.values()
     return Report(
         env=name,
         level=level,
@@ -229,13 +227,13 @@ def compare(
         num_agents=env.num_agents,
         steps=done,
         fields=len(fields),
-        episodes=int(totals.get("episodes", 0)),
-        events={event: int(count) for event, count in totals.get("events", {}).items()},
-        mismatches={field: int(f["count"]) for field, f in fields.items() if f["count"]},
-        integer_share=float(reset["integer_rows"] + totals.get("integer_rows", 0)) / ((done + 1) * num_envs),
-        float_error=float(max(scaled)),
-        max_ulps=float(max(f["ulps"] for f in fields.values())),
-        nans=int(reset["nans"] + totals.get("nans", 0)),
+        episodes=tally.episodes,
+        events=tally.events,
+        mismatches={name: field.differing for name, field in tally.fields.items() if field.differing},
+        integer_share=tally.integer_rows / ((done + 1) * num_envs),
+        float_error=max(field.error / field.scale if field.scale > 0 else field.error for field in fields),
+        max_ulps=max(field.ulps for field in fields),
+        nans=tally.nans,
         seconds=seconds,
         divergence=divergence,
     )
@@ -378,14 +376,14 @@ class _Sides:
         }
         return next_jax, from_jax, events, pairs
 
-    def run(self, carry: Any, length: int) -> tuple[Any, dict[str, Any]]:
-        """`length` steps, reduced on the device to what `compare` reports."""
+    def run(self, carry: Any, length: int) -> tuple[Any, Any]:
+        """`length` steps: (carry, what `step` gives for each)."""
 
         def one(carry: Any, _: None) -> Any:
-            carry, pairs, (_, events, ended) = self.step(carry)
-            return carry, pairs, events, ended
+            carry, pairs, rest = self.step(carry)
+            return carry, (pairs, *rest)
 
-        return _reduced(one, carry, None, length)
+        return lax.scan(one, carry, length=length)
 
     def record(self, carry: Any, length: int) -> tuple[Any, Any]:
         """`length` steps in C alone, kept: of each the JAX state before it, the actions and all that it produced."""
@@ -400,16 +398,16 @@ class _Sides:
 
         return lax.scan(one, carry, length=length)
 
-    def check(self, recorded: Any) -> dict[str, Any]:
-        """The recorded steps taken in JAX and compared, as `run` reports them."""
+    def check(self, recorded: Any) -> Any:
+        """The recorded steps taken in JAX: what `run` gives for them."""
 
-        def one(carry: Any, step: Any) -> Any:
+        def one(carry: tuple[()], step: Any) -> Any:
             before, actions, from_c = step
             _, from_jax, events = self.step_jax(before, actions)
             pairs = _flatten({name: (from_c[name], from_jax[name]) for name in from_c})
-            return carry, pairs, events, from_c[""].log.n
+            return carry, (pairs, actions, events, from_c[""].log.n)
 
-        return _reduced(one, (), recorded, len(recorded[1]))[1]
+        return lax.scan(one, (), recorded)[1]
 
 
 def choose_action(env: Env, state: Any, stream: Array) -> Array:
@@ -449,27 +447,6 @@ def _rows_together(x: Array) -> Array:
     return x.reshape(-1, *x.shape[2:])
 
 
-def _reduced(one: Any, carry: Any, steps: Any, length: int) -> tuple[Any, dict[str, Any]]:
-    """Scan `one(carry, step) -> (carry, pairs, events, ended)`: (carry, what `compare` reports)."""
-    one = jax.jit(one, inline=True)  # traced once, for its shapes and for the scan
-
-    def step(inner: Any, indexed: Any) -> tuple[Any, None]:
-        carry, totals = inner
-        index, step = indexed
-        carry, pairs, events, ended = one(carry, step)
-        found = _unfused(index >= 0, lambda pairs, index: _difference(pairs, index, length), pairs, index)
-        found["events"] = {name: jnp.int32(happened).sum() for name, happened in events.items()}
-        found["episodes"] = jnp.int32(ended).sum()
-        return (carry, _accumulate(totals, found)), None
-
-    first = jax.tree.map(lambda x: x[0], steps)
-    shapes = jax.eval_shape(lambda carry: step((carry, {}), (jnp.int32(0), first))[0][1], carry)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    for field in zeros["fields"].values():
-        field["first"] = jnp.int32(length)
-    return lax.scan(step, (carry, zeros), (jnp.arange(length, dtype=jnp.int32), steps))[0]
-
-
 def _unfused(true: Array, function: Any, *args: Any) -> Any:
     """`function(*args)` in a branch: else XLA fuses it into each of its uses, and compiles several times as long."""
     function = jax.jit(function, inline=True)  # traced once, for both branches
@@ -480,30 +457,85 @@ def _unfused(true: Array, function: Any, *args: Any) -> Any:
     return lax.cond(true, function, nothing, *args)
 
 
-def _locate(step: Any, carry: Any, index: int, done: int) -> Divergence:
-    """Replay a chunk up to its first divergence and read the values off."""
-    for _ in range(index + 1):
-        carry, pairs, (actions, _, _) = step(carry)
-    found = _first_difference(pairs, done + index, actions)
-    assert found is not None, "the replay did not diverge where the run did"
-    return found
+@dataclasses.dataclass
+class Field:
+    """What was found in one field."""
+
+    differing: int = 0  # environment-steps
+    ulps: float = 0.0  # the largest distance, where the integers agree
+    error: float = 0.0  # the largest difference, where the integers agree
+    scale: float = 0.0  # the largest magnitude in C
 
 
-def _first_difference(pairs: dict[str, tuple[Array, Array]], step: int, actions: Any) -> Divergence | None:
-    # jit has sorted the fields by name: the states first, from which the rest follows
-    for field, (c, other) in sorted(jax.device_get(pairs).items(), key=_causes_first):
-        differs = _unequal(np, c, other)
-        if differs.any():
-            where = tuple(np.argwhere(differs)[0])
-            ulps = float(np.asarray(_ulps(jnp.asarray(c), jnp.asarray(other)))[where]) if c.dtype.kind == "f" else 0
-            place = field + (str(list(map(int, where[1:]))) if len(where) > 1 else "")
-            row = int(where[0])
-            return Divergence(step, row, place, c[where], other[where], ulps, np.asarray(actions)[row])
-    return None
+class Tally:
+    """What was found in all chunks of steps so far, on the host: XLA would compile the comparisons for seconds."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Field] = {}
+        self.integer_rows = 0  # environment-steps whose integers differ
+        self.nans = 0  # environment-steps
+        self.episodes = 0
+        self.events: dict[str, int] = {}
+
+    def count(self, events: dict[str, np.ndarray], ended: np.ndarray) -> None:
+        self.episodes += int(ended.sum())
+        for name, happened in events.items():
+            self.events[name] = self.events.get(name, 0) + int(happened.sum())
+
+    def add(self, pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[int, int, str, Any, Any, float] | None:
+        """Compare arrays (time, rows, ...); the first place that differs: (step, row, entry, C's, JAX's, ULPs)."""
+        shape = next(iter(pairs.values()))[0].shape[:2]
+        differing, integers, nans = {}, np.zeros(shape, bool), np.zeros(shape, bool)
+        for name, (c, other) in pairs.items():
+            field = self.fields.setdefault(name, Field())
+            if c.dtype.kind == "f":
+                low, high = float(c.min()), float(c.max())
+                field.scale = max(field.scale, -low, high)
+                if np.isnan(low) or np.isnan(other.min()):
+                    nans |= _rows(np.isnan(c) | np.isnan(other))
+            if np.array_equal(_bits(c), _bits(other)):
+                continue
+            differs = _unequal(c, other)
+            if differs.any():
+                differing[name] = differs
+                field.differing += int(_rows(differs).sum())
+                if c.dtype.kind != "f":
+                    integers |= _rows(differs)
+        self.integer_rows += int(integers.sum())
+        self.nans += int(nans.sum())
+        if not differing:
+            return None
+
+        for name, differs in differing.items():
+            c, other = (x[~integers][differs[~integers]] for x in pairs[name])
+            if c.dtype.kind == "f" and c.size:
+                field = self.fields[name]
+                field.ulps = max(field.ulps, float(_ulps(c, other).max()))
+                field.error = max(field.error, float(np.abs(c - other).max()))
+        # of the earliest step the states first, from which the rest follows
+        step = min(int(np.argwhere(differs)[0][0]) for differs in differing.values())
+        name = min((name for name, differs in differing.items() if differs[step].any()), key=_causes_first)
+        where = (step, *map(int, np.argwhere(differing[name][step])[0]))
+        c, other = (x[where] for x in pairs[name])
+        entry = name + (str(list(where[2:])) if len(where) > 2 else "")
+        return step, where[1], entry, c, other, float(_ulps(c, other)) if c.dtype.kind == "f" else 0.0
 
 
-def _causes_first(pair: tuple[str, Any]) -> tuple[bool, bool]:
-    return not pair[0].startswith(("state", "first.state")), "state" not in pair[0]
+def _bytes_of(tree: Any) -> int:
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    """(time, rows, ...) to bool (time, rows): where any entry is true."""
+    return np.asarray(x.reshape(*x.shape[:2], -1).any(2))
+
+
+def _bits(x: np.ndarray) -> np.ndarray:
+    return x.view(f"u{x.dtype.itemsize}")
+
+
+def _causes_first(name: str) -> tuple[bool, bool, str]:
+    return not name.startswith(("state", "first.state")), "state" not in name, name
 
 
 def _flatten(pairs: dict[str, Any]) -> dict[str, tuple[Array, Array]]:
@@ -514,70 +546,18 @@ def _flatten(pairs: dict[str, Any]) -> dict[str, tuple[Array, Array]]:
     return fields
 
 
-def _unequal(xp: Any, a: Any, b: Any) -> Any:
+def _unequal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Differing entries; -0 equals 0, and NaN equals NaN (it is counted apart)."""
     if a.dtype.kind != "f":
         return a != b
-    return ~((a == b) | (xp.isnan(a) & xp.isnan(b)))
+    return ~((a == b) | (np.isnan(a) & np.isnan(b)))
 
 
-def _ulps(a: Array, b: Array) -> Array:
-    """The distance of two floats in units in the last place, as float32."""
+def _ulps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The distance of two float32 arrays in units in the last place, int64."""
 
-    def ordered(x: Array) -> Array:
-        bits = lax.bitcast_convert_type(x, jnp.int32)
-        return jnp.where(bits < 0, jnp.int32(-(2**31)) - bits, bits)
+    def ordered(x: np.ndarray) -> np.ndarray:
+        bits = np.asarray(x).view(np.int32).astype(np.int64)
+        return np.where(bits < 0, -(2**31) - bits, bits)
 
-    a, b = ordered(a), ordered(b)
-    # modulo 2^32 the difference of two int32 is right as uint32
-    return jnp.float32(lax.bitcast_convert_type(jnp.maximum(a, b) - jnp.minimum(a, b), jnp.uint32))
-
-
-def _difference(pairs: dict[str, tuple[Array, Array]], index: Array, length: int) -> dict[str, Any]:
-    def rows(x: Array) -> Array:
-        return x.reshape(len(x), -1).any(1)
-
-    first = next(iter(pairs.values()))[0]
-    integers_differ = jnp.zeros(len(first), bool)
-    nans = jnp.zeros(len(first), bool)
-    differing = {}
-    for name, (c, other) in pairs.items():
-        differing[name] = rows(_unequal(jnp, c, other))
-        if jnp.issubdtype(c.dtype, jnp.floating):
-            nans |= rows(jnp.isnan(c) | jnp.isnan(other))
-        else:
-            integers_differ |= differing[name]
-
-    fields = {}
-    for name, (c, other) in pairs.items():
-        count = jnp.int32(differing[name]).sum()
-        field = {
-            "count": count,
-            "first": jnp.where(count > 0, index, jnp.int32(length)),
-            "ulps": jnp.float32(0),
-            "error": jnp.float32(0),
-            "scale": jnp.float32(0),
-        }
-        if jnp.issubdtype(c.dtype, jnp.floating):
-            agree = ~integers_differ.reshape(-1, *[1] * (c.ndim - 1))
-            field["ulps"] = jnp.where(agree & (c != other), _ulps(c, other), 0.0).max()
-            field["error"] = jnp.where(agree, jnp.abs(c - other), 0.0).max()
-            field["scale"] = jnp.abs(c).max()
-        fields[name] = field
-    return {
-        "fields": fields,
-        "integer_rows": jnp.int32(integers_differ).sum(),
-        "nans": jnp.int32(nans).sum(),
-    }
-
-
-def _accumulate(totals: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """Counts add up, first indices take the least, errors and scales the largest."""
-    if not totals:
-        return found
-    combine = {"first": jnp.minimum, "ulps": jnp.maximum, "error": jnp.maximum, "scale": jnp.maximum}
-
-    def one(path: Any, a: Any, b: Any) -> Any:
-        return combine.get(path[-1].key, lambda a, b: a + b)(a, b)
-
-    return jax.tree_util.tree_map_with_path(one, totals, found)
+    return np.abs(ordered(a) - ordered(b))
