@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="confine the process to so many processors")
     parser.add_argument("--json", metavar="FILE", help="default benchmarks/results/ablations-ENV.json")
     parser.add_argument("--figure", metavar="FILE", help="default docs/pictures/ablations-ENV.png")
-    parser.add_argument("--retime", action="store_true", help="time all arms anew")
+    parser.add_argument("--retime", action="store_true", help="time all arms again")
     parser.add_argument("--resume", action="store_true", help="go on with the arms that the file lacks")
     args = parser.parse_args()
     if unknown := set(args.arms) - set(ARMS):

@@ -118,7 +118,7 @@ static inline breakout_hit breakout_side_hit(const breakout_state *s, float dx, 
   float edge = dx > 0.0f ? s->ball_x + BREAKOUT_BALL : s->ball_x;
   float boundary = edge * BREAKOUT_PER_BRICK_WIDTH;
   float line = dx > 0.0f ? -num_floor(-boundary) : num_floor(boundary);
-  line = num_clip(line, 0.0f, (float)BREAKOUT_COLUMNS);  // rounding may have left the ball a hair outside
+  line = num_clip(line, 0.0f, (float)BREAKOUT_COLUMNS);  // rounding may have left the ball slightly outside
   int32_t at_wall = dx > 0.0f ? line >= (float)BREAKOUT_COLUMNS : line <= 0.0f;
   hit.x = line * BREAKOUT_BRICK_WIDTH - (dx > 0.0f ? BREAKOUT_BALL : 0.0f);
   if (dx != 0.0f) hit.time = (hit.x - s->ball_x) / dx;

@@ -312,7 +312,7 @@ GO_INLINE void go_turn(const go_params *p, go_geometry g, go_state *s, const int
   over = over || (passes && reply == GO_NOWHERE);
   s->outcome = !over ? 0 : ahead > 0.0f ? 1 : ahead < 0.0f ? -1 : 0;
 
-  // else it replies
+  // otherwise it replies
   reply = over ? GO_NOWHERE : reply;
   int32_t lost = go_place(&g, s, s->theirs, s->own, reply);
   s->passed = reply == GO_NOWHERE;

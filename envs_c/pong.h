@@ -130,7 +130,7 @@ static inline void pong_transition(const pong_params *p, pong_state *s, const in
   s->opponent_points += point < 0;
   s->steps++;
 
-  // after a point the ball is served anew
+  // after a point the ball is served again
   if (point != 0) pong_serve(p, s);
 
   out->reward = point != 0 ? (float)point : returned ? PONG_RETURN_REWARD : 0.0f;

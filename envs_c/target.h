@@ -96,7 +96,7 @@ static inline void target_transition(const target_params *p, target_state *s, co
     s->y[i] = num_clip(s->y[i] + s->speed[i] * sine[i], 0.0f, TARGET_HEIGHT);
   }
 
-  // a goal is the first hunter's within reach, and comes anew elsewhere
+  // a goal is the first hunter's within reach, and then appears elsewhere
   for (int32_t g = 0; g < p->num_goals; g++) {
     for (int32_t i = 0; i < p->num_hunters; i++) {
       float dx = s->goal_x[g] - s->x[i], dy = s->goal_y[g] - s->y[i];

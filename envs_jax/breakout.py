@@ -155,7 +155,7 @@ class Breakout(Env[State]):
         edge = jnp.where(rightwards, s.ball_x + BALL, s.ball_x)
         boundary = edge * PER_BRICK_WIDTH
         line = jnp.where(rightwards, -jnp.floor(-boundary), jnp.floor(boundary))
-        line = jnp.clip(line, 0.0, COLUMNS)  # rounding may have left the ball a hair outside
+        line = jnp.clip(line, 0.0, COLUMNS)  # rounding may have left the ball slightly outside
         at_wall = jnp.where(rightwards, line >= COLUMNS, line <= 0)
         x = line * BRICK_WIDTH - jnp.where(rightwards, jnp.float32(BALL), jnp.float32(0))
         still = dx == 0

@@ -88,7 +88,7 @@ class Drone(Env[State]):
     num_drones: int = static(default=4, minimum=1, maximum=MAX_AGENTS)
     task: int = param(default=TASKS, minimum=0, maximum=TASKS)  # hover, race, swarm, or drawn for each world
     num_rings: int = param(default=5, minimum=1, maximum=1000)  # of a course
-    formation_steps: int = param(default=200, minimum=1)  # steps until a swarm forms anew
+    formation_steps: int = param(default=200, minimum=1)  # steps until a swarm takes another form
     gravity: float = param(default=9.81, minimum=0, maximum=100)  # m/s^2
     drag: float = param(default=0.2, minimum=0, maximum=2)  # N s/m
     randomization: float = param(default=0.05, minimum=0, maximum=0.5)  # share by which a drone's make differs
@@ -315,15 +315,15 @@ class Drone(Env[State]):
         new_target = jnp.where(passed[:, None], next_target, s.target)
         new_normal = jnp.where(passed[:, None], next_normal, s.normal)
 
-        # a swarm forms anew now and then
-        anew = (s.task == SWARM) & (lax.rem(steps, self.formation_steps) == 0)
+        # now and then a swarm takes another form
+        reform = (s.task == SWARM) & (lax.rem(steps, self.formation_steps) == 0)
         drawn, formation, centre = self.draw_formation(stream)
-        formation, centre = jnp.where(anew, formation, s.formation), jnp.where(anew, centre, s.centre)
+        formation, centre = jnp.where(reform, formation, s.formation), jnp.where(reform, centre, s.centre)
         s = s.replace(
-            rng=jnp.where(anew, drawn, stream),
+            rng=jnp.where(reform, drawn, stream),
             body=jnp.stack(body, -1),
             rotor=rotor,
-            target=jnp.where(anew, self.slots(formation, centre), new_target),
+            target=jnp.where(reform, self.slots(formation, centre), new_target),
             normal=new_normal,
             closeness=s.closeness + close,
             rings=rings,
@@ -446,7 +446,7 @@ class Drone(Env[State]):
         near = self.nearest(_components(next_state.body)[:VX])[0] < NEAR_SQUARED
         outcome = self.transition(s, action)[1]
         crash = outcome.reward == -1.0
-        anew = swarm & (lax.rem(next_state.steps, self.formation_steps) == 0)
+        reform = swarm & (lax.rem(next_state.steps, self.formation_steps) == 0)
         return {
             "hovered at the target": (s.task == HOVER) & ((next_state.closeness - s.closeness) > 0.8).any(),
             "left on the left or the right": outside[:, 1].any(),
@@ -456,9 +456,9 @@ class Drone(Env[State]):
             "hit a rim": (racing & crash & ~outside.any(-1)).any(),
             "flew the last ring": (racing & (next_state.rings >= self.num_rings)).any(),
             "crowded": (swarm & near).any(),
-            "formed a line": anew & (next_state.formation == LINE),
-            "formed a circle": anew & (next_state.formation == CIRCLE),
-            "formed a square": anew & (next_state.formation == SQUARE),
+            "formed a line": reform & (next_state.formation == LINE),
+            "formed a circle": reform & (next_state.formation == CIRCLE),
+            "formed a square": reform & (next_state.formation == SQUARE),
             "turned as fast as it may": (rates >= MAX_RATE).any(),
             "time limit": next_state.steps >= self.max_steps,
         }

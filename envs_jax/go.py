@@ -272,7 +272,7 @@ class Go(Env[State]):
         over = passes & ((s.passed != 0) | (ahead < 0.0) | (reply == NOWHERE))
         outcome = jnp.where(over, jnp.int32(ahead > 0.0) - jnp.int32(ahead < 0.0), 0)
 
-        # else it replies
+        # otherwise it replies
         reply = jnp.where(over, NOWHERE, reply)
         s, theirs, own, lost = self.place(s, theirs, own, reply)
 

@@ -149,7 +149,7 @@ class Pong(Env[State]):
              jnp.bool_(False), jnp.int32(0)),
         )  # fmt: skip
 
-        # after a point the ball is served anew
+        # after a point the ball is served again
         scored = point != 0
         served = self._serve(state)
         state = State(

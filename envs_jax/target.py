@@ -116,7 +116,7 @@ class Target(Env[State]):
         x = jnp.clip(s.x + speed * numerics.cos(heading), 0.0, WIDTH)
         y = jnp.clip(s.y + speed * numerics.sin(heading), 0.0, HEIGHT)
 
-        # a goal is the first hunter's within reach, and comes anew elsewhere
+        # a goal is the first hunter's within reach, and then appears elsewhere
         stream, reward = s.rng, jnp.zeros(self.num_hunters, jnp.float32)
         goals = []
         for g in range(self.num_goals):

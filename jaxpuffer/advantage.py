@@ -44,7 +44,7 @@ def _puffer(config: PPOConfig, rollout: Rollout, value: Array, last_value: Array
 
 
 ADVANTAGES: dict[str, Any] = {"gae": _gae, "puffer": _puffer}
-ANEW = ("puffer",)  # kinds computed anew before each gradient step; the others once for each rollout
+RECOMPUTED = ("puffer",)  # kinds computed again before each gradient step; the others once for each rollout
 CHOICES["advantage"] = ADVANTAGES
 
 

@@ -3,7 +3,7 @@
     envs_jax/baselines/NAME.npz     the weights, float16
     envs_jax/baselines/NAME.json    what the agent scores, and how fast the environment steps
 
-`python -m benchmarks.baselines NAME` trains one anew.
+`python -m benchmarks.baselines NAME` trains one again.
 """
 
 import importlib.resources

@@ -76,7 +76,7 @@ class Batch:
     def transition(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
         """The first half of `step`: `obs` is still the old episode's, final where a row ended.
 
-        Where an action is none (`spaces.legal`), the reward is NaN.
+        Where an action is invalid (`spaces.legal`), the reward is NaN.
         """
         actions, wrong = legal(self.env.action_space, actions)
         env_state, outcome = jax.vmap(self.env.transition)(state.env, actions)
@@ -130,13 +130,13 @@ class Batch:
         return jnp.float32(score), jnp.float32(perf)
 
     def unpack(self, state: Any) -> BatchState:
-        """The states as a pytree, whatever the backend keeps."""
+        """The states as a pytree, in whichever form the backend keeps them."""
         return state
 
 
 @with_rows_joined
 def _reset_rows(env: Env, states: Any, ended: Array, of_each: bool) -> Any:
-    """The states with what ended begun anew; with `of_each`, every row has an environment of its own."""
+    """The states with what ended reset; with `of_each`, every row has an environment of its own."""
     own = 0 if of_each else None
 
     def rows(function: Any, *args: Any) -> Any:

@@ -220,7 +220,7 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
     module = checked_module(env, config, module)
 
     checkpoint = run / record["checkpoint"]
-    damaged = f"{checkpoint} is damaged: %s; take the run from a copy, or train it anew in another directory"
+    damaged = f"{checkpoint} is damaged: %s; take the run from a copy, or train it again in another directory"
     try:
         with orbax.checkpoint.StandardCheckpointer() as checkpointer:
             arrays: dict[str, Any] = {name: np.asarray(x) for name, x in checkpointer.restore(checkpoint).items()}
@@ -280,7 +280,7 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = run_folder(path) / "run.json"
     if not file.is_file():
         raise FileNotFoundError(f"there is no saved run in {file.parent}")
-    remedy = "take the run from a copy, or train it anew in another directory"
+    remedy = "take the run from a copy, or train it again in another directory"
     try:
         record = json.loads(file.read_text())
     except ValueError as error:

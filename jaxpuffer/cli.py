@@ -87,7 +87,7 @@ def _list(args: list[str]) -> None:
     for row in rows:
         print("  ".join(map(str.ljust, row, widths)))
     print("\nbaseline: mean score of the agent that ships with it; C and JAX: million agent-steps per second of 1,024")
-    print("environments on two CPU cores; `python -m benchmarks.baselines NAME` measures both anew")
+    print("environments on two CPU cores; `python -m benchmarks.baselines NAME` measures both again")
 
 
 def _config(args: list[str]) -> None:
@@ -283,7 +283,7 @@ def _flag(name: str, kind: Any, default: Any, help: str, switch: bool = False) -
     return name, Annotated[(kind, tyro.conf.arg(help=help), *markers)], dataclasses.field(default=default)
 
 
-_NO_CACHE = _flag("no_cache", bool, False, "compile anew, and keep nothing of it for the next time", switch=True)
+_NO_CACHE = _flag("no_cache", bool, False, "compile everything again, and keep nothing of it for the next time", switch=True)
 
 
 def _use_cache(flags: Any) -> None:

@@ -34,7 +34,7 @@ class _Derived(int):
 class PPOConfig(Parameters):
     """Everything that shapes a training run.
 
-    Fields made with `param` are traced: they can be changed without compiling anew and
+    Fields made with `param` are traced: they can be changed without compiling again and
     vmapped over. Fields made with `static` set shapes or code paths.
     """
 
@@ -79,7 +79,7 @@ class PPOConfig(Parameters):
         default=True, help="let the critic learn returns in units of their mean and standard deviation so far"
     )
     advantage: str = static(
-        default="gae", help="gae: once per rollout; puffer: anew before each gradient step, with V-trace's clips"
+        default="gae", help="gae: once per rollout; puffer: again before each gradient step, with V-trace's clips"
     )
     rho_clip: float = param(default=1.0, minimum=0, help="puffer: largest ratio that weights a difference")
     c_clip: float = param(default=1.0, minimum=0, help="puffer: largest ratio that hands on what comes later")

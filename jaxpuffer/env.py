@@ -247,6 +247,6 @@ def repeat(count: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:
     if on_cpu():
         return lax.fori_loop(0, count, step, carry)
     for i in range(count):
-        # a barrier, so that a frame is not computed anew for every field of the next
+        # a barrier, so that a frame is not computed again for every field of the next
         carry = lax.optimization_barrier(step(jnp.int32(i), carry))
     return carry

@@ -24,7 +24,7 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
 from jaxpuffer import devices, priority, rng
-from jaxpuffer.advantage import ANEW, advantages
+from jaxpuffer.advantage import RECOMPUTED, advantages
 from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.devices import available_cores, computing_on, in_32_bits, on_cpu
 from jaxpuffer.loss import loss
@@ -229,8 +229,8 @@ def optimize(
     size = _microbatch_rows(config, state.play.carry, devices.size(axis))
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl="threefry2x32"), state.updates)
     key = key if axis is None else jax.random.fold_in(key, devices.here(axis))
-    # what an advantage computed anew needs of each step: the value and the ratio when it was last trained on
-    latest = (rollout.value, jnp.ones_like(rollout.value)) if config.advantage in ANEW else None
+    # what an advantage that is computed again needs of each step: the value and the ratio when it was last trained on
+    latest = (rollout.value, jnp.ones_like(rollout.value)) if config.advantage in RECOMPUTED else None
 
     def step(carried: Any, count: Array) -> tuple[Any, dict[str, Array]]:
         params, opt_state, latest, taken, _ = carried

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxpuffer import priority
-from jaxpuffer.advantage import ANEW, advantages
+from jaxpuffer.advantage import RECOMPUTED, advantages
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.play import Play, Rollout, collect
 from jaxpuffer.policy import Policy, checked_module
@@ -43,7 +43,7 @@ def profile(env: Any, state: TrainState, config: PPOConfig, module: Any = None) 
     advantage_seconds = _timed(_advantages, rollout, state, config)[0]
     advantage = _timed(_at_first, rollout, config)[1]
     steps = _timed(_optimize, policy, state, config, rollout, advantage)[0]
-    inside = advantage_seconds if config.advantage in ANEW or config.prioritize != "no" else 0.0
+    inside = advantage_seconds if config.advantage in RECOMPUTED or config.prioritize != "no" else 0.0
     return {
         "environment": environment,
         "policy": max(0.0, rollout_seconds - environment),
@@ -109,7 +109,7 @@ def _advantages(rollout: Rollout, state: TrainState, config: PPOConfig) -> Array
 
     def step(total: Array, count: Array) -> tuple[Array, None]:
         advantage = base
-        if config.advantage in ANEW:
+        if config.advantage in RECOMPUTED:
             ratio = jnp.ones_like(base) + total
             advantage = advantages(config, rollout, rollout.value[-1], rollout.value, ratio)
         if config.prioritize != "no":
@@ -119,7 +119,7 @@ def _advantages(rollout: Rollout, state: TrainState, config: PPOConfig) -> Array
             return total + 1e-9 * probability[index].sum(), None
         return total + 1e-9 * advantage.sum(), None
 
-    often = config.advantage in ANEW or config.prioritize != "no"
+    often = config.advantage in RECOMPUTED or config.prioritize != "no"
     counts = jnp.arange(config.gradient_steps if often else 1, dtype=jnp.int32)
     return lax.scan(step, jnp.float32(0), counts)[0]
 

@@ -16,7 +16,7 @@ _DTYPES: dict[type, Any] = {int: jnp.int32, float: jnp.float32, bool: jnp.bool_}
 
 
 def static(default: Any, minimum: float | None = None, maximum: float | None = None, help: str = "") -> Any:
-    """A parameter that sets shapes, loop bounds or code paths: changing it compiles anew.
+    """A parameter that sets shapes, loop bounds or code paths: changing it compiles the program again.
 
     Arrays and lists are kept as nested tuples, for it has to be hashable.
     """

@@ -220,9 +220,9 @@ def choices(space: Space) -> tuple[int, ...]:
 
 
 def legal(space: Space, action: Array) -> tuple[Array, Array]:
-    """What the rules get of actions (..., *space.shape), and which were none, bool (...).
+    """What the rules get of actions (..., *space.shape), and which were invalid, bool (...).
 
-    The numbers of a Box, also of one in a Mixed, are clipped to its bounds. An action is none where a
+    The numbers of a Box, also of one in a Mixed, are clipped to its bounds. An action is invalid where a
     choice is out of range or a number, once clipped, is not finite; the rules get the nearest choice
     there, and for NaN the number nearest to 0.
     """
@@ -244,7 +244,7 @@ def check_action(space: Space, action: Any, agents: tuple[int, ...] = ()) -> Arr
 
     Raises:
         TypeError: it has another shape, or numbers where choices are whole.
-        ValueError: it is none, as `legal` has it.
+        ValueError: it is not a valid action, as `legal` defines it.
     """
     shape = (*agents, *space.shape)
     fractions = jnp.issubdtype(jnp.result_type(action), jnp.floating) and jnp.issubdtype(space.dtype, jnp.integer)

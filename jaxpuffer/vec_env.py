@@ -15,7 +15,7 @@ class VecEnv:
     """`num_envs` C environments stepped together, in the interface of Gymnasium's `VectorEnv`.
 
     Every array that `reset` and `step` return is one buffer of this object, updated in
-    place by the next call: copy what is to be kept. Ended episodes begin anew in the same
+    place by the next call: copy what is to be kept. Ended episodes begin again in the same
     step (Gymnasium's SAME_STEP mode). The GIL is released while the environments step.
 
     Args:

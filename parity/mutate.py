@@ -3,7 +3,7 @@
 Every numeric constant, comparison and arithmetic operator of what a JAX port computes is
 altered, one at a time, and each of these mutants is judged against what the C port did
 with a few thousand states: those that brought an event of `env.events`, random ones, and ones
-set by hand upon the bounds of comparisons.
+set by hand on the bounds of comparisons.
 
 What a port computes is `init`, `transition`, `respawn`, `observe`, `score`, `perf`,
 `action_mask`, and the functions and module constants that these use. Not altered: the
@@ -35,6 +35,7 @@ import numpy as np
 
 from parity import use_mode
 from parity.mutants import FUNCTIONS, Mutant, Source
+from parity.proven import is_proven
 from parity.states import Data, play
 
 REASONS = Path(__file__).with_name("equivalent_mutants.toml")
@@ -257,6 +258,9 @@ def main() -> None:
     parser.add_argument("envs", nargs="*", metavar="ENV", help="environments; default all")
     parser.add_argument("--sample", type=int, metavar="N", help="judge N mutants of each, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the play and of the sample (%(default)s)")
+    parser.add_argument(
+        "--changed", action="store_true", help="leave out what has not changed (python -m parity.proven)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the summaries there")
     args = parser.parse_args()
     if args.sample is not None and args.sample < 1:
@@ -270,7 +274,10 @@ def main() -> None:
     if not is_built():
         parser.error(NOT_BUILT)
     summaries = []
-    for name in args.envs or list_envs():
+    names = [name for name in args.envs or list_envs() if not (args.changed and is_proven(name))]
+    if not names:
+        print("no environment has changed since it was proven")
+    for name in names:
         summary = judge_all(name, args.sample, args.seed)
         summaries.append(summary)
         print(summary.line(), flush=True)

@@ -1,4 +1,4 @@
-"""What the C port makes of some thousand states: rows of play, of events, and set by hand upon bounds."""
+"""What the C port makes of some thousand states: rows of play, of events, and set by hand on bounds."""
 
 import dataclasses
 import functools
@@ -76,7 +76,7 @@ def play(name: str, seed: int, params: dict[str, Any], constants: list[float]) -
     chosen = [row for some in kept for row in some]
     all_rows, all_actions = np.stack([r[1] for r in chosen]), np.stack([r[2] for r in chosen])
 
-    # and rows set by hand, upon bounds
+    # and rows set by hand, on bounds
     picked = draw.integers(len(all_rows), size=BY_HAND_ROWS)
     some = _Rows(c_env, all_rows[picked], all_actions[picked])
     own = {float(leaf) for leaf in jax.tree.leaves(env)}

@@ -1,6 +1,7 @@
 """Before JAX starts: strict mode, so that C and XLA agree to the last bit, and strict promotion."""
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 import envs_c  # noqa: E402
+from jaxpuffer.registry import env_class, list_envs  # noqa: E402
+from parity.proven import is_proven  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -35,12 +38,33 @@ with contextlib.suppress(ValueError):  # which is ignored where the tests run in
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="also what takes long and shows the same as something else")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs_c: needs the C environments")
+    config.addinivalue_line("markers", "full: takes long, and shows much the same as another test; with --full only")
+    config.addinivalue_line("markers", "of_rules: of the rules of the one environment that is its parameter")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not envs_c.is_built():
-        for item in items:
-            if item.get_closest_marker("needs_c"):
-                item.add_marker(pytest.mark.skip(reason="the C environments are not built"))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    full, proven = config.getoption("--full"), functools.cache(is_proven)
+    for item in items:
+        if item.get_closest_marker("needs_c") and not envs_c.is_built():
+            item.add_marker(pytest.mark.skip(reason="the C environments are not built"))
+        if item.get_closest_marker("full") and not full:
+            item.add_marker(pytest.mark.skip(reason="with --full only"))
+        if not full and (names := environments_of(item)) and all(map(proven, names)):
+            item.add_marker(pytest.mark.skip(reason="nothing it depends on has changed since it passed; --full"))
+
+
+def environments_of(item: pytest.Item) -> list[str]:
+    """The environments whose rules are all that a test is about; none for other tests."""
+    if item.path.parent.name == "envs":
+        module = item.path.stem.removeprefix("test_")
+        return [name for name in list_envs() if env_class(name).__module__ == f"envs_jax.{module}"]
+    if not item.get_closest_marker("of_rules"):
+        return []
+    params = item.callspec.params  # type: ignore[attr-defined]
+    return [params.get("name") or params["env"]]

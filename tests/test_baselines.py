@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from toy_envs import Corridor
 
+import envs_c
 from jaxpuffer import evaluate, list_envs, make
 from jaxpuffer.baselines import baseline_record, load_baseline, save_baseline
 from jaxpuffer.evaluate import evaluation_key
@@ -14,7 +15,9 @@ from jaxpuffer.evaluate import evaluation_key
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "envs_jax" / "baselines"
 KEY = jax.random.key(77)  # neither trained nor recorded with
-BACKENDS = ["jax", pytest.param("c", marks=pytest.mark.needs_c)]
+# the two give the same bits, and C compiles faster
+TWIN = [pytest.mark.full] if envs_c.is_built() else []
+BACKENDS = [pytest.param("jax", marks=TWIN), pytest.param("c", marks=pytest.mark.needs_c)]
 
 
 @pytest.mark.parametrize("name", list_envs())

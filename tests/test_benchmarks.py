@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+import envs_c
 from benchmarks import ablations, baselines, gpu, record, seeds, sps, tables, train
 from benchmarks.peers import __main__ as peers_command
 from benchmarks.peers import pufferlib_ppo, rejax, sides
@@ -123,7 +124,20 @@ def test_environments_from_the_command_line(tmp_path):
 def test_training_from_the_command_line(tmp_path):
     file = tmp_path / "train.json"
     config = ["total_steps=4096", "num_envs=32", "horizon=16", "minibatch_size=256"]
-    arguments = ["cartpole", "--seeds", "3,4", "--backend", "jax", "--until", "5", "--config", *config, "--json", file]
+    backend = "c" if envs_c.is_built() else "jax"
+    arguments = [
+        "cartpole",
+        "--seeds",
+        "3,4",
+        "--backend",
+        backend,
+        "--until",
+        "5",
+        "--config",
+        *config,
+        "--json",
+        file,
+    ]
     done = run("train", *arguments)
     assert done.returncode == 0, done.stderr
     records = json.loads(file.read_text())
@@ -146,7 +160,7 @@ def test_training_from_the_command_line(tmp_path):
     assert done.returncode == 0 and "after" in done.stdout, done.stderr
     (split,) = json.loads(file.read_text())
     assert (split["devices"], split["seed"], split["time_shares"]) == (2, 5, {}) and split["score"] >= 5
-    assert "cartpole (jax, mlp 128x1, 2 devices)" in tables.tables([split])
+    assert f"cartpole ({backend}, mlp 128x1, 2 devices)" in tables.tables([split])
     done = run("train", *arguments, "--seeds", "5", "--no-shares")
     assert done.returncode == 0 and json.loads(file.read_text())[0]["time_shares"] == {}, done.stderr
     done = run("train", *arguments, "--devices", "3", XLA_FLAGS=two)

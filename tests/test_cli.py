@@ -201,6 +201,6 @@ def test_compiled_programs_are_kept_unless_told_otherwise(tmp_path, monkeypatch)
     before = {path.name for path in (tmp_path / "cache").rglob("*-cache")}
     again = run("train", "cartpole", "--out", tmp_path / "c", *TINY)
     assert before and "are kept in" not in again.stdout
-    assert {path.name for path in (tmp_path / "cache").rglob("*-cache")} == before  # nothing was compiled anew
+    assert {path.name for path in (tmp_path / "cache").rglob("*-cache")} == before  # nothing was compiled again
     figures = [line for line in done.stdout.splitlines() if line.startswith("score")]
     assert figures == [line for line in again.stdout.splitlines() if line.startswith("score")]

@@ -20,6 +20,7 @@ def env(request: pytest.FixtureRequest) -> Env:
     return make(request.param)
 
 
+@pytest.mark.of_rules
 def test_play(env: Env) -> None:
     """Random play: traced once, in the spaces, flags exclusive, perf within 0..1, nothing weakly typed or NaN."""
     batch = env.batch(NUM_ENVS)
@@ -43,6 +44,7 @@ def test_play(env: Env) -> None:
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
 
 
+@pytest.mark.of_rules
 def test_single(env: Env) -> None:
     """`reset` and `step` of one environment, as typed in a notebook, and its picture."""
     state, obs = env.reset(jax.random.key(3))
@@ -56,6 +58,7 @@ def test_single(env: Env) -> None:
     assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) >= 3
 
 
+@pytest.mark.of_rules
 def test_a_step_is_a_function_of_state_and_action(env: Env) -> None:
     state, _ = env.reset(jax.random.key(3))
     action = random_action(env, state, rng.seed(jax.random.key(4)))
@@ -64,6 +67,7 @@ def test_a_step_is_a_function_of_state_and_action(env: Env) -> None:
     assert not np.array_equal(state.rng, other.rng)
 
 
+@pytest.mark.of_rules
 def test_the_clock_truncates(env: Env) -> None:
     """With a time limit of three steps nothing runs longer, and who was not terminated is truncated."""
     batch = env.replace(max_steps=3).batch(64)

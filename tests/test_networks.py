@@ -372,7 +372,7 @@ def test_a_convolution_s_gradient_is_xla_s(size: int, stride: int, height: int, 
     x, kernel = (np.float32(generator.normal(size=s)) for s in ((3, height, width, 2), (size, size, 2, 5)))
     weight = np.float32(generator.normal(size=(3, -(-height // stride), -(-width // stride), 5)))
     ours, theirs = (
-        jax.grad(lambda x, kernel, f=f: (weight * f(x, kernel, stride)).sum(), (0, 1))(x, kernel)
+        jax.jit(jax.grad(lambda x, kernel, f=f: (weight * f(x, kernel, stride)).sum(), (0, 1)))(x, kernel)
         for f in (networks.convolve, networks.convolve.fun)
     )
     for got, expected in zip(ours, theirs, strict=True):

@@ -18,7 +18,7 @@ import envs_jax.cartpole
 from envs_jax.drone import RACE, SWARM
 from jaxpuffer import list_envs, make, rng
 from jaxpuffer.env import random_action
-from parity import mutants
+from parity import mutants, proven
 from parity.harness import CHUNK, WILD_SHARE, Divergence, Report, choose_action, compare, vary
 
 pytestmark = pytest.mark.needs_c
@@ -31,6 +31,7 @@ CartPole = envs_jax.cartpole.CartPole
 # ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.of_rules
 @pytest.mark.parametrize(
     ("name", "level"), [*((name, "functions") for name in list_envs()), ("maze", "rollout"), ("snake", "rollout")]
 )
@@ -39,6 +40,7 @@ def test_ports_are_equal(name: str, level: Any) -> None:
     assert report.equal and report.max_ulps == 0 and report.steps == 300, report.line()
 
 
+@pytest.mark.of_rules
 @pytest.mark.parametrize(
     ("name", "params"),
     [
@@ -388,3 +390,34 @@ def test_strict_mode_runs_on_the_cpu():
         environment = {name: x for name, x in os.environ.items() if name not in ("JAX_PLATFORMS", "XLA_FLAGS")}
         program = f"import os; from parity import use_mode; {order}; {says}"
         subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True)
+
+
+# ------------------------------------------------------------------------------------------
+# what has changed since it was proven
+# ------------------------------------------------------------------------------------------
+
+
+def test_what_an_environment_depends_on() -> None:
+    for name in list_envs():
+        files = files_named(name)
+        assert all((ROOT / file).exists() for file in files), files
+        assert {f"envs_c/{name}.h", "envs_c/batch.h", "jaxpuffer/batch.py", "parity/harness.py"} < files
+    shared_with = {"envs_c/cartpole.h", "envs_jax/cartpole.py", "tests/envs/test_cartpole.py"}
+    assert shared_with < files_named("cartpole_continuous")
+    assert not {"envs_c/pong.h", "envs_jax/pong.py"} & files_named("cartpole")
+
+
+def files_named(name: str) -> set[str]:
+    return {path.relative_to(ROOT).as_posix() for path in proven.files_of(name)}
+
+
+def test_a_changed_file_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    header = tmp_path / "game.h"
+    header.write_text("x + y")
+    monkeypatch.setattr(proven, "files_of", lambda name: [header])
+    monkeypatch.setattr(proven, "RECORD", tmp_path / "proven.json")
+    assert not proven.is_proven("cartpole")
+    proven.RECORD.write_text(json.dumps({"cartpole": proven.fingerprint("cartpole")}))
+    assert proven.is_proven("cartpole") and not proven.is_proven("pong")
+    header.write_text("x - y")
+    assert not proven.is_proven("cartpole")

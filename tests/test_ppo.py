@@ -44,9 +44,10 @@ def test_a_critic_of_its_own_does_not_move_the_actor(activation: str) -> None:
     env = make("cartpole")
     config = SMALL.replace(separate_critic=True, activation=activation, layers=2)
     module = make_module(env, config)
-    params = init(env, jax.random.key(0), config).params
+    params = jax.jit(init)(env, jax.random.key(0), config).params
     obs = jax.random.normal(jax.random.key(1), (1, 6, 4))
 
+    @jax.jit
     def actor(params: dict) -> Array:
         return module.apply({"params": params}, (), obs, jnp.zeros((1, 6), bool), None)[1].logits.sum()
 
