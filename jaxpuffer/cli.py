@@ -221,9 +221,9 @@ def _eval_flags() -> type:
     return dataclasses.make_dataclass(
         "Eval",
         [
-            _flag("episodes", int, 256, "how many, at least; the first of each fresh environment"),
-            _flag("max_steps", int, 20_000, "cap; episodes still running then count with their score so far"),
-            _flag("backend", Backend | None, None, "the run's, if not given"),
+            _flag("episodes", int, 256, "number of episodes, at least: the first of each fresh environment"),
+            _flag("max_steps", int, 20_000, "steps after which episodes that still run count with their score so far"),
+            _flag("backend", Backend | None, None, "backend that steps the environments; by default that of the run"),
             _flag("gif", Path | None, None, "file to save an animated episode to"),
             _flag("json", Path | None, None, "file to write mean, standard error and count of each measure to"),
             _NO_CACHE,
@@ -252,18 +252,25 @@ def _train_flags(
         cls = dataclasses.make_dataclass(group, fields)
         nested.append((group, cls, dataclasses.field(default_factory=cls)))
     top = [
-        _flag("backend", Backend | None, backend, "who steps the environments; if not given, C on a CPU, else JAX"),
-        _flag("devices", int, devices, "to split the environments over: accelerators, or cores of a CPU"),
-        _flag("seed", int, seed, "the run's"),
-        _flag("out", Path | None, None, "directory of the run; runs/ENV-SEED if not given"),
-        _flag("resume", bool, False, "go on exactly with the run in --out", switch=True),
+        _flag(
+            "backend",
+            Backend | None,
+            backend,
+            "backend that steps the environments; by default C on a CPU, and JAX otherwise",
+        ),
+        _flag(
+            "devices", int, devices, "number of devices that share the environments: accelerators, or cores of a CPU"
+        ),
+        _flag("seed", int, seed, "seed of the run"),
+        _flag("out", Path | None, None, "directory of the run; by default runs/ENV-SEED"),
+        _flag("resume", bool, False, "continue the run in --out exactly where it stopped", switch=True),
         _flag(
             "stop_at_score",
             float | None,
             None,
-            "stop once 256 fresh episodes average this plus two standard errors",
+            "stop once 256 fresh episodes average this score plus two standard errors",
         ),
-        _flag("profile", bool, False, "say at the end where the time went", switch=True),
+        _flag("profile", bool, False, "print at the end where the time went", switch=True),
         _NO_CACHE,
     ]
     return _parse(f"train {name}", dataclasses.make_dataclass("Train", [*top, *nested]), args)
@@ -283,7 +290,9 @@ def _flag(name: str, kind: Any, default: Any, help: str, switch: bool = False) -
     return name, Annotated[(kind, tyro.conf.arg(help=help), *markers)], dataclasses.field(default=default)
 
 
-_NO_CACHE = _flag("no_cache", bool, False, "compile everything again, and keep nothing of it for the next time", switch=True)
+_NO_CACHE = _flag(
+    "no_cache", bool, False, "compile everything again, and keep nothing of it for the next time", switch=True
+)
 
 
 def _use_cache(flags: Any) -> None:

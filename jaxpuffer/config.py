@@ -58,37 +58,57 @@ class PPOConfig(Parameters):
     num_agents: int = static(default=1, minimum=1, help="agents per environment; set from the environment")
 
     # the network
-    policy: str = static(default="mlp", help="linear, mlp, mingru or lstm")
-    encoder: str = static(default="flat", help="of observations: flat, embedding, grid, entity or image")
-    hidden: int = static(default=128, minimum=1, help="units of a hidden layer")
-    layers: int = static(default=1, minimum=0, help="hidden layers")
-    activation: str = static(default="gelu", help="of hidden layers: gelu, relu or tanh")
+    policy: str = static(default="mlp", help="the network: linear, mlp, mingru or lstm")
+    encoder: str = static(default="flat", help="the encoder of observations: flat, embedding, grid, entity or image")
+    hidden: int = static(default=128, minimum=1, help="units of each hidden layer")
+    layers: int = static(default=1, minimum=0, help="number of hidden layers")
+    activation: str = static(default="gelu", help="activation of the hidden layers: gelu, relu or tanh")
     separate_critic: bool = static(default=False, help="give the critic hidden layers of its own")
-    scan: str = static(default="sequential", help="mingru's over time: sequential or parallel")
-    precision: str = static(default="float32", help="of the network's arithmetic: float32, or bfloat16 over float32")
+    scan: str = static(default="sequential", help="how MinGRU computes its states over time: sequential or parallel")
+    precision: str = static(
+        default="float32", help="number type of the network's arithmetic: float32, or bfloat16 with float32 parameters"
+    )
     normalize_observation: bool = static(
-        default=True, help="floats, to mean 0 and standard deviation 1 so far, within 10"
+        default=True, help="scale float observations by their mean and standard deviation so far, and clip them to 10"
     )
 
     # rewards and advantages
     gamma: float = param(default=0.995, minimum=0, maximum=1, help="discount per step")
-    gae_lambda: float = param(default=0.95, minimum=0, maximum=1)
+    gae_lambda: float = param(
+        default=0.95, minimum=0, maximum=1, help="GAE's lambda: from 0, one step, to 1, the whole return"
+    )
     reward_scale: float = param(default=1.0, help="rewards are multiplied by this")
-    reward_clip: float = param(default=1e9, minimum=0, help="and then clipped to this magnitude")
+    reward_clip: float = param(default=1e9, minimum=0, help="rewards, once scaled, are clipped to this magnitude")
     normalize_return: bool = static(
         default=True, help="let the critic learn returns in units of their mean and standard deviation so far"
     )
     advantage: str = static(
-        default="gae", help="gae: once per rollout; puffer: again before each gradient step, with V-trace's clips"
+        default="gae",
+        help="gae: computed once per rollout; puffer: again before each gradient step, with V-trace's clips",
     )
-    rho_clip: float = param(default=1.0, minimum=0, help="puffer: largest ratio that weights a difference")
-    c_clip: float = param(default=1.0, minimum=0, help="puffer: largest ratio that hands on what comes later")
-    normalize_advantage: bool = static(default=True, help="per minibatch, to mean 0 and standard deviation 1")
+    rho_clip: float = param(
+        default=1.0, minimum=0, help="largest ratio that weights a step's own difference; for the puffer advantage"
+    )
+    c_clip: float = param(
+        default=1.0,
+        minimum=0,
+        help="largest ratio that weights the differences of later steps; for the puffer advantage",
+    )
+    normalize_advantage: bool = static(
+        default=True, help="scale the advantages of each minibatch to mean 0 and standard deviation 1"
+    )
     prioritize: str = static(
         default="no", help="draw the segments of a minibatch by advantage: no, with_replacement, without_replacement"
     )
-    priority_alpha: float = param(default=0.8, minimum=0, help="power of a segment's summed absolute advantage")
-    priority_beta: float = param(default=0.2, minimum=0, maximum=1, help="power of the weights at first; 1 at the end")
+    priority_alpha: float = param(
+        default=0.8, minimum=0, help="exponent of a segment's summed absolute advantage, where segments are drawn"
+    )
+    priority_beta: float = param(
+        default=0.2,
+        minimum=0,
+        maximum=1,
+        help="exponent of the importance weights at the start, where segments are drawn; it rises to 1",
+    )
 
     # the loss
     policy_objective: str = static(default="clip", help="what the policy maximises: clip, PPO's clipped surrogate")
@@ -96,24 +116,28 @@ class PPOConfig(Parameters):
     value_clip: float = param(
         default=1e9, minimum=0, help="how far a value may move from the rollout's, in the critic's units"
     )
-    value_coefficient: float = param(default=2.0, minimum=0)
-    entropy_coefficient: float = param(default=0.001, minimum=0)
+    value_coefficient: float = param(default=2.0, minimum=0, help="weight of the value loss")
+    entropy_coefficient: float = param(default=0.001, minimum=0, help="weight of the entropy bonus")
     early_stop: bool = static(default=False, help="end an update's gradient steps once approx_kl exceeds target_kl")
-    target_kl: float = param(default=0.02, minimum=0)
+    target_kl: float = param(default=0.02, minimum=0, help="approx_kl above which early_stop ends an update")
     max_kl: float = param(
-        default=1.0, minimum=0, help="mean approx_kl of an update beyond which the next ones take smaller steps"
+        default=1.0, minimum=0, help="mean approx_kl of an update above which the next updates take smaller steps"
     )
 
     # the optimiser
     optimizer: str = static(default="muon", help="muon or adam")
-    learning_rate: float = param(default=0.015, minimum=0, help="at the start")
-    schedule: str = static(default="cosine", help="of the learning rate: constant, linear or cosine")
-    min_learning_rate_share: float = param(default=0.0, minimum=0, maximum=1, help="of the learning rate, at the end")
-    momentum: float = param(default=0.95, minimum=0, maximum=0.99999, help="Muon's, Adam's beta1")
-    adam_beta2: float = param(default=0.999, minimum=0, maximum=0.999999)
-    adam_epsilon: float = param(default=1e-8, minimum=0)
-    weight_decay: float = param(default=0.0, minimum=0, help="times the learning rate; Muon: matrices alone")
-    max_grad_norm: float = param(default=1.5, minimum=0, help="global norm that gradients are clipped to")
+    learning_rate: float = param(default=0.015, minimum=0, help="learning rate at the start")
+    schedule: str = static(default="cosine", help="how the learning rate changes: constant, linear or cosine")
+    min_learning_rate_share: float = param(
+        default=0.0, minimum=0, maximum=1, help="share of the learning rate that is left at the end"
+    )
+    momentum: float = param(default=0.95, minimum=0, maximum=0.99999, help="Muon's momentum, or Adam's beta1")
+    adam_beta2: float = param(default=0.999, minimum=0, maximum=0.999999, help="Adam's beta2")
+    adam_epsilon: float = param(default=1e-8, minimum=0, help="Adam's epsilon")
+    weight_decay: float = param(
+        default=0.0, minimum=0, help="weight decay, multiplied by the learning rate; with Muon of matrices only"
+    )
+    max_grad_norm: float = param(default=1.5, minimum=0, help="global norm to which gradients are clipped")
 
     def __post_init__(self) -> None:
         derived = isinstance(self.minibatch_size, _Derived) or not self.minibatch_size
