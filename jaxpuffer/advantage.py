@@ -27,7 +27,7 @@ def advantages(
     Args:
         last_value: float32 (rows,), of the observation after the last step.
         value: float32 (time, rows), each as when its step was last trained on; the rollout's where not given.
-        ratio: float32 (time, rows), likewise the policy's probability of each action over the rollout's; None
+        ratio: float32 (time, rows), the policy's probability then of each action over the rollout's; None
             before anything was trained on.
     """
     value = rollout.value if value is None else value

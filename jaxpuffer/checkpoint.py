@@ -194,7 +194,7 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
         FileNotFoundError: no run is there.
         ValueError: files of the run are damaged; the message names them.
         ValueError: the environment is not registered and `env` was not given, or
-            `env` is of another kind; likewise the module; or the run was saved by a version too different.
+            `env` is of another kind, or the module is; or the run was saved by a version too different.
         ImportError: the run's backend is C, which is not built here, and `env` was not given.
     """
     import orbax.checkpoint

@@ -1,7 +1,7 @@
 """fit: `train` from the host, with progress, logs, checkpoints, early stop and interruption.
 
 The host calls one jitted loop of updates again and again. How many updates it runs is
-an operand, so that it compiles once, whatever the size of a chunk.
+an operand, so that it compiles once, for chunks of any size.
 """
 
 import functools
@@ -86,7 +86,7 @@ def fit(
     Ctrl-C ends the run after the current chunk of updates, about half a second: it is
     saved where there is a directory, and the result so far is returned. A second
     Ctrl-C stops at once. SIGTERM and SIGHUP, unless the program handles them itself, end and
-    save it likewise, and then the program, with exit codes 143 and 129. An exception on the
+    save the run too, and then end the program, with exit codes 143 and 129. An exception on the
     way, in `log` say, saves first.
 
     Args:
@@ -96,7 +96,7 @@ def fit(
         module: a Flax module of your own in place of the config's network, as in `train`.
         directory: where to save the run every `save_every_seconds` and at the end; made and claimed before
             training. `~` is the home directory. A save that fails is a warning, and the one before stays.
-        resume: go on exactly with the run saved in `directory`; begin where there is none.
+        resume: continue the run saved in `directory` exactly; start a new one if there is none.
         log: called after each chunk with the agent-steps so far, an exact int, and a
             dict of floats: means over the chunk of the metrics of `ppo.update`,
             `seconds` since the call of `fit`, `compile_seconds` of these,

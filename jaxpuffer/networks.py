@@ -19,7 +19,7 @@ structure, shapes and dtypes it came with; a distribution of `jaxpuffer.distribu
 whose arrays are float32 and lead with (T, R), for example logits (T, R, n); and values,
 float32 (T, R).
 
-A step whose reset is true must see a carry of zeros, whatever was handed in. The rollout
+A step whose reset is true must see a carry of zeros, no matter what was passed in. The rollout
 calls with T = 1 and hands the carry on, the loss calls once with the whole horizon from
 the carry at its start; both must compute the same. Rows come in any number and order.
 """
@@ -335,7 +335,7 @@ class EmbeddingEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, obs: Array) -> Array:
-        # a gather: on a CPU, half again as fast as one-hot vectors times the table
+        # a gather: on a CPU, 1.5 times as fast as one-hot vectors times the table
         x = nn.Embed(_kinds(self.space), EMBEDDING_WIDTH, dtype=self.dtype)(_tile_index(self.space, obs))
         return x.reshape(*obs.shape[:2], -1)
 
@@ -359,7 +359,7 @@ class GridEncoder(nn.Module):
         x = (_one_hot(self.space, x) if self.space.is_tiles else x).reshape(*obs.shape[:2], h, w, -1)
         for channels, stride in zip(GRID_CHANNELS, (1, 2), strict=True):
             x = Conv(channels, 3, stride, self.dtype)(x)
-            x = nn.relu(x)  # whatever the activation: there are many numbers here, and the others are costly
+            x = nn.relu(x)  # for every choice of activation: there are many numbers here, and the others are costly
         x = x.reshape(*obs.shape[:2], -1)
         x = Dense(self.hidden, kernel_init=orthogonal(2**0.5), dtype=self.dtype)(x)
         return ACTIVATIONS[self.activation](x)

@@ -61,7 +61,7 @@ class Returns(PyTreeNode):
     """Mean and standard deviation of the returns that the critic learns (after PopArt, arXiv 1602.07714).
 
     The critic's output is in units of these: value = mean + deviation * output. So what it
-    learns has the same scale whatever the unit of the rewards, and values, rewards and
+    learns has the same scale in any unit of the rewards, and values, rewards and
     advantages stay in that unit. The last 500,000 agent-steps count.
     """
 

@@ -184,7 +184,7 @@ def _of_rollout(
 
 
 def _next_pace(pace: Array, approx_kl: Array, config: PPOConfig) -> Array:
-    """A third less after an update that moved the policy further than `max_kl`, else a twentieth more, at most 1.
+    """A third less after an update that moved the policy further than `max_kl`, otherwise a twentieth more, at most 1.
 
     A normal distribution that has become narrow is moved by many of its deviations where a wide one hardly
     moved; the learning rate that was right for one throws the other off its course.
@@ -201,7 +201,7 @@ def _without_choice(space: Space, mask: Array | None) -> Array:
 
 
 def _unknown_tiles(space: Space, obs: Array) -> Array:
-    """Which whole numbers of observations (rows, ...) have no one-hot vector, for they are beyond their space."""
+    """Which whole numbers of observations (rows, ...) have no one-hot vector, because they are outside their space."""
     if jnp.issubdtype(obs.dtype, jnp.floating) or obs.dtype == jnp.bool_:
         return jnp.zeros(())
     low, high, _ = limits(space)

@@ -41,7 +41,7 @@ class Saver:
         self.saved_at = time.perf_counter()
 
     def save(self) -> None:
-        """Save what there is; a save that fails is a warning, for it must not end the run."""
+        """Save what there is; a save that fails is a warning, because it must not end the run."""
         updates, result = self.run()
         if self.directory is None or self.updates == updates:
             return

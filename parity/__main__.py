@@ -23,7 +23,9 @@ def main() -> None:
     parser.add_argument("--mode", choices=("strict", "native"), default="strict")
     parser.add_argument("--device", choices=("cpu", "gpu"), help="the JAX port's; C stays on the CPU (--level resync)")
     parser.add_argument(
-        "--uniform", action="store_true", help="the same parameters in all environments; else they vary by a quarter"
+        "--uniform",
+        action="store_true",
+        help="give all environments the same parameters; by default they vary by a quarter",
     )
     parser.add_argument(
         "--changed", action="store_true", help=f"{SHORT_STEPS} steps of what has not changed (python -m parity.proven)"
