@@ -1,13 +1,13 @@
 """python -m benchmarks.ablations ENV: the full algorithm, and each of its parts left out.
 
-The full algorithm is the tuned configuration with everything of PufferLib's switched on.
-Each arm changes one thing of it and is trained at three learning rates, half, once and
+The full algorithm is the tuned configuration with all of PufferLib's parts switched on.
+Each arm changes one part of it and is trained at three learning rates, half, once and
 twice its own; the seeds of a learning rate are one program under `vmap`. Each agent's
-final score is that of the first episodes of 256 fresh environments; of an arm the
+final score is that of the first episodes of 256 fresh environments. For each arm the
 learning rate with the best interquartile mean over seeds counts, with a bootstrap
 interval of 95 %. Curves show training's own episodes, over steps, and over wall-clock:
 steps divided by the speed of one run of that arm, timed alone. Records are written after
-each arm; --resume goes on with the arms that are not in the file.
+each arm; --resume continues with the arms that are not in the file.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from benchmarks.record import ROOT, particulars, positive, show, time_steps, use
 
 FULL = {"advantage": "puffer", "prioritize": "with_replacement", "value_clip": 0.2, "normalize_advantage": True}
 ADAM = {"optimizer": "adam", "momentum": 0.9, "learning_rate": 0.004}
-OFF = 1e9  # of a clip: never reached
+OFF = 1e9  # value of a clip that is never reached
 ARMS: dict[str, dict[str, Any]] = {
     "full": {},
     "GAE instead of the puffer advantage": {"advantage": "gae"},
@@ -73,12 +73,12 @@ def main() -> None:
             continue
         env, config = chosen(args.env, arm, args.total_steps, backend)
         if config is None:
-            print(f"{args.env}, {arm}: so it is already, left out", flush=True)
+            print(f"{args.env}, {arm}: already the same, left out", flush=True)
             continue
         records.append({"arm": arm} | train_arm(args.env, env, config, args.seeds, threads))
         print(f"{args.env}, {arm}: {', '.join(row(records[-1])[1:4])}", flush=True)
         write(file, records)
-    # one arm after the other, so that they are timed alike
+    # one arm after the other, so that all are timed in the same way
     for record in records:
         env, config = chosen(args.env, record["arm"], None, backend)
         if args.retime or "timings" not in record:
@@ -200,7 +200,7 @@ def interval(scores: np.ndarray) -> list[float]:
 
 
 def thinned(curve: np.ndarray, points: int = 100) -> np.ndarray:
-    """Means over spans of updates, at most `points` of them, of each seed; NaN where no episode ended."""
+    """Means over spans of updates, at most `points` of them, of each seed; NaN if no episode ended."""
     import warnings
 
     with warnings.catch_warnings():
@@ -210,7 +210,7 @@ def thinned(curve: np.ndarray, points: int = 100) -> np.ndarray:
 
 
 def row(record: dict[str, Any]) -> list[str]:
-    """One arm in a row of the table."""
+    """One arm as a row of the table."""
     best = record["runs"][record["best"]]
     others = [run for run in record["runs"] if run is not best]
     return [

@@ -1,9 +1,9 @@
 """python -m benchmarks.baselines [ENV ...]: train the agents that ship with the environments.
 
 Trains with the tuned configuration and seed 0, rounds the weights to float16 as they
-ship, and scores them on the first episodes of 256 fresh environments. Beside it stand
+ship, and scores them on the first episodes of 256 fresh environments. Also measures
 the score of an untrained agent, and steps per second of the environment alone at 1,024
-environments. With --write the weights, the figures and a GIF replace those of the tree.
+environments. With --write the weights, the figures and a GIF replace those in the working tree.
 """
 
 import argparse
@@ -24,9 +24,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.baselines", description=__doc__)
     parser.add_argument("envs", nargs="*", metavar="ENV", help="environments; default all")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", action="store_true", help="replace what the tree has")
-    parser.add_argument("--speeds", action="store_true", help="measure steps per second alone and write them")
-    parser.add_argument("--frames", type=positive, default=240, help="at most, of the GIF (%(default)s)")
+    parser.add_argument("--write", action="store_true", help="replace the files in the working tree")
+    parser.add_argument("--speeds", action="store_true", help="only measure steps per second and write them")
+    parser.add_argument("--frames", type=positive, default=240, help="most frames of the GIF (%(default)s)")
     args = parser.parse_args()
     threads = use_threads(None)
     from jaxpuffer import list_envs
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def train(name: str, seed: int, threads: int, frames: int) -> dict[str, Any]:
-    """The record of one environment; with frames, it and the agent are written."""
+    """The record of one environment; with frames, the record and the agent are written."""
     import jax
 
     from jaxpuffer import evaluate, fit, make

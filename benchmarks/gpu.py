@@ -1,10 +1,10 @@
 """python -m benchmarks.gpu: training on an accelerator, batch size by batch size, and its roofline.
 
 Breakout in JAX with a MinGRU of 64, 2 deep, everything in one program. For each number of
-environments: steps per second of whole updates, and of the largest one the roofline. The
-floating-point operations and bytes of a policy step and of a gradient step are XLA's own
-count of these programs, which have no loop over time; the peaks are measured here: a
-product of large matrices and a copy. The time an ideal machine would take is the larger
+environments it measures steps per second of whole updates, and for the largest number the roofline.
+XLA itself counts the floating-point operations and bytes of a policy step and of a gradient step,
+in programs that have no loop over time. The peaks are measured here: a
+product of large matrices and a copy. The time of an ideal machine is the larger
 of operations over peak and bytes over peak.
 """
 
@@ -16,7 +16,7 @@ from benchmarks.record import particulars, positive, positives, show, time_steps
 
 NETWORK = {"policy": "mingru", "hidden": 64, "layers": 2}
 MATRIX = 8192  # rows of the matrices whose product gives the peak
-COPIED = 2**30  # bytes of the array whose copy gives the other
+COPIED = 2**30  # bytes of the array whose copy gives the other peak
 SIZE_COLUMNS = ["environments", "minibatch", "M steps/s", "update, ms", "compile s"]
 ROOFLINE_COLUMNS = ["part", "times", "GFLOP", "GB", "ideal, ms", "measured, ms", "share of ideal"]
 
@@ -26,16 +26,23 @@ def main() -> None:
     parser.add_argument("--env", default="breakout")
     parser.add_argument("--num-envs", type=positives, default=[1024, 4096, 16384, 65536, 131072])
     parser.add_argument("--horizon", type=positive, default=64)
-    parser.add_argument("--minibatches", type=positive, default=16, help="of an update (%(default)s)")
-    parser.add_argument("--matrix", type=positive, default=MATRIX, help="rows of the peak's matrices (%(default)s)")
-    parser.add_argument("--copied", type=positive, default=COPIED, help="bytes copied for the peak (%(default)s)")
+    parser.add_argument("--minibatches", type=positive, default=16, help="minibatches of an update (%(default)s)")
+    parser.add_argument(
+        "--matrix",
+        type=positive,
+        default=MATRIX,
+        help="rows of the matrices that are multiplied to measure the peak (%(default)s)",
+    )
+    parser.add_argument(
+        "--copied", type=positive, default=COPIED, help="bytes that are copied to measure the peak (%(default)s)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the records there")
     args = parser.parse_args()
     threads = use_threads(None)
     from jaxpuffer.registry import check_envs
 
     check_envs([args.env], parser.error)
-    # an accelerator's programs take long to compile, and a core each: all at once, then measured one by one
+    # an accelerator's programs take long to compile, on one core each: compile all at once, measure one by one
     with ThreadPoolExecutor() as pool:
         prepared = list(pool.map(lambda n: prepare(args.env, n, args.horizon, args.minibatches), args.num_envs))
     records = []
@@ -51,7 +58,7 @@ def main() -> None:
 
 
 def size_rows(records: list[dict[str, Any]]) -> list[list[str]]:
-    """A row per number of environments."""
+    """A row for each number of environments."""
     return [
         [
             f"{r['num_envs']:,}",
@@ -65,7 +72,7 @@ def size_rows(records: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def roofline_rows(roof: dict[str, Any]) -> list[list[str]]:
-    """A row per part of an update."""
+    """A row for each part of an update."""
     return [
         [
             name,
@@ -97,7 +104,7 @@ def chosen(name: str, num_envs: int, horizon: int, minibatches: int) -> tuple[An
 
 
 def prepare(name: str, num_envs: int, horizon: int, minibatches: int) -> tuple[Any, Any, float]:
-    """Config, a function of a number of updates that makes them, and the seconds it took to compile."""
+    """The config, a function that makes a given number of updates, and the seconds that compiling took."""
     import time
 
     import jax
@@ -139,7 +146,7 @@ def measure(config: Any, run: Any, compile_seconds: float, threads: int) -> dict
         "update_seconds": seconds,
         "updates": updates,
         "seconds": timings,
-        "compile_seconds": compile_seconds,  # beside the others
+        "compile_seconds": compile_seconds,  # at the same time as the others
         "config": config.to_dict(),
         "platform": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
@@ -150,7 +157,7 @@ def measure(config: Any, run: Any, compile_seconds: float, threads: int) -> dict
 def timed_roofline(
     name: str, num_envs: int, horizon: int, minibatches: int, matrix: int, copied: int
 ) -> dict[str, Any]:
-    """What the parts of an update cost beside the time that they take, and the peaks of the machine."""
+    """The operations and bytes of the parts of an update, the time that they take, and the peaks of the machine."""
     import jax
 
     from jaxpuffer.ppo import init
@@ -177,7 +184,7 @@ def costs(name: str, num_envs: int, horizon: int, minibatches: int) -> dict[str,
     from jaxpuffer.ppo import init
     from jaxpuffer.recurrence import WRITTEN_OUT
 
-    # the recurrence over time in one piece: of a loop XLA counts one turn
+    # the recurrence over time in one piece: XLA counts only one iteration of a loop
     env, config = chosen(name, num_envs, horizon, minibatches)
     if jax.default_backend() == "cpu" or horizon > WRITTEN_OUT:
         config = config.replace(scan="parallel")
@@ -223,7 +230,7 @@ def costs(name: str, num_envs: int, horizon: int, minibatches: int) -> dict[str,
 
 
 def peaks(matrix: int, copied: int) -> tuple[float, float]:
-    """Operations and bytes per second that this device reached: a float32 product as JAX makes it, and a copy."""
+    """Operations and bytes per second that this device reached: in a float32 product by JAX, and in a copy."""
     import statistics
 
     import jax

@@ -1,6 +1,6 @@
-"""What every benchmark shares: threads, timing, the machine's particulars, JSON and tables.
+"""Shared by all benchmarks: threads, timing, a description of the machine, JSON and tables.
 
-A record is a dict. It holds every raw timing and all that is needed to judge it.
+A record is a dict. It holds every raw timing and everything needed to judge it.
 """
 
 import argparse
@@ -25,28 +25,28 @@ PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax")
 
 
 def positive(text: str) -> int:
-    """An argument of a command line that is an integer from 1 on."""
+    """A command-line argument that is an integer of at least 1."""
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{number} is too small; it must be at least 1")
     return number
 
 
 def positives(text: str) -> list[int]:
-    """Several of them, with commas between."""
+    """Several of them, separated by commas."""
     return [positive(number) for number in text.split(",")]
 
 
 def use_threads(threads: int | None) -> int:
-    """Confine this process to `threads` processors; to be called before JAX is imported. Returns how many there are.
+    """Limit this process to `threads` processors; call it before JAX is imported. Returns their number.
 
-    XLA makes as many threads as the process may use processors, so this bounds them.
+    XLA makes one thread for each processor that the process may use, so this limits the threads.
     """
     if threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if "jax" in sys.modules:
         raise RuntimeError("choose the threads before JAX is imported")
     if not hasattr(os, "sched_setaffinity"):
-        raise RuntimeError(f"--threads needs sched_setaffinity, which {platform.system()} lacks")
+        raise RuntimeError(f"--threads needs sched_setaffinity, which {platform.system()} does not have")
     allowed = sorted(os.sched_getaffinity(0))
     if not 1 <= threads <= len(allowed):
         raise SystemExit(f"--threads is {threads}; it must be from 1 to {len(allowed)}, the processors of this process")
@@ -61,7 +61,7 @@ def time_steps(run: Callable[[int], None], repeats: int = REPEATS, seconds: floa
 
 
 def particulars(kind: str, seed: int, threads: int) -> dict[str, Any]:
-    """The record's kind, and machine, versions, flags and commit, as every record has them."""
+    """The entries that every record has: kind, machine, versions, flags and commit."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -93,7 +93,7 @@ def particulars(kind: str, seed: int, threads: int) -> dict[str, Any]:
 
 
 def ratios(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
-    """Of pairs a[i] / b[i]: each, the median, the least and the greatest."""
+    """The ratios a[i] / b[i]: each one, the median, the smallest and the largest."""
     each = [x / y for x, y in zip(a, b, strict=True)]
     return {"median": statistics.median(each), "least": min(each), "greatest": max(each), "each": each}
 
@@ -115,7 +115,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
         table.add_column(column, justify="left" if i == 0 else "right")
     for row in rows:
         table.add_row(*row)
-    # a file or a pipe has no width to fit
+    # a file or a pipe has no width
     rich.console.Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
@@ -134,7 +134,7 @@ def _cpu_model() -> str:
 
 
 def _commit() -> str:
-    """The commit, marked where the working tree differs from it."""
+    """The commit, marked if the working tree differs from it."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""python -m benchmarks.seeds ENV: many seeds under vmap against one batch as large as all of theirs.
+"""python -m benchmarks.seeds ENV: many seeds under vmap, compared with one batch as large as all of theirs.
 
 Both collect the same number of agent-steps per update and take the same number of
 gradient steps; they alternate, and the ratio of their speeds is reported.
@@ -15,12 +15,14 @@ from benchmarks.record import SECONDS, particulars, positive, ratios, show, time
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.seeds", description=__doc__)
     parser.add_argument("envs", nargs="+", metavar="ENV")
-    parser.add_argument("--seeds", type=positive, default=8, help="how many")
+    parser.add_argument("--seeds", type=positive, default=8, help="number of seeds (%(default)s)")
     parser.add_argument("--backend", choices=("auto", "c", "jax"), default="auto")
-    parser.add_argument("--num-envs", type=positive, help="of each seed; default the tuned configuration's")
+    parser.add_argument(
+        "--num-envs", type=positive, help="environments of each seed; default the tuned configuration's"
+    )
     parser.add_argument("--pairs", type=positive, default=5)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="least time of one measurement (%(default)s)")
-    parser.add_argument("--threads", type=int, help="confine the process to so many processors")
+    parser.add_argument("--threads", type=int, help="number of processors that the process may use")
     parser.add_argument("--json", metavar="FILE", help="write the records there")
     args = parser.parse_args()
     threads = use_threads(args.threads)

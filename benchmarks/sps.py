@@ -23,15 +23,19 @@ if TYPE_CHECKING:
 
 BACKENDS = ("c", "ffi", "jax")
 CHECKED_STEPS = 600  # before the timing; beyond CartPole's time limit
-ACTION_ENTRIES = 2**18  # as many random actions are prepared, and come round again: they fit a cache
+ACTION_ENTRIES = 2**18  # number of random actions that are prepared and used in a cycle: they fit a cache
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sps", description=__doc__)
     parser.add_argument("envs", nargs="*", metavar="ENV", help="environments; default all")
-    parser.add_argument("--backends", type=lambda s: s.split(","), default=list(BACKENDS), help="of c,ffi,jax")
-    parser.add_argument("--num-envs", type=positives, default=[1, 64, 1024, 8192], help="worlds")
-    parser.add_argument("--threads", type=int, help="confine the process to so many processors, before JAX starts")
+    parser.add_argument(
+        "--backends", type=lambda s: s.split(","), default=list(BACKENDS), help="backends to measure, of c,ffi,jax"
+    )
+    parser.add_argument("--num-envs", type=positives, default=[1, 64, 1024, 8192], help="numbers of worlds")
+    parser.add_argument(
+        "--threads", type=int, help="number of processors that the process may use, set before JAX starts"
+    )
     parser.add_argument("--strict", action="store_true", help="compile like C; exit 1 unless the checksums are equal")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=positive, default=REPEATS)
@@ -137,7 +141,7 @@ def measure(
 def draw_actions(env: Any, num_envs: int, seed: int) -> np.ndarray:
     """Uniformly random actions, (cycle, num_envs, *agent_shape, ...).
 
-    All of the action space: what an action mask hides, the rules ignore.
+    From the whole action space: the rules ignore an action that the mask forbids.
     """
     from jaxpuffer.spaces import Box, choices
 
@@ -204,7 +208,7 @@ class Jitted:
                 state, step = batch.step(state, action)
                 bits = lax.bitcast_convert_type(step.reward, jnp.uint32)
                 bits = jnp.where(step.reward == 0.0, jnp.uint32(0), bits)  # -0 is 0
-                # what is carried must be written at every step
+                # carried arrays must be written at every step
                 return state, step, reward_bits + bits
 
             return lax.fori_loop(jnp.int32(0), count, step, carry)
@@ -228,7 +232,7 @@ class Jitted:
 
 
 def checksum(tree: Any) -> str:
-    """Of all bytes; -0 counts as 0."""
+    """The checksum of all bytes; -0 counts as 0."""
     import jax
 
     digest = hashlib.blake2b(digest_size=8)

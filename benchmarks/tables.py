@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def tables(records: list[dict[str, Any]]) -> str:
-    """One table, after a line that says where and how it was measured."""
+    """One table, after a line that says on which machine and how it was measured."""
     first = next((r for r in records if "error" not in r), records[0])
     kinds: dict[str, Callable[[list[dict[str, Any]]], str]] = {
         "sps": _environments,
@@ -40,7 +40,7 @@ def tables(records: list[dict[str, Any]]) -> str:
 
 
 def baselines() -> str:
-    """A row per environment: what its agents see and do, the scores of an untrained and the shipped one, its speed."""
+    """A row per environment: its spaces, the scores of an untrained and of the shipped agent, its speed."""
     from jaxpuffer import list_envs, make
     from jaxpuffer.baselines import baseline_record, figures_in_words, spaces_in_words
 
@@ -76,7 +76,7 @@ def _environments(records: list[dict[str, Any]]) -> str:
 
 
 def _training(records: list[dict[str, Any]]) -> str:
-    """A row per environment: medians over the seeds, every time to the score."""
+    """A row per environment: medians over the seeds, and each seed's time to the score."""
     rows = []
     for env in dict.fromkeys(r["env"] for r in records):
         runs = [r for r in records if r["env"] == env]

@@ -1,11 +1,11 @@
 """python -m benchmarks.train ENV ...: training with the tuned configuration, one fresh process per seed.
 
-Time to a score counts from the start of that process (imports, compilation and
-evaluations included) to the first evaluation of 256 episodes that reaches it. The run
-stops once one exceeds it by two standard errors, or at its end, and is evaluated once
-more with another key: that score is reported, and a run in which it falls short has
+Time to a score counts from the start of that process (including imports, compilation and
+evaluations) to the first evaluation of 256 episodes that reaches it. The run
+stops once an evaluation exceeds it by two standard errors, or at its end, and is evaluated once
+more with another key. That score is reported; if it is below the target, the run has
 failed. Training speed excludes compilation and evaluations. The shares of time are those
-of an update's parts, each timed apart.
+of an update's parts, each timed separately.
 """
 
 import argparse
@@ -27,15 +27,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=__doc__)
     parser.add_argument("envs", nargs="+", metavar="ENV")
     parser.add_argument("--seeds", type=lambda s: [int(n) for n in s.split(",")], default=list(range(10)))
-    parser.add_argument("--backend", choices=("auto", "c", "jax"), default="auto", help="auto: the faster one here")
+    parser.add_argument("--backend", choices=("auto", "c", "jax"), default="auto", help="auto is the faster one here")
     parser.add_argument("--until", type=float, metavar="SCORE", help="stop at this evaluated score")
-    parser.add_argument("--threads", type=int, help="confine each process to so many processors")
-    parser.add_argument("--devices", type=int, default=1, help="to split the environments over (%(default)s)")
+    parser.add_argument("--threads", type=int, help="number of processors that each process may use")
     parser.add_argument(
-        "--config", type=field, nargs="*", default=[], metavar="NAME=VALUE", help="of PPOConfig; default tuned"
+        "--devices", type=int, default=1, help="number of devices that share the environments (%(default)s)"
     )
     parser.add_argument(
-        "--no-shares", action="store_true", help="do not time the parts of an update, each a program to compile"
+        "--config",
+        type=field,
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help="fields of PPOConfig to change; default tuned",
+    )
+    parser.add_argument(
+        "--no-shares",
+        action="store_true",
+        help="do not time the parts of an update, each of which is a program to compile",
     )
     parser.add_argument("--json", metavar="FILE", help="write the records there")
     parser.add_argument("--worker", metavar="FILE", help=argparse.SUPPRESS)
@@ -46,7 +55,7 @@ def main() -> None:
         how = args.backend, args.devices, args.until, dict(args.config), not args.no_shares, args.began, threads
         try:
             record = train_once(args.envs[0], args.seeds[0], *how)
-        except ValueError as error:  # of a flag: the next seed would meet it too
+        except ValueError as error:  # from a flag: the next seed would fail too
             parser.error(str(error))
         Path(args.worker).write_text(json.dumps(record))
         return
@@ -64,7 +73,7 @@ def main() -> None:
 
 
 def field(text: str) -> tuple[str, Any]:
-    """NAME=VALUE as a name and a JSON value; a word that is not JSON stands for itself."""
+    """NAME=VALUE as a name and a JSON value; a word that is not JSON is kept as text."""
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} has no value; it must be NAME=VALUE")
@@ -105,7 +114,7 @@ def train_once(
     began: float,
     threads: int,
 ) -> dict[str, Any]:
-    """One run in this process, begun at `time.time() == began`."""
+    """One run in this process, which started at `time.time() == began`."""
     import jax
 
     from jaxpuffer import evaluate, fit, make
@@ -135,7 +144,7 @@ def train_once(
     result = fit(env, key, config, log=log, progress=False, stop_at_score=until, mesh=mesh)
     score = evaluate(env, result.policy, evaluation_key(key)).summary()
     total = time.time() - began
-    # where no evaluation on the way reached it, the last one may have
+    # if no evaluation during training reached the score, the last one may have
     reached = [
         t
         for t, c in zip(when, chunks, strict=True)
@@ -143,7 +152,7 @@ def train_once(
     ] or [total]
     solved = until is not None and score["score"]["mean"] >= until
     training = sum(c["chunk_seconds"] for c in chunks)
-    # with evaluations on the way, what passes between the chunks is not the host's time alone
+    # with evaluations during training, the time between the chunks is not only the host's
     between = 0.0 if until is not None else when[-1] - import_seconds - chunks[0]["compile_seconds"] - training
     # the parts are timed on one device
     parts = {}
@@ -164,7 +173,7 @@ def train_once(
         "import_seconds": import_seconds,
         "training_seconds": training,
         "time_shares": parts,
-        "total_seconds": total,  # cold: from process start to the score of the trained policy
+        "total_seconds": total,  # cold: from the start of the process to the score of the trained policy
         "agent_steps": chunks[-1]["agent_steps"],
         "score": score["score"]["mean"],
         "score_standard_error": score["score"]["standard_error"],
@@ -192,7 +201,7 @@ def train_once(
 
 
 def line(record: dict[str, Any]) -> str:
-    """One run in a line."""
+    """One run as a line of text."""
     from jaxpuffer.profile import shares_line
 
     if "error" in record:
@@ -226,7 +235,7 @@ def summarise(records: list[dict[str, Any]]) -> None:
         def median(name: str, runs: list[dict[str, Any]] = good) -> float:
             return statistics.median(record[name] for record in runs)
 
-        # a run that failed took for ever: the median counts it
+        # a run that failed counts as infinite in the median
         times = [record.get("seconds_to_score") or math.inf for record in runs]
         failed = sum(map(math.isinf, times)) if runs[0]["until"] is not None else len(runs) - len(good)
         rows.append(

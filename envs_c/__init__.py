@@ -1,20 +1,20 @@
 """The environments in plain C, and `VecEnv`: batches of them over NumPy arrays.
 
-Nothing of `jaxpuffer` is imported here: `VecEnv`, of `jaxpuffer.vec_env`, is loaded when it is asked for.
+This module does not import `jaxpuffer`: `VecEnv`, from `jaxpuffer.vec_env`, is loaded on first use.
 """
 
 import importlib
 import pkgutil
 from typing import Any
 
-# in a checkout of which a copy is installed, the C half lies with the copy
+# if a copy of a checkout is installed, the C half is in the copy
 __path__ = pkgutil.extend_path(__path__, __name__)
 
 try:
     import envs_c._core  # noqa: F401
 except ImportError as error:
     if "_core" not in str(error):
-        raise  # it is there, and broken
+        raise  # it exists, and is broken
     _BUILT = False
 else:
     _BUILT = True
@@ -41,6 +41,6 @@ def is_built() -> bool:
 
 
 def require_built() -> None:
-    """Raise ImportError, with the remedy, unless the C environments are there."""
+    """Raise ImportError, which says what to do, unless the C environments are installed."""
     if not _BUILT:
         raise ImportError(NOT_BUILT)

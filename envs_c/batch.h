@@ -1,8 +1,8 @@
 // batch.h: a batch of one environment. Twin of jaxpuffer/batch.py.
 //
 // Included once per environment by a file that describe_env.py writes when the
-// package is built; it turns NAME's functions into one `env_description`, which is
-// all that binding.cpp knows of an environment.
+// package is built; it turns NAME's functions into one `env_description`. binding.cpp
+// knows nothing else about an environment.
 //
 // A row of the batch is NAME_state followed by one `episode` per agent.
 #pragma once
@@ -14,11 +14,11 @@
 extern "C" {
 #endif
 
-// what is to be done with each row, in this order
+// the tasks for each row, in this order
 enum {
   BATCH_RESET = 1,        // seed the stream and begin an episode
   BATCH_TRANSITION = 2,   // one step of the rules, and the log of what ended
-  BATCH_RESET_ENDED = 4,  // init where the world ended, else respawn
+  BATCH_RESET_ENDED = 4,  // init if the world ended, otherwise respawn
   BATCH_OBSERVE = 8,
   BATCH_ACTION_MASK = 16,
   BATCH_SCORE = 32,
@@ -29,7 +29,7 @@ enum { DTYPE_UINT32, DTYPE_INT32, DTYPE_FLOAT32, DTYPE_UINT8, DTYPE_INT8, DTYPE_
 
 enum { LOG_RETURN, LOG_LENGTH, LOG_SCORE, LOG_PERF, LOG_N, LOG_FIELDS };
 
-// what the batch keeps of each agent's episode
+// the batch's record of each agent's episode
 typedef struct {
   float episode_return;
   int32_t episode_length;
@@ -38,7 +38,7 @@ typedef struct {
 // the arrays a call works on; those it does not need are NULL
 typedef struct {
   const void *params;         // NAME_params (num_envs / envs_per_params)
-  int64_t envs_per_params;    // how many rows in turn share one
+  int64_t envs_per_params;    // how many consecutive rows share one
   int64_t num_envs;
   int32_t num_agents;
   int64_t row_bytes;          // of `rows`
@@ -51,8 +51,8 @@ typedef struct {
   void *obs;                  // (num_envs, num_agents, ...)
   void *final_obs;            // the same before the reset, written where a row ended
   float *reward;              // (num_envs, num_agents)
-  uint8_t *terminated;        // (num_envs, num_agents), written by a transition, else read
-  uint8_t *truncated;         // likewise
+  uint8_t *terminated;        // (num_envs, num_agents), written by a transition, otherwise read
+  uint8_t *truncated;         // the same
   float *log[LOG_FIELDS];     // each (num_envs, num_agents), entries `log_step` apart
   int64_t log_step;
   uint8_t *mask;              // (num_envs, num_agents, n)
@@ -100,7 +100,7 @@ typedef ENV_(params) env_params;
 typedef ENV_(state) env_state;
 
 
-// score and perf of agent after agent
+// score and perf of one agent after the other
 static inline void batch_score(const env_params *p, const env_state *s, int32_t num_agents, float *score) {
 #if ENV_MULTI_AGENT
   float value[ENV_MAX_AGENTS];
@@ -129,7 +129,7 @@ static inline int32_t batch_transition(const env_params *p, env_state *s, episod
   int64_t first = row * agents;
   outcome out[MAX_AGENTS];
 
-  // transition; when the world ends, whoever is not terminated is truncated
+  // transition; when the world ends, all agents that are not terminated are truncated
   const void *action = (const char *)b->actions + row * b->action_bytes;
 #if ENV_MULTI_AGENT
   int32_t reset = 0;
@@ -151,7 +151,7 @@ static inline int32_t batch_transition(const env_params *p, env_state *s, episod
     e[a].episode_length++;
   }
 
-  // the log of whoever ended
+  // the log of the agents that ended
   for (int32_t f = 0; f < LOG_FIELDS; f++)
     for (int32_t a = 0; a < agents; a++) b->log[f][(first + a) * b->log_step] = 0.0f;
   if (ended) {
@@ -173,7 +173,7 @@ static inline int32_t batch_transition(const env_params *p, env_state *s, episod
 }
 
 
-// init where all agents ended at once, else respawn those who did
+// init if all agents ended in this step, otherwise respawn the ones that did
 static inline void batch_reset_ended(const env_params *p, env_state *s, const batch *b, int64_t row) {
   int32_t agents = ENV_MULTI_AGENT ? b->num_agents : 1;
   int32_t count = 0;
@@ -219,7 +219,7 @@ static inline void batch_rows(const int what, const batch *b, int64_t begin, int
 }
 
 
-// a copy of the loop for each thing that is done often, so that the compiler drops the rest of it
+// a copy of the loop for each frequent task, so that the compiler removes the rest of it
 static void batch_run(int what, const batch *b, int64_t begin, int64_t end) {
   switch (what) {
     case BATCH_STEP: batch_rows(BATCH_STEP, b, begin, end); break;

@@ -1,6 +1,6 @@
 // binding.cpp: the batches of batch.h for Python, as NumPy buffers updated in place
-// and as one XLA FFI target. Both views fill in the same `batch` and run it in the
-// same way; neither knows any environment by name.
+// and as one XLA FFI target. Both fill in the same `batch` and run it in the
+// same way; neither depends on the name of an environment.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -64,9 +64,9 @@ void Pause() {
 #endif
 }
 
-// A batch cut into chunks that any number of threads take in turn. The caller takes
+// A batch cut into chunks that any number of threads take one after the other. The caller takes
 // chunks too and waits only for those already taken: it can run inside a pool whose
-// other threads never come.
+// other threads never start.
 class Job {
  public:
   Job(const env_description *env, int what, const batch &b, int64_t chunk)
@@ -102,10 +102,10 @@ class Job {
   std::condition_variable all_done_;
 };
 
-// `schedule` hands a task to another thread, which may or may not come in time
+// `schedule` gives a task to another thread, which may start too late
 void RunBatch(const env_description *env, int what, const batch &b, int64_t threads,
               const std::function<void(std::function<void()>)> &schedule) {
-  // below this a second thread costs more than it brings
+  // below this a second thread costs more time than it saves
   constexpr int64_t kMinAgentsPerThread = 256;
   threads = std::max<int64_t>(1, std::min(threads, b.num_envs * b.num_agents / kMinAgentsPerThread));
   if (threads == 1) {
@@ -120,7 +120,7 @@ void RunBatch(const env_description *env, int what, const batch &b, int64_t thre
   job->Wait();
 }
 
-// How many choices each entry of an action has; empty where actions are numbers.
+// How many choices each entry of an action has; empty if actions are numbers.
 using Choices = ffi::Span<const int64_t>;
 
 // a message about the first action that is out of range, if any
@@ -149,7 +149,7 @@ std::optional<std::string> BadAction(const env_description *env, const batch &b,
 }
 
 // Inside XLA nothing is raised: choices out of range become the nearest, in a copy, and the agents' rewards NaN.
-// Returns whose they are.
+// Returns which agents these are.
 std::vector<int64_t> Mend(batch &b, int64_t entries, Choices choices, std::vector<int32_t> &copy) {
   const int32_t *action = static_cast<const int32_t *>(b.actions);
   copy.assign(action, action + entries);
@@ -182,8 +182,8 @@ ffi::DataType FfiDtype(int32_t dtype) {
 }
 
 // Operands in this order, those that `what` needs: params, streams or rows, actions,
-// terminated, truncated. Results likewise: rows, obs, reward, terminated, truncated,
-// the fields of the log, mask, score. vmap puts axes in front of all of them alike.
+// terminated, truncated. Results in the same way: rows, obs, reward, terminated, truncated,
+// the fields of the log, mask, score. vmap puts the same axes in front of all of them.
 ffi::Error RunInXla(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t env_index,
                     int64_t what_wide, int64_t agents, Choices choices, int64_t threads) {
   const env_description *env = env_descriptions[env_index];
@@ -272,7 +272,7 @@ ffi::Error RunInXla(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remainin
     b.reward = reinterpret_cast<float *>(flags(result(ffi::F32, "reward"), "reward"));
     b.terminated = flags(result(ffi::PRED, "terminated"), "terminated");
     b.truncated = flags(result(ffi::PRED, "truncated"), "truncated");
-    // a result for each field: a slice of one for all would be a copy
+    // a result for each field: a slice of a single result for all would be a copy
     for (int f = 0; f < LOG_FIELDS; f++) b.log[f] = reinterpret_cast<float *>(flags(result(ffi::F32, "log"), "log"));
     b.log_step = 1;
   }
@@ -344,7 +344,7 @@ class Workers {
   void Loop() {
     for (;;) {
       std::function<void()> task;
-      // the next step follows soon, and waking up takes longer than many a step
+      // the next step follows soon, and waking up takes longer than many steps do
       for (int spin = 0; spin < kSpins && !waiting_.load(std::memory_order_acquire); spin++) Pause();
       {
         std::unique_lock<std::mutex> lock(mutex_);
@@ -415,8 +415,8 @@ class NumpyBatch {
     Run(BATCH_STEP | MaskBit());
   }
 
-  // for benchmarks: steps without Python in between, what the FFI target does at each and no more;
-  // the actions come round again and again, and the bits of each agent's rewards are added up
+  // for benchmarks: steps without Python in between, each with the same work as in the FFI target;
+  // the actions are used in a cycle, and the bits of each agent's rewards are added up
   void Play(int64_t num_steps, const py::array &actions, py::array reward_bits) {
     std::vector<int64_t> shape = action_shape_, per_agent = {b_.num_envs};
     shape.insert(shape.begin(), actions.ndim() ? actions.shape(0) : 0);

@@ -1,9 +1,9 @@
-// boids.h: a crowd that is to become a flock. Twin of envs_jax/boids.py.
+// boids.h: boids that learn to fly as a flock. Twin of envs_jax/boids.py.
 //
 // observation  float32 (num_boids, 4): offset and relative velocity of each boid; in its own row its position and
 //              velocity
-// action       two choices   0 to 4 speed up by -4 to 4 px per step to the right, and so downwards
-// reward       for having company, for flying its way, less for crowding
+// action       two choices   0 to 4 add -4 to 4 px per step to the velocity, to the right and downwards
+// reward       for neighbours, for flying in their direction, less for crowding
 // ends         the world is reset after max_steps, which truncates all
 #pragma once
 
@@ -13,9 +13,9 @@ enum { BOIDS_MAX_AGENTS = 128, BOIDS_FEATURES = 4, BOIDS_CHOICES = 2, BOIDS_STEA
 enum { BOIDS_WIDTH = 1080, BOIDS_HEIGHT = 720 };         // px
 enum { BOIDS_SIGHT_SQUARED = 10000 };                    // px^2: neighbours are nearer than 100 px
 enum { BOIDS_TOUCH_SQUARED = 400 };                      // px^2: those nearer than 20 px crowd
-enum { BOIDS_PUSH = 2, BOIDS_MAX_SPEED = 10 };           // px per step: of one choice, and the most along either axis
-enum { BOIDS_FLOCK = 8, BOIDS_CROWD = 5 };               // neighbours from which on more do not count
-enum { BOIDS_COMPANY = 4, BOIDS_WITH_THEM = 50 };        // what counts as flying in a flock: neighbours, px^2 per step^2
+enum { BOIDS_PUSH = 2, BOIDS_MAX_SPEED = 10 };           // px per step: per choice, and the most along either axis
+enum { BOIDS_FLOCK = 8, BOIDS_CROWD = 5 };               // most neighbours that count
+enum { BOIDS_COMPANY = 4, BOIDS_WITH_THEM = 50 };        // least for flying in a flock: neighbours, px^2 per step^2
 
 #define BOIDS_PER_FLOCK 0.125f          // 1/8
 #define BOIDS_PER_CROWD 0.2f            // 1/5
@@ -25,9 +25,9 @@ enum { BOIDS_COMPANY = 4, BOIDS_WITH_THEM = 50 };        // what counts as flyin
 
 typedef struct {
   int32_t num_boids;
-  float cohesion;     // reward per step for a full flock around
-  float alignment;    // for flying as all neighbours do, at full speed
-  float avoidance;    // taken for a full crowd
+  float cohesion;     // reward per step for enough neighbours
+  float alignment;    // reward per step for flying like its neighbours
+  float avoidance;    // penalty per step for a full crowd
   int32_t max_steps;  // steps of the world before it is reset
 } boids_params;
 
@@ -54,7 +54,7 @@ static inline void boids_init(const boids_params *p, boids_state *s) {
 }
 
 
-// nobody ends before the world does
+// no agent ends before the world does
 static inline void boids_respawn(const boids_params *p, boids_state *s, const uint8_t *ended) {
   (void)p, (void)s, (void)ended;
 }
@@ -80,7 +80,7 @@ static inline void boids_neighbours(const boids_params *p, const boids_state *s,
 }
 
 
-// one coordinate of one boid: faster, on, and stopped at the edge
+// one coordinate of one boid: change the velocity, move, and stop at the edge
 static inline void boids_move(int32_t *x, int32_t *v, int32_t action, int32_t edge) {
   int32_t faster = *v + BOIDS_PUSH * (action - BOIDS_STEADY);
   *v = faster < -BOIDS_MAX_SPEED ? -BOIDS_MAX_SPEED : faster > BOIDS_MAX_SPEED ? BOIDS_MAX_SPEED : faster;
@@ -101,7 +101,7 @@ static inline void boids_transition(const boids_params *p, boids_state *s, const
     boids_move(&s->y[i], &s->vy[i], action[BOIDS_CHOICES * i + 1], BOIDS_HEIGHT);
   }
 
-  // company is good up to a flock, and so is flying its way; a crowd is not
+  // neighbours, up to a flock, and flying in their direction are rewarded; a crowd is penalised
   float per_neighbour = p->cohesion * BOIDS_PER_FLOCK, per_crowding = p->avoidance * BOIDS_PER_CROWD;
   for (int32_t i = 0; i < p->num_boids; i++) {
     int32_t near, crowd, sum_x, sum_y;

@@ -5,7 +5,7 @@
 //                           the top, 1 where the brick is gone
 // action       discrete     0 stay, 1 left, 2 right
 // reward       a brick's points: 7 in the two top rows, 4 in the middle ones, 1 in the bottom ones
-// ends         terminated when the balls are spent or both walls are cleared (864 points),
+// ends         terminated when no ball is left or both walls are cleared (864 points),
 //              truncated after max_steps
 #pragma once
 
@@ -31,7 +31,7 @@ enum { BREAKOUT_WALL_POINTS = 432, BREAKOUT_MAX_POINTS = 864 };
 #define BREAKOUT_BOUNCE_ARC 1.57079637f    // rad, from one edge of the paddle to the other
 #define BREAKOUT_BOUNCE_EDGE 0.785398163f  // rad, half of it
 
-// what the observation is scaled by
+// scales of the observation
 #define BREAKOUT_PER_WIDTH 0.00173611111f   // 1 / 576
 #define BREAKOUT_PER_HEIGHT 0.00303030303f  // 1 / 330
 #define BREAKOUT_PER_SPEED 0.001953125f     // 1 / 512 px/s
@@ -39,13 +39,13 @@ enum { BREAKOUT_WALL_POINTS = 432, BREAKOUT_MAX_POINTS = 864 };
 #define BREAKOUT_PER_PADDLE 0.0161290323f   // 1 / 62
 
 typedef struct {
-  int32_t frame_skip;     // frames that an action lasts
-  float ball_speed;       // px/s, of a served ball
-  float speed_step;       // px/s, gained every fourth paddle hit
+  int32_t frame_skip;     // frames for which an action is repeated
+  float ball_speed;       // px/s, speed of a served ball
+  float speed_step;       // px/s, added at every fourth paddle hit
   float max_ball_speed;   // px/s
   float paddle_speed;     // px/s
   float paddle_width;     // px, halved when the ball reaches the ceiling
-  int32_t balls;          // in a game
+  int32_t balls;          // balls in a game
   int32_t max_steps;      // steps before truncation
 } breakout_params;
 
@@ -57,18 +57,18 @@ typedef struct {
   float ball_y;        // px, its top edge
   float ball_vx;       // px/s
   float ball_vy;       // px/s
-  float ball_speed;    // px/s, taken on at the next paddle hit
+  float ball_speed;    // px/s, takes effect at the next paddle hit
   uint32_t gone[BREAKOUT_ROWS];  // bit c of row r: that brick is gone; row 0 is the top
   int32_t points;
   int32_t balls;        // left, the one in play included
-  int32_t served;       // balls served so far
+  int32_t served;       // balls served since the start
   int32_t paddle_hits;  // since the serve
   int32_t steps;        // since the episode began
 } breakout_state;
 
 enum { BREAKOUT_NOTHING, BREAKOUT_WALL, BREAKOUT_BRICK, BREAKOUT_CEILING, BREAKOUT_PADDLE };
 
-// what the ball runs into in a frame
+// what the ball hits in a frame
 typedef struct {
   int32_t what;
   float time;     // of the frame, 0 to 1
@@ -112,7 +112,7 @@ static inline void breakout_move_paddle(const breakout_params *p, breakout_state
 }
 
 
-// the side that the ball may run into when it moves by dx and dy: a wall, or the next column's bricks
+// the side that the ball may hit when it moves by dx and dy: a wall, or the next column's bricks
 static inline breakout_hit breakout_side_hit(const breakout_state *s, float dx, float dy) {
   breakout_hit hit = {BREAKOUT_NOTHING, 2.0f, 0.0f, 0.0f, 0.0f, 0, 0};
   float edge = dx > 0.0f ? s->ball_x + BREAKOUT_BALL : s->ball_x;
@@ -143,7 +143,7 @@ static inline breakout_hit breakout_side_hit(const breakout_state *s, float dx, 
 }
 
 
-// what the ball may run into above or below: the row whose edge it crosses, the ceiling, the paddle
+// what the ball may hit above or below: the row whose edge it crosses, the ceiling, the paddle
 static inline breakout_hit breakout_face_hit(const breakout_state *s, float dx, float dy) {
   breakout_hit hit = {BREAKOUT_NOTHING, 0.0f, 0.0f, 0.0f, 0.0f, -1, 0};
   float y = s->ball_y;
@@ -176,7 +176,7 @@ static inline breakout_hit breakout_face_hit(const breakout_state *s, float dx, 
   hit.column = take_right ? left_column + 1 : left_column;
   hit.overlap = take_right ? right_overlap : left_overlap;
 
-  // where it crosses no row, the ceiling or the paddle
+  // if it crosses no row, the ceiling or the paddle
   int32_t no_row = hit.row < 0;
   int32_t in_frame = hit.time >= 0.0f && hit.time <= 1.0f;
   int32_t on_paddle = hit.x + BREAKOUT_BALL > s->paddle_x && hit.x < s->paddle_x + s->paddle_width;
@@ -195,7 +195,7 @@ static inline int32_t breakout_break_brick(const breakout_params *p, breakout_st
 }
 
 
-// the paddle sends the ball back by where it was hit, refills a cleared wall, and now and then speeds up
+// the paddle sends the ball back at an angle by where it was hit, refills a cleared wall, and sometimes speeds up
 static inline void breakout_bounce(const breakout_params *p, breakout_state *s) {
   s->paddle_hits++;
   if (s->paddle_hits % BREAKOUT_HITS_PER_SPEED_UP == 0) {
@@ -223,7 +223,7 @@ static inline int32_t breakout_frame(const breakout_params *p, breakout_state *s
   int32_t side_first = side.what != BREAKOUT_NOTHING && (face.what == BREAKOUT_NOTHING || sooner);
   breakout_hit hit = side_first ? side : face;
 
-  // move, and turn round
+  // move, and reverse the velocity
   int32_t free = hit.what == BREAKOUT_NOTHING;
   s->ball_x = free ? s->ball_x + dx : hit.x;
   s->ball_y = free ? s->ball_y + dy : hit.y;

@@ -12,7 +12,7 @@
 #define CARTPOLE_STEP_SECONDS 0.02f
 #define CARTPOLE_TRACK_HALF_LENGTH 2.4f      // m
 #define CARTPOLE_MAX_ANGLE 0.20943951f       // rad, 12 degrees
-#define CARTPOLE_START 0.05f                 // every state variable starts within this of zero
+#define CARTPOLE_START 0.05f                 // every state variable starts at most this far from zero
 #define CARTPOLE_ROD_INERTIA 1.33333333f     // 4/3: a uniform rod about its end
 
 typedef struct {
@@ -46,7 +46,7 @@ static inline void cartpole_init(const cartpole_params *p, cartpole_state *s) {
 
 // the physics, pushed by a fraction of the largest force
 static inline void cartpole_push(const cartpole_params *p, cartpole_state *s, float fraction, outcome *out) {
-  // accelerations of cart and pole; what depends on parameters alone is one factor each
+  // accelerations of cart and pole; each term of parameters alone is one factor
   float per_mass = 1.0f / (p->cart_mass + p->pole_mass);
   float pole_share = p->pole_mass * per_mass;
   float pole_arm = pole_share * p->half_length;

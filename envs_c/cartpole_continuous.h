@@ -1,6 +1,6 @@
 // cartpole_continuous.h: cartpole pushed by a chosen force. Twin of CartPoleContinuous in envs_jax/cartpole.py.
 //
-// As cartpole.h, but for the action:
+// The same as cartpole.h, except for the action:
 // action       float (1)  force as a fraction of the largest push, -1 left to 1 right; clipped
 #pragma once
 

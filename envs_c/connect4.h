@@ -9,9 +9,9 @@
 #include "env.h"
 
 // a board is a set of cells: cell (column, row from the bottom) is bit 7 column + row. The seventh row stays
-// empty, so that no line goes on in the next column. Two words hold it: columns 0 to 3, and 4 to 6
+// empty, so that no line continues in the next column. Two words hold it: columns 0 to 3, and 4 to 6
 enum { CONNECT4_COLUMNS = 7, CONNECT4_ROWS = 6, CONNECT4_CELLS = 42, CONNECT4_UP = 1, CONNECT4_WORD = 28 };
-enum { CONNECT4_ALONG = 7, CONNECT4_FALLING = 6, CONNECT4_RISING = 8 };  // to the next cell of a line
+enum { CONNECT4_ALONG = 7, CONNECT4_FALLING = 6, CONNECT4_RISING = 8 };  // step to the next cell of a line
 
 #define CONNECT4_BOTTOM 0x40810204081ull  // the lowest cell of each column
 #define CONNECT4_BOARD 0xfdfbf7efdfbfull  // 63 times that
@@ -53,7 +53,7 @@ static inline uint64_t connect4_column(int32_t column) {
 }
 
 
-// four in a row somewhere?
+// whether there are four in a row anywhere
 static inline int32_t connect4_four(uint64_t b) {
   uint64_t up = b & b >> CONNECT4_UP, along = b & b >> CONNECT4_ALONG;
   uint64_t falling = b & b >> CONNECT4_FALLING, rising = b & b >> CONNECT4_RISING;
@@ -77,14 +77,14 @@ static inline uint64_t connect4_threats(uint64_t b) {
 }
 
 
-// how good a move to this cell is, looking `depth` moves ahead: 3 wins now, 2 wins with the next move whatever the
-// other does, 0 lets the other win, 1 is any other
+// how good a move to this cell is, looking `depth` moves ahead: 3 wins now, 2 wins with the next move for every reply,
+// 0 lets the other win, 1 is any other move
 static inline int32_t connect4_value(int32_t depth, uint64_t mine, uint64_t other, uint64_t cell) {
   uint64_t after = mine | cell, taken = after | other, replies = connect4_playable(taken);
   int32_t wins = depth >= 1 && (connect4_threats(mine) & cell) != 0;
   int32_t loses = depth >= 2 && (connect4_threats(other) & replies) != 0;
 
-  // a reply saves the other if it takes my only playable threat and makes no other one playable
+  // a reply saves the other player if it takes my only playable threat and makes no other threat playable
   uint64_t threats = connect4_threats(after) & ~taken, above = threats >> CONNECT4_UP, open = threats & replies;
   uint64_t saving = (open != 0 ? open : replies) & ~above;
   int32_t twice = (open & (open - 1)) != 0;
@@ -132,7 +132,7 @@ static inline void connect4_transition(const connect4_params *p, connect4_state 
   int32_t full = 0;
   s->steps++;
 
-  // a full column loses, four in a row wins, else the opponent replies
+  // a full column loses, four in a row wins, otherwise the opponent replies
   if (cell == 0) {
     s->outcome = -1;
   } else {

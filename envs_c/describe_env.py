@@ -2,8 +2,8 @@
 
 Run by CMake: `python describe_env.py HEADER_FOLDER OUTPUT_FOLDER` writes one NAME.c per
 header that defines NAME_state, and descriptions.c that lists them. This script only
-reads names; types, counts and offsets are the compiler's, which also proves that no
-padding hides a field this script has missed.
+reads names; types, counts and offsets come from the compiler, which also proves that no
+padding hides a field that this script has missed.
 """
 
 import re
@@ -58,7 +58,7 @@ def describe(name: str, folder: Path) -> str:
     multi_agent = has("respawn")
     limit = f"{name.upper()}_MAX_AGENTS"
     if multi_agent and not re.search(rf"\b{limit}\b", text):
-        raise SystemExit(f"{name}.h has {name}_respawn and so several agents; it must define {limit}, the most of them")
+        raise SystemExit(f"{name}.h has {name}_respawn and so several agents; it must define {limit}, the maximum")
     tables, sizes = [], []
     for kind in ("params", "state"):
         fields = struct_fields(name, kind, folder)

@@ -2,11 +2,11 @@
 //
 // observation  float32 (25,) per drone, in its own frame: target, ring's direction, velocity, up, turning,
 //              rotors, the nearest other drone, and which task
-// action       float 4 in [-1, 1]: rotors' speeds about hovering, front left, front right, back right, back left
-// reward       nearing the target, staying close to it, 1 for a ring, -1 for a crash; less for spinning
-//              and for crowding
-// ends         a drone is terminated when it leaves the space, hits a rim, or has flown its last ring; it comes
-//              back at once. The world is reset after max_steps, which truncates the rest
+// action       float 4 in [-1, 1]: rotors' speeds, 0 hovers: front left, front right, back right, back left
+// reward       getting nearer to the target, staying close to it, 1 for a ring, -1 for a crash; penalties for
+//              spinning and for crowding
+// ends         a drone is terminated when it leaves the space, hits a rim, or has flown its last ring; it starts
+//              again at once. The world is reset after max_steps, which truncates the others
 #pragma once
 
 #include "env.h"
@@ -26,20 +26,20 @@ enum { DRONE_MAX_AGENTS = 12, DRONE_ROTORS = 4, DRONE_OBS = 25 };
 #define DRONE_HALF_STEP 0.01f           // s
 #define DRONE_SIXTH_STEP 0.0033333334f  // s
 #define DRONE_BOUND 10.0f               // m, from the middle of the space to each wall
-#define DRONE_START 6.0f                // m, drones and targets begin within this of the middle
+#define DRONE_START 6.0f                // m, drones and targets begin at most this far from the middle, along each axis
 #define DRONE_MAX_RATE 20.0f            // rad/s, of turning about an axis
 #define DRONE_PER_LENGTH 0.2f           // 1/m, scale of observed offsets
 #define DRONE_PER_SPEED 0.2f            // s/m, of velocities
 #define DRONE_PER_RATE 0.1f             // s/rad, of turning
 #define DRONE_MAX_THRUST 4.8f           // N, of a rotor at full speed: 3e-5 N s^2 times (400 rad/s)^2
-#define DRONE_HOVER_SPEED 0.715f        // of full speed: where four rotors carry 1 kg
-#define DRONE_SPEED_RANGE 0.285f        // of full speed, either way
+#define DRONE_HOVER_SPEED 0.715f        // of full speed: four rotors then carry 1 kg
+#define DRONE_SPEED_RANGE 0.285f        // of full speed, up or down
 #define DRONE_MOTOR_SHARE 0.33f         // of the way to the commanded speed in a step: a time constant of 0.05 s
 #define DRONE_ROLL_GAIN 7.07f           // 1/(kg m): rotors 0.0707 m off each axis, 0.01 kg m^2 about x and y
 #define DRONE_YAW_GAIN 1.0f             // 1/(kg m): a torque of 0.02 m times the thrust, 0.02 kg m^2 about z
-#define DRONE_ROLL_DRAG 5.0f            // 1/kg: drag on turning is 0.05 m^2 of that on moving, over the inertia
+#define DRONE_ROLL_DRAG 5.0f            // 1/kg: drag on turning is 0.05 m^2 times the drag on moving, over the inertia
 #define DRONE_YAW_DRAG 2.5f             // 1/kg
-#define DRONE_GYRO 1.0f                 // inertia about z less that about x, over that about x
+#define DRONE_GYRO 1.0f                 // inertia about z minus that about x, over that about x
 #define DRONE_RING_SQUARED 1.0f         // m^2, of a ring's radius
 #define DRONE_RIM_SQUARED 1.44f         // m^2: the rim is 0.2 m thick
 #define DRONE_NEAR_SQUARED 1.0f         // m^2: closer than this, drones of a swarm crowd
@@ -70,8 +70,8 @@ typedef struct {
   uint32_t rng[2];
   float body[DRONE_MAX_AGENTS * DRONE_BODY];
   float rotor[DRONE_MAX_AGENTS * DRONE_ROTORS];  // speeds, of full speed
-  float scale[DRONE_MAX_AGENTS * 3];             // lightness, thrust and nimbleness beside the standard drone's
-  float target[DRONE_MAX_AGENTS * 3];            // m; of a race the middle of the next ring
+  float scale[DRONE_MAX_AGENTS * 3];             // lightness, thrust and nimbleness, relative to the standard drone
+  float target[DRONE_MAX_AGENTS * 3];            // m; in a race the middle of the next ring
   float normal[DRONE_MAX_AGENTS * 3];            // the direction in which to fly through it
   float closeness[DRONE_MAX_AGENTS];             // summed over the episode
   int32_t rings[DRONE_MAX_AGENTS];               // flown
@@ -107,14 +107,14 @@ static inline void drone_slot(const drone_params *p, const drone_state *s, int32
 }
 
 
-// a formation and where its middle is
+// a formation and the place of its middle
 static inline void drone_draw_formation(drone_state *s) {
   s->formation = rng_below(s->rng, DRONE_FORMATIONS);
   for (int32_t k = 0; k < 3; k++) s->centre[k] = rng_uniform(s->rng, -DRONE_CENTRE, DRONE_CENTRE);
 }
 
 
-// a target somewhere, and a direction through it that leads away from the drone
+// a target at random, and a direction through it that leads away from the drone
 static inline void drone_draw_target(drone_state *s, int32_t i) {
   const float *b = s->body + i * DRONE_BODY;
   float *target = s->target + i * 3, *normal = s->normal + i * 3;
@@ -132,7 +132,7 @@ static inline void drone_draw_target(drone_state *s, int32_t i) {
 }
 
 
-// a drone of its own make somewhere, level and at rest, with its first target
+// a drone with its own properties at random, level and at rest, with its first target
 static inline void drone_spawn(const drone_params *p, drone_state *s, int32_t i) {
   float *b = s->body + i * DRONE_BODY;
   for (int32_t j = 0; j < DRONE_BODY; j++) b[j] = 0.0f;
@@ -195,7 +195,7 @@ static inline void drone_derivative(float push, const float *turn, const float *
 
 // a step of the motion, classical Runge-Kutta of the fourth order
 static inline void drone_move(const drone_params *p, const float *scale, const float *rotor, float *b) {
-  // thrusts, and what they make of the body
+  // thrusts, and the forces and torques that they produce
   float strength = scale[1] * DRONE_MAX_THRUST;
   float t0 = strength * (rotor[0] * rotor[0]), t1 = strength * (rotor[1] * rotor[1]);
   float t2 = strength * (rotor[2] * rotor[2]), t3 = strength * (rotor[3] * rotor[3]);
@@ -216,7 +216,7 @@ static inline void drone_move(const drone_params *p, const float *scale, const f
   for (int32_t j = 0; j < DRONE_BODY; j++)
     b[j] = b[j] + DRONE_SIXTH_STEP * (k1[j] + 2.0f * k2[j] + 2.0f * k3[j] + k4[j]);
 
-  // turning is bounded, and the quaternion brought back to length 1 by a step of Newton's method
+  // limit the turning, and correct the quaternion's length to 1 by a step of Newton's method
   for (int32_t j = DRONE_WX; j <= DRONE_WZ; j++) b[j] = num_clip(b[j], -DRONE_MAX_RATE, DRONE_MAX_RATE);
   float *q = b + DRONE_QW;
   float correction = 1.5f - 0.5f * (q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3]);
@@ -224,7 +224,7 @@ static inline void drone_move(const drone_params *p, const float *scale, const f
 }
 
 
-// the offset from drone i to the nearest other one; returns its square, DRONE_NOBODY and no offset where there is none
+// the offset from drone i to the nearest other one; returns its square; DRONE_NOBODY and a zero offset if there is none
 static inline float drone_nearest(const drone_params *p, const drone_state *s, int32_t i, float *offset) {
   const float *b = s->body + i * DRONE_BODY;
   float least = DRONE_NOBODY;
@@ -253,7 +253,7 @@ static inline void drone_transition(const drone_params *p, drone_state *s, const
     float *b = s->body + i * DRONE_BODY, *rotor = s->rotor + i * DRONE_ROTORS;
     const float *target = s->target + i * 3, *normal = s->normal + i * 3;
 
-    // the rotors go some of the way to what is commanded, and the body moves
+    // the rotors' speeds approach the commanded ones, and the body moves
     for (int32_t k = 0; k < DRONE_ROTORS; k++) {
       float command = DRONE_HOVER_SPEED + DRONE_SPEED_RANGE * num_clip(action[i * DRONE_ROTORS + k], -1.0f, 1.0f);
       rotor[k] = rotor[k] + DRONE_MOTOR_SHARE * (command - rotor[k]);
@@ -262,7 +262,7 @@ static inline void drone_transition(const drone_params *p, drone_state *s, const
     drone_move(p, s->scale + i * 3, rotor, b);
     float x1 = b[DRONE_X] - target[0], y1 = b[DRONE_Y] - target[1], z1 = b[DRONE_Z] - target[2];
 
-    // through the ring's plane, and where?
+    // does it cross the ring's plane, and where?
     float before = normal[0] * x0 + normal[1] * y0 + normal[2] * z0;
     float after = normal[0] * x1 + normal[1] * y1 + normal[2] * z1;
     int32_t crossed = racing && before < 0.0f && after >= 0.0f;
@@ -273,14 +273,14 @@ static inline void drone_transition(const drone_params *p, drone_state *s, const
     int32_t rim = crossed && !passed[i] && off <= DRONE_RIM_SQUARED;
     s->rings[i] += passed[i];
 
-    // out of the space, or through the last ring?
+    // has it left the space, or flown the last ring?
     int32_t outside = num_abs(b[DRONE_X]) > DRONE_BOUND || num_abs(b[DRONE_Y]) > DRONE_BOUND ||
                       num_abs(b[DRONE_Z]) > DRONE_BOUND;
     int32_t crashed = outside || rim;
     out[i].terminated = crashed || (racing && s->rings[i] >= p->num_rings);
     out[i].truncated = 0;
 
-    // near the target is good, spinning is not
+    // being near the target is rewarded, spinning is penalised
     float distance0 = num_sqrt(x0 * x0 + y0 * y0 + z0 * z0), distance1 = num_sqrt(x1 * x1 + y1 * y1 + z1 * z1);
     float close = 1.0f / (1.0f + distance1);
     s->closeness[i] = s->closeness[i] + close;
@@ -290,14 +290,14 @@ static inline void drone_transition(const drone_params *p, drone_state *s, const
     out[i].reward = crashed ? -1.0f : reward;
   }
 
-  // once all have moved: crowding in a swarm
+  // after all have moved: crowding in a swarm
   for (int32_t i = 0; i < p->num_drones; i++) {
     float offset[3];
     int32_t crowded = drone_nearest(p, s, i, offset) < DRONE_NEAR_SQUARED;
     if (s->task == DRONE_SWARM && crowded && !out[i].terminated) out[i].reward = out[i].reward - p->crowd_penalty;
   }
 
-  // who flew a ring gets the next one
+  // a drone that flew a ring gets the next one
   for (int32_t i = 0; i < p->num_drones; i++)
     if (passed[i]) drone_draw_target(s, i);
 
@@ -309,7 +309,7 @@ static inline void drone_transition(const drone_params *p, drone_state *s, const
 }
 
 
-// a vector of the world as the drone sees it
+// a vector of the world in the drone's frame
 static inline void drone_inward(const float *b, float x, float y, float z, float scale, float *seen) {
   float qw = b[DRONE_QW], qx = b[DRONE_QX], qy = b[DRONE_QY], qz = b[DRONE_QZ];
   seen[0] = scale * ((1.0f - 2.0f * (qy * qy + qz * qz)) * x + 2.0f * (qx * qy + qw * qz) * y +

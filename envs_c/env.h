@@ -1,4 +1,4 @@
-// env.h: what every environment's header starts from.
+// env.h: the base of every environment's header.
 //
 // An environment is plain structs NAME_params and NAME_state and pure functions on
 // them, named and ordered as in its JAX twin envs_jax/NAME.py:
@@ -14,9 +14,9 @@
 //
 // A multi-agent world also has NAME_respawn and takes and fills one entry per agent:
 //
-//   void NAME_transition(..., const ACTION *action, outcome *out, int32_t *reset)   *reset = the whole world ends
+//   void NAME_transition(..., const ACTION *action, outcome *out, int32_t *reset)   *reset: the whole world ends
 //   void NAME_respawn(const NAME_params *p, NAME_state *s, const uint8_t *ended)
-//   void NAME_score(const NAME_params *p, const NAME_state *s, float *score), and so NAME_perf
+//   void NAME_score(const NAME_params *p, const NAME_state *s, float *score), and NAME_perf in the same way
 //
 // NAME_params holds int32_t and float only, in the order of the twin's parameters.
 // NAME_state starts with `uint32_t rng[2]`, has the twin's fields in their order, and
@@ -32,9 +32,9 @@
 #include "numerics.h"
 #include "rng.h"
 
-// what one transition brought an agent
+// the result of one transition for an agent
 typedef struct {
   float reward;
   int32_t terminated;  // the rules ended the episode
-  int32_t truncated;   // the time limit did
+  int32_t truncated;   // the time limit ended it
 } outcome;

@@ -1,8 +1,8 @@
 // g2048.h: slide and merge tiles. Twin of envs_jax/g2048.py.
 //
 // observation  uint8 (16,), row by row: exponents of two, 0 empty
-// action       discrete   0 up, 1 down, 2 left, 3 right; what moves nothing is masked, and does nothing if played
-// reward       merge_reward times the exponents that merging made, end_reward at the end
+// action       discrete   0 up, 1 down, 2 left, 3 right; a move of nothing is masked, and has no effect
+// reward       merge_reward times the exponents made by merging, end_reward at the end
 // ends         terminated when nothing can move, truncated after max_steps
 #pragma once
 
@@ -15,7 +15,7 @@ enum { G2048_SIDE = 4, G2048_CELLS = 16, G2048_MAX_EXPONENT = 17, G2048_GOAL = 1
 #define G2048_PER_GOAL 0.09090909f  // 1/11
 
 typedef struct {
-  float merge_reward;  // per exponent made
+  float merge_reward;  // reward of a merge, times the exponent of the new tile
   float end_reward;    // when nothing can move
   int32_t max_steps;   // steps before truncation
 } g2048_params;
@@ -23,7 +23,7 @@ typedef struct {
 typedef struct {
   uint32_t rng[2];
   uint8_t cells[G2048_CELLS];  // exponents of two, row by row; 0 empty
-  int32_t points;              // what merging made, summed
+  int32_t points;              // sum of the tiles made by merging
   int32_t steps;               // since the episode began
 } g2048_state;
 
@@ -43,7 +43,7 @@ static inline void g2048_slide(uint8_t *x, int32_t *points, int32_t *made) {
   for (int32_t i = 0; i < G2048_SIDE; i++)
     if (x[i]) t[n++] = x[i];
 
-  // equal neighbours merge, from the front; a merged tile merges no more
+  // equal neighbours merge, from the front; a merged tile does not merge again
   for (int32_t i = 0; i + 1 < G2048_SIDE; i++) {
     if (t[i] == 0 || t[i] != t[i + 1]) continue;
     t[i]++;
@@ -55,7 +55,7 @@ static inline void g2048_slide(uint8_t *x, int32_t *points, int32_t *made) {
 }
 
 
-// a two, or now and then a four, on a random empty cell
+// a two, or sometimes a four, on a random empty cell
 static inline void g2048_spawn(g2048_state *s) {
   int32_t empty = 0;
   for (int32_t i = 0; i < G2048_CELLS; i++) empty += s->cells[i] == 0;
@@ -79,7 +79,7 @@ static inline void g2048_init(const g2048_params *p, g2048_state *s) {
 }
 
 
-// what moves something: a tile towards an empty cell, or equal neighbours
+// moves that change something: a tile towards an empty cell, or equal neighbours
 static inline void g2048_action_mask(const g2048_params *p, const g2048_state *s, uint8_t *mask) {
   (void)p;
   const uint8_t *x = s->cells;
@@ -117,7 +117,7 @@ static inline void g2048_transition(const g2048_params *p, g2048_state *s, const
     for (int32_t i = 0; i < G2048_SIDE; i++) s->cells[first + i * step] = x[i];
   }
 
-  // where something moved, a tile comes; then, can anything move?
+  // if something moved, add a tile; then, can anything move?
   if (memcmp(before, s->cells, sizeof before)) g2048_spawn(s);
   uint8_t mask[G2048_ACTIONS];
   g2048_action_mask(p, s, mask);

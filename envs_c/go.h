@@ -1,24 +1,24 @@
-// go.h: Go against an opponent that goes for liberties. Twin of envs_jax/go.py.
+// go.h: Go against an opponent that attacks and saves liberties. Twin of envs_jax/go.py.
 //
 // observation  float32 (2 size^2 + 2,): own stones and the opponent's, row by row from the top; stones captured
 //              and lost, over the number of points
-// action       discrete   0 pass, 1 + size * row + column a stone; what is illegal is masked, and a pass if played
-// reward       1 for a won game, -1 for a lost one; per_stone for each stone captured, less that for each lost
+// action       discrete   0 pass, 1 + size * row + column a stone; an illegal action is masked, and a pass if played
+// reward       1 for a won game, -1 for a lost one; per_stone for each stone captured, minus that for each lost
 // ends         terminated when the game is scored, truncated after max_steps
 #pragma once
 
 #include "env.h"
 
 // A set of points is a set of bits: point (row, column) is bit (size + 1) * row + column. The last bit of each row
-// stays empty, so that no row goes on in the next. A set fills as many words as the size asks for, up to GO_WORDS
+// stays empty, so that no row continues in the next. A set fills as many words as the size needs, up to GO_WORDS
 enum { GO_WORDS = 12, GO_WORD = 32, GO_SIDES = 4, GO_NOWHERE = -1 };
 
-// inlined, so that loops over the words of a set are unrolled where the compiler knows how many there are
+// inlined, so that loops over the words of a set are unrolled if the compiler knows their number
 #define GO_INLINE static inline __attribute__((always_inline))
 
 typedef struct {
   int32_t size;
-  float komi;         // points that the agent gives
+  float komi;         // points added to the opponent's area
   float per_stone;    // reward for a stone captured
   int32_t max_steps;  // steps before truncation
 } go_params;
@@ -27,10 +27,10 @@ typedef struct {
   uint32_t rng[2];
   uint32_t own[GO_WORDS];     // the agent's stones
   uint32_t theirs[GO_WORDS];  // the opponent's
-  uint32_t atari[GO_WORDS];   // those of both in chains with one liberty
+  uint32_t atari[GO_WORDS];   // both sides' stones in chains with one liberty
   int32_t ko;                 // the point that may not be taken back now, -1 for none
   int32_t captured;           // stones that the agent took
-  int32_t lost;               // and lost
+  int32_t lost;               // stones that the agent lost
   int32_t passed;             // the opponent has just passed
   int32_t outcome;            // 1 won, -1 lost, 0 not decided or a draw
   int32_t steps;              // since the episode began
@@ -117,7 +117,7 @@ GO_INLINE void go_beside(const go_geometry *g, const uint32_t *x, uint32_t *out)
 }
 
 
-// a set with the points of `of` next to it, which it leaves in `beside` with all others; whether it has grown
+// add to a set the points of `of` next to it; writes all points next to it to `beside`; returns whether it has grown
 GO_INLINE uint32_t go_grow(const go_geometry *g, uint32_t *x, const uint32_t *of, uint32_t *beside) {
   uint32_t grown = 0;
   go_beside(g, x, beside);
@@ -130,7 +130,7 @@ GO_INLINE uint32_t go_grow(const go_geometry *g, uint32_t *x, const uint32_t *of
 }
 
 
-// all that is connected within `of` with the points of a set, which are in it
+// all points of `of` that are connected with the points of a set, which are in it
 GO_INLINE void go_connected(const go_geometry *g, const uint32_t *x, const uint32_t *of, uint32_t *out) {
   uint32_t beside[GO_WORDS];
   for (int32_t w = 0; w < g->words; w++) out[w] = x[w];
@@ -138,7 +138,7 @@ GO_INLINE void go_connected(const go_geometry *g, const uint32_t *x, const uint3
 }
 
 
-// the chain of the points of a set, which are in `of`, if it has one liberty, else none
+// the chain of the points of a set, which are in `of`, if it has one liberty, otherwise none
 GO_INLINE void go_weak_chain(const go_geometry *g, const uint32_t *x, const uint32_t *of, const uint32_t *empty,
                              uint32_t *out) {
   uint32_t liberties[GO_WORDS], grown;
@@ -148,13 +148,13 @@ GO_INLINE void go_weak_chain(const go_geometry *g, const uint32_t *x, const uint
     grown = go_grow(g, out, of, liberties);
     for (int32_t w = 0; w < g->words; w++) liberties[w] &= empty[w];
     number = go_count(g, liberties);
-  } while (grown && number < 2);  // two are enough to know
+  } while (grown && number < 2);  // two are enough to decide
   if (number != 1)
     for (int32_t w = 0; w < g->words; w++) out[w] = 0;
 }
 
 
-// a stone on an empty point (or nowhere), and what it takes; returns how many
+// put a stone on an empty point (or nowhere), and take stones; returns how many
 GO_INLINE int32_t go_place(const go_geometry *g, go_state *s, uint32_t *mine, uint32_t *other, int32_t point) {
   s->ko = GO_NOWHERE;
   if (point == GO_NOWHERE) return 0;
@@ -162,14 +162,14 @@ GO_INLINE int32_t go_place(const go_geometry *g, go_state *s, uint32_t *mine, ui
   go_point(g, point, stone);
   go_beside(g, stone, beside);
 
-  // it takes the other's chains whose last liberty it fills
+  // it takes the other side's chains whose last liberty it fills
   for (int32_t w = 0; w < g->words; w++) {
     within[w] = other[w] & s->atari[w];
     seed[w] = beside[w] & within[w];
   }
   go_connected(g, seed, within, taken);
 
-  // chains of its colour beside it or what it takes have another number of liberties now
+  // chains of its colour beside it, or beside what it takes, now have a different number of liberties
   go_beside(g, taken, seed);
   for (int32_t w = 0; w < g->words; w++) {
     within[w] = mine[w] & s->atari[w];
@@ -181,7 +181,7 @@ GO_INLINE int32_t go_place(const go_geometry *g, go_state *s, uint32_t *mine, ui
   uint32_t changed[GO_WORDS], joined[GO_WORDS], chain[GO_WORDS];
   go_connected(g, seed, within, changed);
 
-  // one is left to the chain that it joins, or to one of the other's beside it?
+  // does the chain that it joins, or one of the other side beside it, have only one liberty left?
   go_weak_chain(g, stone, mine, empty, joined);
   for (int32_t w = 0; w < g->words; w++) s->atari[w] = (s->atari[w] & ~(changed[w] | taken[w])) | joined[w];
   for (int32_t side = 0; side < GO_SIDES; side++) {
@@ -195,14 +195,14 @@ GO_INLINE int32_t go_place(const go_geometry *g, go_state *s, uint32_t *mine, ui
     for (int32_t w = 0; w < g->words; w++) s->atari[w] |= chain[w];
   }
 
-  // a single stone that took a single one and can be taken on that point: not at once
+  // ko: a single stone that took a single one may not be taken back at once on that point
   int32_t number = go_count(g, taken);
   if (number == 1 && go_count(g, joined) == 1) s->ko = go_kth(g, taken, 0);
   return number;
 }
 
 
-// where a side may play: not to the ko, and not without a liberty afterwards
+// where a side may play: not on the ko, and not so that its stones have no liberty
 GO_INLINE void go_legal(const go_geometry *g, const go_state *s, const uint32_t *mine, const uint32_t *other,
                         uint32_t *out) {
   uint32_t ko[GO_WORDS], empty[GO_WORDS], safe[GO_WORDS], beside[GO_WORDS];
@@ -216,7 +216,7 @@ GO_INLINE void go_legal(const go_geometry *g, const go_state *s, const uint32_t 
 }
 
 
-// where a side would play: all that is legal but its own eyes, the points with none but its stones beside them
+// where a side would play: all legal points except its own eyes, the points with only its stones beside them
 GO_INLINE void go_sensible(const go_geometry *g, const go_state *s, const uint32_t *mine, const uint32_t *other,
                            uint32_t *out) {
   uint32_t not_mine[GO_WORDS], beside[GO_WORDS];
@@ -227,8 +227,8 @@ GO_INLINE void go_sensible(const go_geometry *g, const go_state *s, const uint32
 }
 
 
-// the opponent's point, none to pass, random among the best: it takes, else saves, else plays beside the agent's
-// stones, else anywhere
+// the opponent's point, none to pass, random among the best: it takes; if it cannot, it saves; then it plays beside the
+// agent's stones, or anywhere
 GO_INLINE int32_t go_reply(const go_geometry *g, go_state *s) {
   uint32_t best[GO_WORDS], weak[GO_WORDS], takes[GO_WORDS], saves[GO_WORDS], near[GO_WORDS], empty[GO_WORDS];
   go_sensible(g, s, s->theirs, s->own, best);
@@ -238,7 +238,7 @@ GO_INLINE int32_t go_reply(const go_geometry *g, go_state *s) {
   go_beside(g, weak, saves);
   go_beside(g, s->own, near);
 
-  // a chain is saved by a stone with two empty points beside it
+  // a stone with two empty points beside it saves a chain
   for (int32_t w = 0; w < g->words; w++) empty[w] = g->board[w] & ~(s->own[w] | s->theirs[w]);
   for (int32_t w = 0; w < g->words; w++) {
     uint32_t of[GO_SIDES];
@@ -255,7 +255,7 @@ GO_INLINE int32_t go_reply(const go_geometry *g, go_state *s) {
 }
 
 
-// points that a side has more than the other: stones, and empty points with no way to the other's
+// a side's area minus the other's: stones, and empty points that are not connected to the other's stones
 GO_INLINE int32_t go_area(const go_geometry *g, const uint32_t *own, const uint32_t *theirs) {
   uint32_t not_theirs[GO_WORDS], not_own[GO_WORDS], reached[GO_WORDS], by_them[GO_WORDS];
   for (int32_t w = 0; w < g->words; w++) {
@@ -292,12 +292,12 @@ static inline void go_action_mask(const go_params *p, const go_state *s, uint8_t
 }
 
 
-// a step of which the transition below makes two versions
+// a step; the transition below makes two versions of it
 GO_INLINE void go_turn(const go_params *p, go_geometry g, go_state *s, const int32_t *action, outcome *out) {
   uint32_t stone[GO_WORDS], legal[GO_WORDS];
   s->steps++;
 
-  // the agent's stone; what is illegal is a pass
+  // the agent's stone; an illegal action is a pass
   int32_t point = *action - 1;
   go_point(&g, point, stone);
   go_legal(&g, s, s->own, s->theirs, legal);

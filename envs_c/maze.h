@@ -1,8 +1,8 @@
 // maze.h: find the way through a maze seen through a small window. Twin of envs_jax/maze.py.
 //
 // observation  uint8 (side * side,): the tiles around the agent,
-//              row by row, turned so that the agent looks up: entry 0 lies ahead on the
-//              left, the middle one is the agent's own tile. 0 empty, 1 wall (also
+//              row by row, turned so that the agent looks up: entry 0 is ahead on the
+//              left, the middle entry is the agent's own tile. 0 empty, 1 wall (also
 //              outside the maze), 2 goal
 // action       discrete   0 stay; turn and walk one tile: 1 forward, 2 right, 3 back, 4 left
 // reward       +1 at the goal
@@ -41,15 +41,15 @@ typedef struct {
 } maze_state;
 
 
-// rows that a step leads down
+// rows that a step goes down
 static inline int32_t maze_down(int32_t heading) { return (heading == MAZE_SOUTH) - (heading == MAZE_NORTH); }
 
 
-// columns that a step leads to the right
+// columns that a step goes to the right
 static inline int32_t maze_right(int32_t heading) { return (heading == MAZE_EAST) - (heading == MAZE_WEST); }
 
 
-// rows and columns with their margins, in which the window may reach beyond the maze
+// rows and columns with their margins, into which the window may reach
 static inline int32_t maze_height(const maze_params *p) { return p->size + 2 * p->vision; }
 
 
@@ -95,13 +95,13 @@ static inline void maze_grow(const maze_params *p, maze_state *s) {
   maze_carve(p, s, 1, 1);
 
   while (count > 0) {
-    // grow from the newest cell, now and then from any
+    // grow from the newest cell, sometimes from any
     int32_t anywhere = rng_bernoulli(s->rng, p->branching);
     int32_t any = rng_below(s->rng, count);
     int32_t i = anywhere ? any : count - 1;
     int32_t row = active[i] >> 8, column = active[i] & 255;
 
-    // towards which neighbours? those that are still solid
+    // towards which neighbours? the ones that are still solid
     int32_t north = row > 1 && maze_is_wall(p, s, row - 2, column);
     int32_t east = column < last && maze_is_wall(p, s, row, column + 2);
     int32_t south = row < last && maze_is_wall(p, s, row + 2, column);
@@ -109,7 +109,7 @@ static inline void maze_grow(const maze_params *p, maze_state *s) {
     int32_t ways = north + east + south + west;
     int32_t way = rng_below(s->rng, ways);
 
-    // none: the cell is done with, the newest takes its place in the list
+    // none: the cell is finished, the newest takes its place in the list
     if (ways == 0) {
       active[i] = active[--count];
       continue;
@@ -129,7 +129,7 @@ static inline void maze_grow(const maze_params *p, maze_state *s) {
 
 
 static inline void maze_init(const maze_params *p, maze_state *s) {
-  // a maze in solid rock
+  // a maze, carved into solid tiles
   for (int32_t i = 0; i < maze_words(p) * maze_height(p); i++) s->walls[i] = 0xFFFFFFFFu;
   maze_grow(p, s);
 
@@ -162,7 +162,7 @@ static inline void maze_transition(const maze_params *p, maze_state *s, const in
 }
 
 
-// the low eight bits as eight bytes of 0 or 1, turned round when `mirrored`
+// the low eight bits as eight bytes of 0 or 1, in reverse order if `mirrored`
 static inline uint64_t maze_spread(uint32_t bits, int32_t mirrored) {
   uint64_t one_bit_each = mirrored ? 0x0102040810204080u : 0x8040201008040201u;
   uint64_t bytes = (bits & 255u) * MAZE_EIGHT_WALLS & one_bit_each;
@@ -182,11 +182,11 @@ static inline void maze_observe(const maze_params *p, const maze_state *s, uint8
     rows[i] = maze_shift(p, &s->walls[row], s->column);
   }
 
-  // walls, eight tiles at a time: what is written beyond a row's end the next row covers
+  // walls, eight tiles at a time: the next row overwrites the bytes after a row's end
   int32_t mirrored = s->heading == MAZE_EAST || s->heading == MAZE_SOUTH;
   uint8_t tiles[MAZE_MAX_SIDE * MAZE_MAX_SIDE + 7];
   if (turned) {
-    // looking east or west, rows and columns change places: byte j of columns[b][k] holds
+    // looking east or west, rows and columns are exchanged: byte j of columns[b][k] holds
     // bits 8k to 8k + 7 of row 8b + j
     uint64_t columns[3][3] = {{0}};
     for (int32_t j = 0; j < side; j++)
@@ -207,7 +207,7 @@ static inline void maze_observe(const maze_params *p, const maze_state *s, uint8
   }
   memcpy(obs, tiles, (size_t)(side * side));
 
-  // the goal, where it is in sight
+  // the goal, if it is in sight
   int32_t south = p->size - 2 - s->row, east = p->size - 2 - s->column;
   int32_t i = vision + (upside_down ? -south : south);
   int32_t j = vision + (mirrored ? -east : east);

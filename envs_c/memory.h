@@ -1,8 +1,8 @@
 // memory.h: recall a cue shown at the beginning. Twin of envs_jax/memory.py.
 //
 // observation  float32 (1,)  the cue, -1 or 1, at the first step, then 0
-// action       discrete   0 recall -1, 1 recall 1; it counts at the last step alone
-// reward       +1 at the last step for the right one
+// action       discrete   0 recall -1, 1 recall 1; it counts only at the last step
+// reward       +1 at the last step for the right answer
 // ends         terminated after `length` steps, truncated after max_steps
 #pragma once
 

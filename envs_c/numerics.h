@@ -4,8 +4,8 @@
 // Plain float32 additions, multiplications, divisions and one square root, in a
 // fixed order. Compile with -ffp-contract=off, so that no multiplication is fused
 // into an addition, and with -fno-math-errno, so that the square root is one
-// instruction and needs no libm. No argument is undefined behaviour; the results
-// depend on denormals nowhere within the ranges.
+// instruction and needs no libm. No argument is undefined behaviour; within the
+// ranges the results do not depend on denormals.
 #pragma once
 
 #include <stdint.h>
@@ -17,30 +17,30 @@
 
 // sin and cos: the largest angle
 #define NUM_ANGLE_MAX 10000.0f
-#define NUM_ANGLE_SMALL 0.75f  // up to which there is no quarter turn to take off
+#define NUM_ANGLE_SMALL 0.75f  // up to this angle there is no quarter turn to subtract
 #define NUM_TWO_OVER_PI 0.636619747f
 
-// pi / 2 in five parts. The first four times a quarter turn count below 2^13 are
-// exact, so the subtractions lose nothing next to a multiple of pi / 2.
+// pi / 2 in five parts. The products of the first four with a count of quarter turns below 2^13
+// are exact, so the subtractions lose nothing next to a multiple of pi / 2.
 #define NUM_HALF_PI_1 1.5703125f
 #define NUM_HALF_PI_2 4.83751297e-4f
 #define NUM_HALF_PI_3 7.54953362e-8f
 #define NUM_HALF_PI_4 2.55795385e-12f
 #define NUM_HALF_PI_5 5.39030295e-15f
 
-// exp: where the result leaves the normal numbers
+// exp: outside of this the result is not a normal number
 #define NUM_EXP_MIN -87.3365402f
 #define NUM_EXP_MAX 88.7228317f
 #define NUM_LOG2_E 1.44269502f
 
-// ln 2 in two parts; the first times an exponent is exact
+// ln 2 in two parts; the product of the first with an exponent is exact
 #define NUM_LN2_HIGH 0.693145752f
 #define NUM_LN2_LOW 1.42860677e-6f
 
 // tanh: below this a polynomial, above it the exponential
 #define NUM_TANH_SMALL 0.625f
 
-// atan2: angles as the nearest float and what it lacks
+// atan2: angles as the nearest float and its error
 #define NUM_PI_HIGH 3.14159274f
 #define NUM_PI_LOW -8.74227766e-8f
 #define NUM_HALF_PI_HIGH 1.57079637f
@@ -91,7 +91,7 @@ static inline float num_clip(float x, float low, float high) {
 }
 
 
-// the first 12 of 24 binary digits: their square is exact, and so is x less them
+// the first 12 of 24 binary digits: their square is exact, and so is x minus them
 static inline float num_upper_half(float x) {
   return num_from_bits(num_to_bits(x) & 0xFFFFF000u);
 }
@@ -103,13 +103,13 @@ static inline int32_t num_nearest(float x) {
 }
 
 
-// x = quarter * pi / 2 + *r with |*r| <= pi / 4; NaN where x is out of range
+// x = quarter * pi / 2 + *r with |*r| <= pi / 4; NaN if x is out of range
 static inline int32_t num_quarter_turns(float x, float *r) {
   int32_t inside = num_abs(x) <= NUM_ANGLE_MAX;
   int32_t quarter = num_nearest((inside ? x : 0.0f) * NUM_TWO_OVER_PI);
   float k = (float)quarter;
   float rest = (x - k * NUM_HALF_PI_1) - k * NUM_HALF_PI_2;
-  // exact so far; what rounding takes from the third difference goes into the fourth
+  // exact up to here; the rounding error of the third difference goes into the fourth
   float part = k * NUM_HALF_PI_3;
   float third = rest - part;
   float taken = (rest - third) - part;
@@ -181,7 +181,7 @@ static inline float num_exp(float x) {
 
 
 static inline float num_log(float x) {
-  // x = 2^n (1 + f), 1 + f between sqrt(1/2), whose bits are 0x3F3504F3, and its double
+  // x = 2^n (1 + f), 1 + f between sqrt(1/2), whose bits are 0x3F3504F3, and twice that
   uint32_t bits = num_to_bits(x);
   int32_t n = (int32_t)((bits + (0x3F800000u - 0x3F3504F3u)) >> 23) - 127;
   float f = num_from_bits(bits - ((uint32_t)n << 23)) - 1.0f;
@@ -230,11 +230,11 @@ static inline float num_atan2(float y, float x) {
 
 static inline void num_unit(float x, float y, float *ux, float *uy) {
   int32_t zero = x * x + y * y < NUM_UNIT_MIN_SQUARED;
-  // far from the denormals, so that what rounding takes from the squares is none
+  // far from the denormals, so that the rounding errors of the squares are not denormals
   float scale = num_abs(x) < 1.0f && num_abs(y) < 1.0f ? NUM_UNIT_SCALE : 1.0f;
   x = x * scale;
   y = y * scale;
-  // the squares of the upper halves are exact; what they and their sum lack is added last
+  // the squares of the upper halves are exact; the errors of them and of their sum are added last
   float upper_x = num_upper_half(x), upper_y = num_upper_half(y);
   float square_x = upper_x * upper_x, square_y = upper_y * upper_y;
   int32_t steep = square_y > square_x;

@@ -1,6 +1,6 @@
 // pong.h: return the ball past a scripted opponent. Twin of envs_jax/pong.py.
 //
-// The player's paddle stands at the right end of the field, the opponent's at the left.
+// The player's paddle is at the right end of the field, the opponent's at the left.
 // Lengths are in pixels and whole; y points up, the ball's and the paddles' positions
 // are their lower left corners. A step plays frame_skip frames, but stops at a point.
 //
@@ -8,7 +8,7 @@
 //                         -1 to 1 over its range; ball vx / ball_speed_x; ball vy /
 //                         ball_max_speed_y; player's and opponent's points / max_score
 // action       discrete   0 stay, 1 up, 2 down
-// reward       +1 for a point won, -1 for a point conceded, else +0.1 for returning the ball
+// reward       +1 for a point won, -1 for a point lost, otherwise +0.1 for returning the ball
 // ends         terminated when either has max_score points, truncated after max_steps
 #pragma once
 
@@ -33,8 +33,8 @@ typedef struct {
   int32_t frame_skip;        // frames per step
   int32_t max_score;         // points that win the match
   int32_t max_steps;         // steps before truncation
-  int32_t paddle_speed;      // px per frame, the player's
-  int32_t opponent_speed;    // px per frame, at most
+  int32_t paddle_speed;      // px per frame, of the player's paddle
+  int32_t opponent_speed;    // px per frame at most, of the opponent
   int32_t ball_speed_x;      // px per frame
   int32_t ball_max_speed_y;  // px per frame
   int32_t serve_speed_y;     // px per frame, up or down
@@ -60,7 +60,7 @@ static inline int32_t pong_clip(int32_t value, int32_t low, int32_t high) {
 }
 
 
-// both paddles to the middle; the opponent serves, upwards or downwards by chance
+// both paddles to the middle; the opponent serves, upwards or downwards with equal chances
 static inline void pong_serve(const pong_params *p, pong_state *s) {
   int32_t speed_y = pong_clip(p->serve_speed_y, 0, p->ball_max_speed_y);
   s->player_y = PONG_PADDLE_START_Y;
@@ -96,7 +96,7 @@ static inline void pong_transition(const pong_params *p, pong_state *s, const in
     opponent_y = pong_clip(opponent_y, PONG_PADDLE_MIN_Y, PONG_PADDLE_MAX_Y);
     player_y = pong_clip(player_y + player_step, PONG_PADDLE_MIN_Y, PONG_PADDLE_MAX_Y);
 
-    // the ball moves, and rebounds from the walls above and below
+    // the ball moves, and bounces off the walls above and below
     x += vx;
     y += vy;
     if (y < 0 || y > PONG_BALL_MAX_Y) vy = -vy;
@@ -109,7 +109,7 @@ static inline void pong_transition(const pong_params *p, pong_state *s, const in
       if (y + PONG_BALL_SIZE > paddle_y && y < paddle_y + PONG_PADDLE_HEIGHT) {
         vx = -vx;
         x = pong_clip(x, 0, PONG_BALL_MAX_X);
-        // the player's paddle drags the ball along
+        // the player's paddle adds spin to the ball
         if (at_player) {
           vy = pong_clip(vy + p->spin * direction, -p->ball_max_speed_y, p->ball_max_speed_y);
           returned = 1;
@@ -140,7 +140,7 @@ static inline void pong_transition(const pong_params *p, pong_state *s, const in
 
 
 static inline void pong_observe(const pong_params *p, const pong_state *s, float *obs) {
-  // whole numbers of half pixels from the middle: one rounding each
+  // whole numbers of half pixels from the middle: each is rounded once
   float per_paddle_y = 1.0f / (float)PONG_FIELD_HEIGHT;
   float per_point = 1.0f / (float)p->max_score;
   obs[0] = (float)(2 * s->player_y + PONG_PADDLE_HEIGHT - PONG_FIELD_HEIGHT) * per_paddle_y;
@@ -161,7 +161,7 @@ static inline float pong_score(const pong_params *p, const pong_state *s) {
 }
 
 
-// 0 for a match lost to nothing, 1 for one won to nothing
+// 0 for a match lost without winning a point, 1 for one won without losing a point
 static inline float pong_perf(const pong_params *p, const pong_state *s) {
   float lead = (float)(s->player_points - s->opponent_points + p->max_score);
   return lead * (1.0f / (float)(2 * p->max_score));

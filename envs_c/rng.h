@@ -1,4 +1,4 @@
-// rng.h: the random stream that lives in every state. Twin of jaxpuffer/rng.py.
+// rng.h: the random stream in every state. Twin of jaxpuffer/rng.py.
 //
 // xoroshiro64** (Blackman and Vigna, 2018): two 32-bit words, not both zero, with
 // a period of 2^64 - 1. It needs 32-bit integer operations only, so every
@@ -25,14 +25,14 @@ static inline float rng_float(uint32_t *stream) {
 }
 
 
-// uniform in [low, high); high itself can come out by rounding
+// uniform in [low, high); rounding can give high itself
 static inline float rng_uniform(uint32_t *stream, float low, float high) {
   return low + rng_float(stream) * (high - low);
 }
 
 
 // uniform integer in [0, n), 1 <= n <= 65536. Multiply and shift: each value's
-// probability is off by less than 2^-32, so at most n / 2^32 of itself.
+// probability has an error of less than 2^-32, which is at most n / 2^32 of the probability.
 static inline int32_t rng_below(uint32_t *stream, int32_t n) {
   return (int32_t)(((uint64_t)rng_bits(stream) * (uint32_t)n) >> 32);
 }

@@ -4,8 +4,8 @@
 //              0 empty, 1 food, 2 corpse, 3 wall, 4 its own body, 5 another's
 // action       discrete   0 up, 1 down, 2 left, 3 right; turning back is masked, and ignored if played
 // reward       food_reward for food or a corpse, death_reward for dying
-// ends         a snake is terminated on hitting a wall or a body, or head to head; it comes back
-//              at once, of length 1. The world is reset after max_steps, which truncates the rest
+// ends         a snake is terminated on hitting a wall or a body, or head to head; it starts again
+//              at once, of length 1. The world is reset after max_steps, which truncates the others
 #pragma once
 
 #include "env.h"
@@ -30,8 +30,8 @@ typedef struct {
   int32_t height;       // cells
   int32_t num_snakes;
   int32_t num_food;     // pieces of food that the arena keeps
-  int32_t vision;       // cells seen in each direction; also how thick the wall is
-  int32_t max_length;   // cells; who eats at this length grows no more
+  int32_t vision;       // cells seen in each direction; also the thickness of the wall
+  int32_t max_length;   // cells; a snake of this length does not grow
   float food_reward;
   float death_reward;
   int32_t max_steps;    // steps of the world before it is reset
@@ -43,7 +43,7 @@ typedef struct {
   int16_t body[SNAKE_MAX_BODY_CELLS];   // per snake a ring of max_length cells, head at slot `front`
   int32_t front[SNAKE_MAX_AGENTS];
   int32_t head[SNAKE_MAX_AGENTS];       // its cell
-  int32_t length[SNAKE_MAX_AGENTS];     // cells; of a dead snake, as it died
+  int32_t length[SNAKE_MAX_AGENTS];     // cells; of a dead snake, the length at its death
   int32_t heading[SNAKE_MAX_AGENTS];
   int32_t missing_food;                 // pieces eaten and not yet grown again
   int32_t steps;                        // since the world began
@@ -69,7 +69,7 @@ static inline void snake_respawn(const snake_params *p, snake_state *s, const ui
   for (int32_t i = 0; i < p->num_snakes; i++) {
     if (!ended[i]) continue;
 
-    // the first empty one of a few random cells, else the first of all that a snake may cover
+    // the first empty one of a few random cells, otherwise the first of all cells that a snake may cover
     int32_t found = -1;
     for (int32_t t = 0; t < SNAKE_SPAWN_TRIES; t++) {
       int32_t cell = snake_random_cell(p, s->rng);
@@ -126,7 +126,7 @@ static inline void snake_transition(const snake_params *p, snake_state *s, const
   int32_t stride = snake_stride(p);
   int32_t target[SNAKE_MAX_AGENTS], found[SNAKE_MAX_AGENTS], grows[SNAKE_MAX_AGENTS], dead[SNAKE_MAX_AGENTS];
 
-  // all turn, and look at the cell ahead; turning back into the neck is no turn
+  // all turn, and look at the cell ahead; turning back into the neck has no effect
   for (int32_t i = 0; i < p->num_snakes; i++) {
     int32_t back = s->heading[i] ^ 1;
     if (s->length[i] == 1 || action[i] != back) s->heading[i] = action[i];
@@ -137,7 +137,7 @@ static inline void snake_transition(const snake_params *p, snake_state *s, const
     grows[i] = (found[i] == SNAKE_FOOD || found[i] == SNAKE_CORPSE) && s->length[i] < p->max_length;
   }
 
-  // all draw in their tails, but those who grow
+  // all pull in their tails, except the ones that grow
   for (int32_t i = 0; i < p->num_snakes; i++) {
     if (grows[i]) continue;
     int32_t slot = s->front[i] - (s->length[i] - 1);
@@ -145,7 +145,7 @@ static inline void snake_transition(const snake_params *p, snake_state *s, const
     s->grid[s->body[i * p->max_length + slot]] = SNAKE_EMPTY;
   }
 
-  // whoever runs into a wall, a body or another's head dies
+  // a snake that hits a wall, a body or another's head dies
   for (int32_t i = 0; i < p->num_snakes; i++) {
     int32_t ahead = s->grid[target[i]];
     dead[i] = ahead >= SNAKE_WALL;
@@ -153,7 +153,7 @@ static inline void snake_transition(const snake_params *p, snake_state *s, const
       if (j != i && target[j] == target[i]) dead[i] = 1;
   }
 
-  // the dead leave a corpse on every other cell of their bodies: a chequerboard does that
+  // dead snakes leave a corpse on every second cell of their bodies, by a chessboard pattern
   for (int32_t i = 0; i < p->num_snakes; i++) {
     if (!dead[i]) continue;
     int32_t cells = s->length[i] - !grows[i];

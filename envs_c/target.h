@@ -1,11 +1,12 @@
-// target.h: a crowd that hunts for goals. Twin of envs_jax/target.py.
+// target.h: several hunters look for goals. Twin of envs_jax/target.py.
 //
 // observation  float32 (2 num_goals + 2 num_hunters + 4,) per hunter: offsets of the goals and of all hunters, heading,
 //              last reward, position
-// action       two choices   0 to 8 turn by -4 to 4 twelfths of a radian, 0 to 4 speed up by -2 to 2 px per step
+// action       two choices   0 to 8 turn by -4 to 4 twelfths of a radian, 0 to 4 change the speed by -2 to 2
+//              px per step
 // reward       1 for each goal reached
-// ends         a hunter is truncated after `patience` steps without a goal, and put elsewhere. The world is reset
-//              after max_steps, which truncates all
+// ends         a hunter is truncated after `patience` steps without a goal, and moved to another place. The world is
+//              reset after max_steps, which truncates all
 #pragma once
 
 #include "env.h"
@@ -16,17 +17,17 @@ enum { TARGET_MAX_AGENTS = 32, TARGET_MAX_GOALS = 16, TARGET_CHOICES = 2, TARGET
 #define TARGET_HEIGHT 720.0f               // px
 #define TARGET_REACH_SQUARED 1024.0f       // px^2: a goal is reached within 32 px
 #define TARGET_TURNING 0.083333336f        // rad per choice: 1/12
-#define TARGET_MAX_SPEED 20.0f             // px per step, either way
+#define TARGET_MAX_SPEED 20.0f             // px per step, forwards or backwards
 #define TARGET_HALF_TURN 3.14159265f       // rad
 #define TARGET_TURN 6.2831853f             // rad
 #define TARGET_PER_TURN 0.15915494f        // 1/rad
 #define TARGET_PER_WIDTH 9.2592593e-4f     // 1/px, of observed offsets and positions
-#define TARGET_GOOD_SHARE 0.02f            // of the steps: so many goals count as perfect
+#define TARGET_GOOD_SHARE 0.02f            // of the steps: this number of goals is a perf of 1
 
 typedef struct {
   int32_t num_hunters;
   int32_t num_goals;
-  int32_t patience;   // steps without a goal before a hunter is put elsewhere
+  int32_t patience;   // steps without a goal before a hunter is moved to another place
   int32_t max_steps;  // steps of the world before it is reset
 } target_params;
 
@@ -108,7 +109,7 @@ static inline void target_transition(const target_params *p, target_state *s, co
     }
   }
 
-  // who found none for long is put elsewhere
+  // a hunter without a goal for too long is moved to another place
   for (int32_t i = 0; i < p->num_hunters; i++) {
     s->idle[i] = s->reward[i] > 0.0f ? 0 : s->idle[i] + 1;
     out[i].reward = s->reward[i];
@@ -119,7 +120,7 @@ static inline void target_transition(const target_params *p, target_state *s, co
 
 
 static inline void target_observe(const target_params *p, const target_state *s, float *restrict obs) {
-  // all that there is to see, x and y in turn, as in a row of observations
+  // everything observed, alternating x and y, as in a row of observations
   float at[2 * (TARGET_MAX_GOALS + TARGET_MAX_AGENTS)];
   int32_t n = 0;
   for (int32_t g = 0; g < p->num_goals; g++, n += 2) at[n] = s->goal_x[g], at[n + 1] = s->goal_y[g];

@@ -1,9 +1,9 @@
 // tetris.h: falling pieces, full rows, rising garbage. Twin of envs_jax/tetris.py.
 //
 // observation  float32 (252,): 200 cells column by column from the left, each from the top (1 filled, 0.5 where
-//              the piece would land, else 0); 10 column heights; the piece's row and column, share left of its fall
-//              interval, may hold, ticks to garbage, level; of a hard drop now: its row, rows cleared, cells
-//              covered; one-hot: piece, rotation, next two, held or none
+//              the piece would land, otherwise 0); 10 column heights; the piece's row and column, the share of its fall
+//              interval that is left, may hold, ticks to garbage, level; of a hard drop now: its row, rows cleared,
+//              cells covered; one-hot: piece, rotation, next two, held or none
 // action       discrete   0 nothing, 1 left, 2 right, 3 rotate, 4 soft drop, 5 hard drop, 6 hold
 // reward       per row of a soft and of a hard drop, and for 1, 2, 3 or 4 rows cleared at once
 // ends         terminated when a piece comes into play where cells are filled, or garbage lifts a filled cell over
@@ -27,14 +27,14 @@ enum {
   TETRIS_NONE = 7,              // no piece is held
   TETRIS_LINES_PER_LEVEL = 10,
   TETRIS_GARBAGE_SPEEDUP = 4,   // ticks per level
-  TETRIS_GOAL_LINES = 200,      // rows cleared that count as perfect
-  TETRIS_TOP_LEVEL = 10,        // from which on levels look the same to the agent
+  TETRIS_GOAL_LINES = 200,      // rows cleared for a perf of 1
+  TETRIS_TOP_LEVEL = 10,        // from this level on, levels look the same to the agent
 };
 
 // bits of a column, bit r its cell in row r from the top; those below the floor are always set
 #define TETRIS_FLOOR 0xFFF00000u  // of an empty column
 #define TETRIS_BOTTOM 0x00080000u
-#define TETRIS_WALL 0xFFFFFFFFu  // a column outside
+#define TETRIS_WALL 0xFFFFFFFFu  // a column outside the board
 #define TETRIS_BAG 0x7Fu  // all pieces
 
 // the cells of each piece in each rotation, in a box of 4 by 4: a hexadecimal digit is 4 * row + column
@@ -48,7 +48,7 @@ static const uint32_t TETRIS_SHAPES[TETRIS_PIECES * TETRIS_ROTATIONS] = {
   0x2456, 0x159A, 0x4568, 0x0159,  // L
 };
 
-// four bits as observed, the lowest first: several times faster than bit by bit
+// four bits as observations, the lowest first: several times faster than bit by bit
 static const float TETRIS_FOUR_CELLS[16][4] = {
   {0, 0, 0, 0}, {1, 0, 0, 0}, {0, 1, 0, 0}, {1, 1, 0, 0}, {0, 0, 1, 0}, {1, 0, 1, 0}, {0, 1, 1, 0}, {1, 1, 1, 0},
   {0, 0, 0, 1}, {1, 0, 0, 1}, {0, 1, 0, 1}, {1, 1, 0, 1}, {0, 0, 1, 1}, {1, 0, 1, 1}, {0, 1, 1, 1}, {1, 1, 1, 1},
@@ -80,7 +80,7 @@ typedef struct {
   int32_t landing;                 // the row of the box where the piece would land
   int32_t next[TETRIS_NEXT];       // pieces to come
   int32_t held;                    // piece, TETRIS_NONE at first
-  int32_t may_hold;                // 1 unless the piece in play came by a hold
+  int32_t may_hold;                // 1 unless the piece in play came from a hold
   uint32_t bag;                    // bit i is set while piece i is still in the bag
   int32_t fall_timer;              // ticks since the piece came into play or last fell
   int32_t garbage_timer;           // ticks before garbage is due
@@ -89,7 +89,7 @@ typedef struct {
 } tetris_state;
 
 
-// the rows in which the box of a shape cannot be, bit by bit: there it would overlap what is filled
+// the rows in which the box of a shape cannot be, as bits: there it would overlap filled cells
 static inline uint32_t tetris_blocked(const uint32_t *columns, int32_t column, uint32_t shape) {
   uint32_t blocked = 0;
   for (int32_t i = 0; i < TETRIS_PIECE_CELLS; i++) {
@@ -120,17 +120,17 @@ static inline int32_t tetris_fall_interval(const tetris_params *p, const tetris_
 }
 
 
-// lift all rows by one; the new one at the bottom has a hole somewhere
+// lift all rows by one; the new one at the bottom has a hole at a random place
 static inline void tetris_raise_garbage(tetris_state *s) {
   int32_t hole = rng_below(s->rng, TETRIS_WIDTH);
   for (int32_t k = 0; k < TETRIS_WIDTH; k++) {
-    s->columns[k] = s->columns[k] >> 1 | TETRIS_FLOOR;  // a bit of the floor has become the new cell
+    s->columns[k] = s->columns[k] >> 1 | TETRIS_FLOOR;  // a bit of the floor becomes the new cell
     if (k == hole) s->columns[k] &= ~TETRIS_BOTTOM;
   }
 }
 
 
-// take a piece out of the bag, which is filled when empty
+// take a piece out of the bag, which is refilled when empty
 static inline int32_t tetris_draw(tetris_state *s) {
   if (!s->bag) s->bag = TETRIS_BAG;
   int32_t left = 0;
@@ -192,7 +192,7 @@ static inline void tetris_transition(const tetris_params *p, tetris_state *s, co
     s->rotation = rotation;
   }
 
-  // fall to the floor by a hard drop, or by a row; who cannot fall locks. A piece that is put aside does not
+  // fall to the floor by a hard drop, or by a row; a piece that cannot fall locks. A piece that is put aside does not
   int32_t holds = *action == TETRIS_HOLD && s->may_hold;
   int32_t hard = *action == TETRIS_HARD_DROP, soft = *action == TETRIS_SOFT_DROP;
   int32_t falls = !holds && (hard || soft || s->fall_timer >= tetris_fall_interval(p, s));
@@ -215,7 +215,7 @@ static inline void tetris_transition(const tetris_params *p, tetris_state *s, co
       if (k >= 0 && k < TETRIS_WIDTH) s->columns[k] |= 1u << (s->row + (int32_t)(cell >> 2));
     }
 
-    // clear full rows, the upper ones first: what is above a row comes down
+    // clear full rows, the upper ones first: the rows above a cleared one move down
     uint32_t full = ~TETRIS_FLOOR;
     for (int32_t k = 0; k < TETRIS_WIDTH; k++) full &= s->columns[k];
     int32_t cleared = 0;
@@ -240,7 +240,7 @@ static inline void tetris_transition(const tetris_params *p, tetris_state *s, co
     }
   }
 
-  // the next piece comes into play, or the one that was held; where it does not fit the game is over
+  // the next piece comes into play, or the one that was held; if it does not fit, the game is over
   if (locks || holds) {
     int32_t from_hold = holds && s->held != TETRIS_NONE;
     int32_t piece = from_hold ? s->held : s->next[0];
@@ -266,7 +266,7 @@ static inline void tetris_transition(const tetris_params *p, tetris_state *s, co
 }
 
 
-// 1 at an index, 0 elsewhere; returns what comes after
+// 1 at an index, 0 elsewhere; returns the place after them
 static inline float *tetris_one_hot(float *obs, int32_t index, int32_t count) {
   memset(obs, 0, sizeof(float) * (uint32_t)count);
   obs[index] = 1.0f;
@@ -293,7 +293,7 @@ static inline void tetris_observe(const tetris_params *p, const tetris_state *s,
   }
   obs += TETRIS_WIDTH * TETRIS_HEIGHT;
 
-  // what that would do: rows it would fill, and empty cells it would cover
+  // the effect of a hard drop: rows it would fill, and empty cells it would cover
   uint32_t full = ~TETRIS_FLOOR;
   for (int32_t k = 0; k < TETRIS_WIDTH; k++) full &= after[k];
   int32_t cleared = 0, covered = 0;

@@ -1,7 +1,7 @@
 // tripletriad.h: a card game on nine fields. Twin of envs_jax/tripletriad.py.
 //
-// observation  float32 (90,): own hand, the opponent's hand, the board's cards, whose they are, the card selected
-// action       discrete   0 to 4 select a card, 5 to 13 place it; what is illegal is masked, and ignored if played
+// observation  float32 (90,): own hand, the opponent's hand, the board's cards, their owners, the card selected
+// action       discrete   0 to 4 select a card, 5 to 13 place it; an illegal action is masked, and ignored if played
 // reward       1 for a won game, -1 for a lost one, 0 for a draw
 // ends         terminated when the board is full, truncated after max_steps
 #pragma once
@@ -23,8 +23,8 @@ typedef struct {
 typedef struct {
   uint32_t rng[2];
   int32_t hand[2 * TRIPLETRIAD_CARDS * TRIPLETRIAD_SIDES];  // values of the agent's cards, then the opponent's
-  int32_t played[2 * TRIPLETRIAD_CARDS];                    // 1 where the card has been placed
-  int32_t board[TRIPLETRIAD_CELLS * TRIPLETRIAD_SIDES];     // values of the card on each cell, 0 where there is none
+  int32_t played[2 * TRIPLETRIAD_CARDS];                    // 1 if the card has been placed
+  int32_t board[TRIPLETRIAD_CELLS * TRIPLETRIAD_SIDES];     // values of the card on each cell, 0 if there is none
   int32_t owner[TRIPLETRIAD_CELLS];                         // 1 the agent, -1 the opponent, 0 nobody
   int32_t selected;                                         // the agent's card, or NONE
   int32_t steps;                                            // since the episode began
@@ -78,7 +78,7 @@ static inline void tripletriad_init(const tripletriad_params *p, tripletriad_sta
 }
 
 
-// cards owned by the agent less those of the opponent, those in hand included
+// cards owned by the agent minus those of the opponent, including those in hand
 static inline int32_t tripletriad_lead(const tripletriad_state *s) {
   int32_t lead = 0;
   for (int32_t i = 0; i < TRIPLETRIAD_CELLS; i++) lead += s->owner[i];
@@ -129,7 +129,7 @@ static inline void tripletriad_transition(const tripletriad_params *p, tripletri
 
 static inline void tripletriad_observe(const tripletriad_params *p, const tripletriad_state *s, float *obs) {
   (void)p;
-  // both hands, cards played as zeros
+  // both hands, with zeros for cards that were played
   for (int32_t i = 0; i < 2 * TRIPLETRIAD_CARDS; i++)
     for (int32_t k = 0; k < TRIPLETRIAD_SIDES; k++)
       *obs++ = (float)(s->played[i] ? 0 : s->hand[i * TRIPLETRIAD_SIDES + k]) * TRIPLETRIAD_PER_VALUE;

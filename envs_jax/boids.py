@@ -1,4 +1,4 @@
-"""A crowd that is to become a flock. Twin of envs_c/boids.h."""
+"""Boids that learn to fly as a flock. Twin of envs_c/boids.h."""
 
 from typing import ClassVar
 
@@ -14,9 +14,9 @@ MAX_AGENTS, FEATURES, CHOICES, STEADY = 128, 4, 2, 2
 WIDTH, HEIGHT = 1080, 720  # px
 SIGHT_SQUARED = 10000  # px^2: neighbours are nearer than 100 px
 TOUCH_SQUARED = 400  # px^2: those nearer than 20 px crowd
-PUSH, MAX_SPEED = 2, 10  # px per step: of one choice, and the most along either axis
-FLOCK, CROWD = 8, 5  # neighbours from which on more do not count
-COMPANY, WITH_THEM = 4, 50  # what counts as flying in a flock: neighbours, px^2 per step^2
+PUSH, MAX_SPEED = 2, 10  # px per step: per choice, and the most along either axis
+FLOCK, CROWD = 8, 5  # most neighbours that count
+COMPANY, WITH_THEM = 4, 50  # least for flying in a flock: neighbours, px^2 per step^2
 
 PER_FLOCK = 0.125  # 1/8
 PER_CROWD = 0.2  # 1/5
@@ -36,25 +36,25 @@ class State(PyTreeNode):
 
 
 class Boids(Env[State]):
-    """A crowd that is to become a flock: near each other, on one way, and none too near. Each boid is an agent.
+    """Boids that fly as a flock: near each other, in one direction, but not too near. Each boid is an agent.
 
     Observation: float32 (num_boids, 4) per boid: of each other boid the offset, x and y, in widths of the
-        plane, and the relative velocity, in tenths px per step; in its own row its position and velocity.
-    Action: MultiDiscrete((5, 5)): speed up by -4, -2, 0, 2 or 4 px per step to the right, and so downwards.
-    Reward: `cohesion` times the share of eight neighbours (nearer than 100 px) that are there; plus
-        `alignment` times the mean product of its velocity and theirs, over the largest that can be; less
-        `avoidance` times the share of five that are nearer than 20 px.
+        plane, and the relative velocity, in tenths of a px per step; in its own row its position and velocity.
+    Action: MultiDiscrete((5, 5)): add -4, -2, 0, 2 or 4 px per step to the velocity, to the right and downwards.
+    Reward: `cohesion` times the number of neighbours (nearer than 100 px, at most eight) over eight; plus
+        `alignment` times the mean product of its velocity and theirs, over the largest possible; minus
+        `avoidance` times the number of boids nearer than 20 px, at most five, over five.
     Ends: the world is reset after `max_steps`, which truncates all. Nothing terminates.
     Score: the share of steps it flew in a flock: with four neighbours or more, none too near, and a mean
-        product of velocities of half a boid's at full speed along one axis.
-    Differences from PufferLib: company and alignment count (upstream's cohesion never does, and it has no
+        product of velocities of at least half that of two boids at full speed along one axis.
+    Differences from PufferLib: cohesion and alignment are rewarded (PufferLib's cohesion never is, and it has no
         alignment); positions and velocities are whole px; the edge stops a boid; the world has a time limit.
     """
 
     num_boids: int = static(default=64, minimum=1, maximum=MAX_AGENTS)
-    cohesion: float = param(default=0.5, minimum=-10.0, maximum=10.0)  # reward per step for a full flock around
-    alignment: float = param(default=1.0, minimum=-10.0, maximum=10.0)  # for flying as all do, at full speed
-    avoidance: float = param(default=1.0, minimum=-10.0, maximum=10.0)  # taken for a full crowd
+    cohesion: float = param(default=0.5, minimum=-10.0, maximum=10.0)  # reward per step for enough neighbours
+    alignment: float = param(default=1.0, minimum=-10.0, maximum=10.0)  # reward per step for flying like its neighbours
+    avoidance: float = param(default=1.0, minimum=-10.0, maximum=10.0)  # penalty per step for a full crowd
     max_steps: int = param(default=500, minimum=1)  # steps of the world before it is reset
 
     multi_agent = True
@@ -80,7 +80,7 @@ class Boids(Env[State]):
         return State(stream, x, y, vx, vy, flocked=jnp.zeros(self.num_boids, jnp.int32), steps=jnp.int32(0))
 
     def respawn(self, s: State, ended: Array) -> State:
-        """Nobody ends before the world does."""
+        """No agent ends before the world does."""
         return s
 
     def neighbours(self, s: State) -> tuple[Array, Array, Array, Array]:
@@ -99,7 +99,7 @@ class Boids(Env[State]):
         return lax.fori_loop(0, self.num_boids, count, (none, none, -s.vx, -s.vy))
 
     def move(self, x: Array, v: Array, action: Array, edge: int) -> tuple[Array, Array]:
-        """One coordinate of all boids: faster, on, and stopped at the edge."""
+        """One coordinate of all boids: change the velocity, move, and stop at the edge."""
         v = jnp.clip(v + PUSH * (action - STEADY), -MAX_SPEED, MAX_SPEED)
         to = x + v
         x = jnp.clip(to, 0, edge)
@@ -113,7 +113,7 @@ class Boids(Env[State]):
         y, vy = self.move(s.y, s.vy, action[:, 1], HEIGHT)
         s = s.replace(x=x, y=y, vx=vx, vy=vy, steps=steps)
 
-        # company is good up to a flock, and so is flying its way; a crowd is not
+        # neighbours, up to a flock, and flying in their direction are rewarded; a crowd is penalised
         per_neighbour, per_crowding = self.cohesion * PER_FLOCK, self.avoidance * PER_CROWD
         near, crowd, sum_x, sum_y = self.neighbours(s)
         along = vx * sum_x + vy * sum_y
@@ -140,12 +140,12 @@ class Boids(Env[State]):
         return jnp.float32(s.flocked) * per_step
 
     def render(self, s: State) -> Array:
-        shrink = 3  # px of the plane for one of the picture
+        shrink = 3  # px of the plane per px of the picture
         rows, columns = np.mgrid[0 : HEIGHT // shrink, 0 : WIDTH // shrink]
         picture = jnp.full((*rows.shape, 3), jnp.array([6, 24, 24], jnp.uint8))
         near, crowd, _, _ = self.neighbours(s)
         for k in range(self.num_boids):
-            # a tail behind each; red where it is crowded, bright where it has company
+            # a tail behind each; red if it is crowded, bright if it has enough neighbours
             bright = jnp.where(near[k] >= COMPANY, jnp.array([120, 230, 230]), jnp.array([0, 130, 130]))
             colour = jnp.where(crowd[k] > 0, jnp.array([187, 40, 40]), bright).astype(jnp.uint8)
             tail_x, tail_y = s.x[k] - s.vx[k], s.y[k] - s.vy[k]
@@ -155,7 +155,7 @@ class Boids(Env[State]):
         return picture
 
     def player(self, s: State, stream: Array) -> Array:
-        """In a flock, in a heap, into a corner, or at random, as the world's stream has it."""
+        """The world's stream decides: in a flock, all to one point, into a corner, or at random."""
         near, crowd, sum_x, sum_y = self.neighbours(s)
         few = jnp.maximum(near, 1)
 
@@ -207,7 +207,7 @@ class Boids(Env[State]):
         }
 
     def edge_case(self, s: State, stream: Array) -> State:
-        """All in a row: about where sight or touch ends, or about the edge; or at the last step."""
+        """All in a row: near the limit of sight or touch, or near the edge; or at the last step."""
         stream, which = rng.below(stream, 4)
         stream, off = rng.below(stream, 3)
         numbers = np.arange(self.num_boids)

@@ -30,7 +30,7 @@ SERVE_COSINE = 0.56806475
 BOUNCE_ARC = 1.57079637  # rad, from one edge of the paddle to the other
 BOUNCE_EDGE = 0.785398163  # rad, half of it
 
-# what the observation is scaled by
+# scales of the observation
 PER_WIDTH = 0.00173611111  # 1 / 576
 PER_HEIGHT = 0.00303030303  # 1 / 330
 PER_SPEED = 0.001953125  # 1 / 512 px/s
@@ -46,11 +46,11 @@ class State(PyTreeNode):
     ball_y: Array  # float32 (), px, its top edge
     ball_vx: Array  # float32 (), px/s
     ball_vy: Array  # float32 (), px/s
-    ball_speed: Array  # float32 (), px/s, taken on at the next paddle hit
+    ball_speed: Array  # float32 (), px/s, takes effect at the next paddle hit
     gone: Array  # uint32 (6,), bit c of row r: that brick is gone; row 0 is the top
     points: Array  # int32 ()
     balls: Array  # int32 (), left, the one in play included
-    served: Array  # int32 (), balls served so far
+    served: Array  # int32 (), balls served since the start
     paddle_hits: Array  # int32 (), since the serve
     steps: Array  # int32 (), since the episode began
 
@@ -59,7 +59,7 @@ NOTHING, WALL, BRICK, CEILING, PADDLE = range(5)
 
 
 class Hit(PyTreeNode):
-    """What the ball runs into in a frame."""
+    """What the ball hits in a frame."""
 
     what: Array  # int32 ()
     time: Array  # float32 (), of the frame, 0 to 1
@@ -86,21 +86,21 @@ class Breakout(Env[State]):
         top, 1 where one is gone.
     Action: Discrete(3): stay, left, right.
     Reward: a brick's points: 7 in the two top rows, 4 in the middle ones, 1 in the bottom ones.
-    Ends: terminated when the balls are spent or both walls are cleared (864 points),
+    Ends: terminated when no ball is left or both walls are cleared (864 points),
         truncated after `max_steps`.
     Score: points; perf is their share of 864.
     Differences from PufferLib: five balls are played, not six; a lost ball is served again
-        at once; a bounce off the paddle is at 45 degrees at most; every fourth one is faster
-        itself, not the one after it; a time limit.
+        at once; a bounce off the paddle is at 45 degrees at most; every fourth paddle hit speeds up
+        the ball at once, not at the next hit; a time limit.
     """
 
-    frame_skip: int = static(default=4, minimum=1, maximum=16)  # frames that an action lasts
-    ball_speed: float = param(default=256.0, minimum=1, maximum=700)  # px/s, of a served ball
-    speed_step: float = param(default=64.0, minimum=0, maximum=700)  # px/s, gained every fourth paddle hit
+    frame_skip: int = static(default=4, minimum=1, maximum=16)  # frames for which an action is repeated
+    ball_speed: float = param(default=256.0, minimum=1, maximum=700)  # px/s, speed of a served ball
+    speed_step: float = param(default=64.0, minimum=0, maximum=700)  # px/s, added at every fourth paddle hit
     max_ball_speed: float = param(default=448.0, minimum=1, maximum=700)  # px/s
     paddle_speed: float = param(default=620.0, minimum=0, maximum=10000)  # px/s
     paddle_width: float = param(default=62.0, minimum=8, maximum=576)  # px, halved when the ball reaches the ceiling
-    balls: int = param(default=5, minimum=1, maximum=1000)  # in a game
+    balls: int = param(default=5, minimum=1, maximum=1000)  # balls in a game
     max_steps: int = param(default=8000, minimum=1)  # steps before truncation
 
     observation_space = Box(-2.0, 10.0, (118,))
@@ -150,7 +150,7 @@ class Breakout(Env[State]):
         return s.replace(paddle_x=jnp.clip(x, 0.0, WIDTH - s.paddle_width))
 
     def side_hit(self, s: State, dx: Array, dy: Array) -> Hit:
-        """The side that the ball may run into when it moves by dx and dy: a wall, or the next column's bricks."""
+        """The side that the ball may hit when it moves by dx and dy: a wall, or the next column's bricks."""
         rightwards = dx > 0
         edge = jnp.where(rightwards, s.ball_x + BALL, s.ball_x)
         boundary = edge * PER_BRICK_WIDTH
@@ -176,7 +176,7 @@ class Breakout(Env[State]):
         return Hit(jnp.where(time <= 1, what, NOTHING), time, x, y, most, row, column)
 
     def face_hit(self, s: State, dx: Array, dy: Array) -> Hit:
-        """What the ball may run into above or below: the row whose edge it crosses, the ceiling, the paddle."""
+        """What the ball may hit above or below: the row whose edge it crosses, the ceiling, the paddle."""
         upwards = dy < 0
         y = jnp.where(upwards, jnp.float32(0), jnp.float32(PADDLE_Y - BALL))
         row, row_gone = jnp.int32(-1), jnp.uint32(0)
@@ -203,7 +203,7 @@ class Breakout(Env[State]):
         column = jnp.where(take_right, left_column + jnp.uint32(1), left_column)
         overlap = jnp.where(take_right, right_overlap, left_overlap)
 
-        # where it crosses no row, the ceiling or the paddle
+        # if it crosses no row, the ceiling or the paddle
         no_row = row < 0
         in_frame = (time >= 0) & (time <= 1)
         on_paddle = (x + BALL > s.paddle_x) & (x < s.paddle_x + s.paddle_width)
@@ -224,7 +224,8 @@ class Breakout(Env[State]):
         )
 
     def bounce(self, s: State, hit: Hit) -> State:
-        """The paddle sends the ball back by where it was hit, refills a cleared wall, and now and then speeds up."""
+        """The paddle sends the ball back at an angle by where it was hit, refills a cleared wall, and sometimes speeds
+        up."""
         on_paddle = hit.what == PADDLE
         paddle_hits = s.paddle_hits + jnp.int32(on_paddle)
         faster = on_paddle & (lax.rem(paddle_hits, jnp.int32(HITS_PER_SPEED_UP)) == 0)
@@ -250,7 +251,7 @@ class Breakout(Env[State]):
         side_first = (side.what != NOTHING) & ((face.what == NOTHING) | sooner)
         hit = _choose(side_first, side, face)
 
-        # move, and turn round
+        # move, and reverse the velocity
         free = hit.what == NOTHING
         s = s.replace(
             ball_x=jnp.where(free, s.ball_x + dx, hit.x),
@@ -328,12 +329,12 @@ class Breakout(Env[State]):
     variants = ({"max_steps": 200},)
 
     def player(self, s: State, stream: Array) -> Array:
-        # keeps the ball on a wandering part of the paddle; each serve chooses how often it plays at random
+        # hits the ball with a changing part of the paddle; each serve chooses how often it plays at random
         style = s.rng[0] % jnp.uint32(16)
         chance = jnp.where(style < 10, jnp.float32(0.9), jnp.where(style < 12, jnp.float32(0.1), jnp.float32(0)))
         stream, wild = rng.bernoulli(stream, chance)
         _, random = rng.below(stream, 3)
-        # a part that no bounce repeats for long, so that the ball gets everywhere
+        # a part that does not repeat for long, so that the ball reaches every place
         mixed = (jnp.uint32(s.paddle_hits) * jnp.uint32(0x9E3779BB)) ^ s.rng[1]
         part = jnp.float32(jnp.int32((mixed * jnp.uint32(0x85EBCA6B)) >> jnp.uint32(24))) * (0.9 / 256) + 0.05
         target = s.ball_x + BALL / 2 - part * s.paddle_width

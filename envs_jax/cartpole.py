@@ -12,7 +12,7 @@ from jaxpuffer.spaces import Box, Discrete, Space
 STEP_SECONDS = 0.02
 TRACK_HALF_LENGTH = 2.4  # m
 MAX_ANGLE = 0.20943951  # rad, 12 degrees
-START = 0.05  # every state variable starts within this of zero
+START = 0.05  # every state variable starts at most this far from zero
 ROD_INERTIA = 1.33333333  # 4/3: a uniform rod about its end
 
 
@@ -36,7 +36,7 @@ class CartPole(Env[State]):
         pole leans more than 12 degrees, truncated after `max_steps`.
     Score: steps survived; perf is their share of `max_steps`.
     Differences from PufferLib: truncation at 500 steps as in Gymnasium's v1
-        (upstream 200, and not flagged), starts within 0.05 (0.04), a reward of 1
+        (PufferLib: 200, without a flag), starts within 0.05 (0.04), a reward of 1
         also for the last step (0).
     """
 
@@ -59,7 +59,7 @@ class CartPole(Env[State]):
 
     def push(self, s: State, fraction: Array) -> tuple[State, Outcome]:
         """The physics, pushed by a fraction of the largest force."""
-        # accelerations of cart and pole; what depends on parameters alone is one factor each
+        # accelerations of cart and pole; each term of parameters alone is one factor
         per_mass = 1 / (self.cart_mass + self.pole_mass)
         pole_share = self.pole_mass * per_mass
         pole_arm = pole_share * self.half_length
@@ -146,7 +146,7 @@ class CartPole(Env[State]):
 
 
 class CartPoleContinuous(CartPole):
-    """CartPole pushed by a chosen force; everything but the action as there.
+    """CartPole pushed by a chosen force; everything except the action is the same.
 
     Action: Box(-1, 1, (1,)): force as a fraction of the largest push; clipped.
     """

@@ -12,9 +12,9 @@ from jaxpuffer.env import Env, Outcome, PyTreeNode, param, random_action, static
 from jaxpuffer.spaces import Box, Discrete, Space
 
 # a board is a set of cells: cell (column, row from the bottom) is bit 7 column + row. The seventh row stays
-# empty, so that no line goes on in the next column. Two words hold it: columns 0 to 3, and 4 to 6
+# empty, so that no line continues in the next column. Two words hold it: columns 0 to 3, and 4 to 6
 COLUMNS, ROWS, CELLS, UP, WORD = 7, 6, 42, 1, 28
-ALONG, FALLING, RISING = 7, 6, 8  # to the next cell of a line
+ALONG, FALLING, RISING = 7, 6, 8  # step to the next cell of a line
 
 Cells = tuple[Array, Array]  # uint32 () each
 
@@ -43,7 +43,7 @@ class Connect4(Env[State]):
     Reward: 1 for a won game, -1 for a lost one, 0 for a draw.
     Ends: terminated at four in a row and on a full board, truncated after `max_steps`.
     Score: the outcome, -1, 0 or 1; perf scales it to 0..1.
-    Differences from PufferLib: no opening book, and the opponent prefers a win now to one
+    Differences from PufferLib: no known opening moves, and the opponent prefers a win now to one
         with its next move; a game ends in the step that decides it.
     """
 
@@ -57,7 +57,7 @@ class Connect4(Env[State]):
     def value(self, depth: int, mine: Cells, other: Cells, cell: Cells) -> Array:
         """How good a move to this cell is, looking `depth` moves ahead, int32 ().
 
-        3 wins now, 2 wins with the next move whatever the other does, 0 lets the other win, 1 is any other.
+        3 wins now, 2 wins with the next move for every reply, 0 lets the other win, 1 is any other move.
         """
         after = _or(mine, cell)
         taken = _or(after, other)
@@ -67,7 +67,7 @@ class Connect4(Env[State]):
         if depth < 3:
             return jnp.where(wins, 3, jnp.where(loses, 0, 1))
 
-        # a reply saves the other if it takes my only playable threat and makes no other one playable
+        # a reply saves the other player if it takes my only playable threat and makes no other threat playable
         threats = _but(_threats(after), taken)
         above, open_ = _right(threats, UP), _and(threats, replies)
         some = _any(open_)
@@ -79,7 +79,7 @@ class Connect4(Env[State]):
         return jnp.where(wins, 3, jnp.where(loses, 0, jnp.where(forced, 2, 1)))
 
     def values(self, depth: int, mine: Cells, other: Cells) -> Array:
-        """How good each column is, int32 (7,); -1 where it is full."""
+        """How good each column is, int32 (7,); -1 if it is full."""
         playable = _playable(_or(mine, other))
 
         def one(column: Array) -> Array:
@@ -112,7 +112,7 @@ class Connect4(Env[State]):
         cell = _and(_playable(_or(own, theirs)), _column(action))
         legal = _any(cell)
 
-        # a full column loses, four in a row wins, else the opponent replies
+        # a full column loses, four in a row wins, otherwise the opponent replies
         own = _or(own, cell)
         placed = s.replace(own=jnp.stack(own), steps=s.steps + 1)
         won = legal & _four(own)
@@ -149,7 +149,7 @@ class Connect4(Env[State]):
         return jnp.where(disc[:, :, None], colour, jnp.array([20, 60, 70], jnp.uint8))
 
     def player(self, s: State, stream: Array) -> Array:
-        """Searches as the opponent does, or plays at random, now and then in a full column."""
+        """Searches like the opponent, or plays at random, sometimes in a full column."""
         values = self.values(3, _cells(s.own), _cells(s.theirs))
         best = jnp.int32(values == values.max())
         stream, which = rng.below(stream, best.sum())
@@ -176,10 +176,10 @@ class Connect4(Env[State]):
         }
 
     def edge_case(self, s: State, stream: Array) -> State:
-        """A column all but full, or before the last step."""
+        """A column that is almost full, or before the last step."""
         stream, which = rng.below(stream, 3)
         stream, column = rng.below(stream, COLUMNS)
-        # discs from the bottom, each player's in turn
+        # discs from the bottom, alternating between the players
         lower = _and(_column(column), _constant(BOTTOM * 0x1F))
         mine = _and(lower, _constant(BOTTOM * 0b01010))
         theirs = _but(lower, mine)
@@ -242,7 +242,7 @@ def _line(b: Cells, step: int) -> Cells:
 
 
 def _four(b: Cells) -> Array:
-    """Four in a row somewhere?"""
+    """Whether there are four in a row anywhere."""
     return _any(_or(_or(_line(b, UP), _line(b, ALONG)), _or(_line(b, FALLING), _line(b, RISING))))
 
 

@@ -23,20 +23,20 @@ STEP = 0.02  # s
 HALF_STEP = 0.01  # s
 SIXTH_STEP = 0.0033333334  # s
 BOUND = 10.0  # m, from the middle of the space to each wall
-START = 6.0  # m, drones and targets begin within this of the middle
+START = 6.0  # m, drones and targets begin at most this far from the middle, along each axis
 MAX_RATE = 20.0  # rad/s, of turning about an axis
 PER_LENGTH = 0.2  # 1/m, scale of observed offsets
 PER_SPEED = 0.2  # s/m, of velocities
 PER_RATE = 0.1  # s/rad, of turning
 MAX_THRUST = 4.8  # N, of a rotor at full speed: 3e-5 N s^2 times (400 rad/s)^2
-HOVER_SPEED = 0.715  # of full speed: where four rotors carry 1 kg
-SPEED_RANGE = 0.285  # of full speed, either way
+HOVER_SPEED = 0.715  # of full speed: four rotors then carry 1 kg
+SPEED_RANGE = 0.285  # of full speed, up or down
 MOTOR_SHARE = 0.33  # of the way to the commanded speed in a step: a time constant of 0.05 s
 ROLL_GAIN = 7.07  # 1/(kg m): rotors 0.0707 m off each axis, 0.01 kg m^2 about x and y
 YAW_GAIN = 1.0  # 1/(kg m): a torque of 0.02 m times the thrust, 0.02 kg m^2 about z
-ROLL_DRAG = 5.0  # 1/kg: drag on turning is 0.05 m^2 of that on moving, over the inertia
+ROLL_DRAG = 5.0  # 1/kg: drag on turning is 0.05 m^2 times the drag on moving, over the inertia
 YAW_DRAG = 2.5  # 1/kg
-GYRO = 1.0  # inertia about z less that about x, over that about x
+GYRO = 1.0  # inertia about z minus that about x, over that about x
 RING_SQUARED = 1.0  # m^2, of a ring's radius
 RIM_SQUARED = 1.44  # m^2: the rim is 0.2 m thick
 NEAR_SQUARED = 1.0  # m^2: closer than this, drones of a swarm crowd
@@ -55,8 +55,8 @@ class State(PyTreeNode):
     rng: Array  # uint32 (2,)
     body: Array  # float32 (num_drones, 13)
     rotor: Array  # float32 (num_drones, 4), speeds, of full speed
-    scale: Array  # float32 (num_drones, 3), lightness, thrust and nimbleness beside the standard drone's
-    target: Array  # float32 (num_drones, 3), m; of a race the middle of the next ring
+    scale: Array  # float32 (num_drones, 3), lightness, thrust and nimbleness, relative to the standard drone
+    target: Array  # float32 (num_drones, 3), m; in a race the middle of the next ring
     normal: Array  # float32 (num_drones, 3), the direction in which to fly through it
     closeness: Array  # float32 (num_drones,), summed over the episode
     rings: Array  # int32 (num_drones,), flown
@@ -69,20 +69,20 @@ class State(PyTreeNode):
 class Drone(Env[State]):
     """Quadrotors that hover at a point, race through rings, or fly in formation. Each drone is an agent.
 
-    Observation: float32 (25,) per drone, vectors as it sees them in its own frame: offset of
-        the target (3), direction of the ring (3, zero but in a race), velocity (3), up (3),
-        turning (3), rotor speeds (4), offset of the nearest other drone (3, zero without), and
+    Observation: float32 (25,) per drone, vectors in its own frame: offset of
+        the target (3), direction of the ring (3, zero outside a race), velocity (3), up (3),
+        turning (3), rotor speeds (4), offset of the nearest other drone (3, zero if there is none), and
         which task it is: hover, race, swarm (3).
     Action: Box(-1, 1, (4,)): speeds of the rotors front left, front right, back right and back
-        left, 0 for hovering; clipped.
+        left; 0 hovers; clipped.
     Reward: `progress_reward` for each metre nearer to the target; `close_reward` over one plus
-        the distance while hovering or in a swarm; 1 for a ring; less for spinning and for
+        the distance while hovering or in a swarm; 1 for a ring; penalties for spinning and for
         crowding in a swarm; -1 for a crash.
     Ends: a drone is terminated when it leaves the space, hits a ring's rim, or has flown its
-        last ring; it comes back at once. The world is reset after `max_steps`, which truncates
+        last ring; it starts again at once. The world is reset after `max_steps`, which truncates
         the others.
-    Score: of a race the share of its rings flown, else the mean closeness over `max_steps`; 0 to 1.
-    Differences from PufferLib: on docs/envs/drone.md.
+    Score: in a race the share of its rings flown, otherwise the mean closeness over `max_steps`; 0 to 1.
+    Differences from PufferLib: see docs/envs/drone.md.
     """
 
     num_drones: int = static(default=4, minimum=1, maximum=MAX_AGENTS)
@@ -91,7 +91,7 @@ class Drone(Env[State]):
     formation_steps: int = param(default=200, minimum=1)  # steps until a swarm takes another form
     gravity: float = param(default=9.81, minimum=0, maximum=100)  # m/s^2
     drag: float = param(default=0.2, minimum=0, maximum=2)  # N s/m
-    randomization: float = param(default=0.05, minimum=0, maximum=0.5)  # share by which a drone's make differs
+    randomization: float = param(default=0.05, minimum=0, maximum=0.5)  # largest relative difference from the standard
     progress_reward: float = param(default=0.3)  # per m nearer to the target
     close_reward: float = param(default=0.1)  # per step at the target; half of it at a distance of 1 m
     spin_penalty: float = param(default=0.0005)  # per (rad/s)^2 and step
@@ -124,13 +124,13 @@ class Drone(Env[State]):
         return jnp.stack([centre[0] + x, centre[1] + y, jnp.broadcast_to(centre[2], (n,))], -1)
 
     def draw_formation(self, stream: Array) -> tuple[Array, Array, Array]:
-        """A formation and where its middle is."""
+        """A formation and the place of its middle."""
         stream, formation = rng.below(stream, FORMATIONS)
         stream, centre = _draw(stream, 3, CENTRE)
         return stream, formation, centre
 
     def draw_target(self, stream: Array, position: Array) -> tuple[Array, Array, Array]:
-        """A target somewhere, and a direction through it that leads away from the drone."""
+        """A target at random, and a direction through it that leads away from the drone."""
         stream, target = _draw(stream, 3, START)
         stream, heading = rng.uniform(stream, -HALF_TURN, HALF_TURN)
         stream, climb = rng.uniform(stream, -MAX_CLIMB, MAX_CLIMB)
@@ -141,7 +141,7 @@ class Drone(Env[State]):
         return stream, target, jnp.stack([sign * component for component in normal])
 
     def spawn(self, stream: Array) -> tuple[Array, tuple[Array, ...]]:
-        """A drone of its own make somewhere, level and at rest: (stream, (body, scale, target, normal))."""
+        """A drone with its own properties at random, level and at rest: (stream, (body, scale, target, normal))."""
         stream, position = _draw(stream, 3, START)
         stream, heading = rng.uniform(stream, -HALF_TURN, HALF_TURN)
         half_heading = 0.5 * heading
@@ -225,7 +225,7 @@ class Drone(Env[State]):
 
     def move(self, scale: Vector, rotor: Vector, b: Vector) -> Vector:
         """A step of the motion, classical Runge-Kutta of the fourth order."""
-        # thrusts, and what they make of the body
+        # thrusts, and the forces and torques that they produce
         strength = scale[1] * MAX_THRUST
         t0, t1, t2, t3 = (strength * (speed * speed) for speed in rotor)
         push = scale[0] * (t0 + t1 + t2 + t3)
@@ -234,7 +234,7 @@ class Drone(Env[State]):
         turning_drag = self.drag * scale[2]
         per_drag = self.drag * scale[0], turning_drag * ROLL_DRAG, turning_drag * YAW_DRAG
 
-        # a loop, so that XLA does not compute all slopes again for each of the motion's parts
+        # a loop, so that XLA does not compute all slopes again for each part of the motion
         def slope(carried: tuple[Vector, Vector], how: tuple[Array, Array]) -> tuple[tuple[Vector, Vector], None]:
             (k, total), (ahead, weight) = carried, how
             k = self.derivative(push, turn, per_drag, tuple(x + ahead * d for x, d in zip(b, k, strict=True)))
@@ -246,14 +246,14 @@ class Drone(Env[State]):
         (_, total), _ = lax.scan(slope, (k1, k1), (ahead, weight))
         moved = [x + SIXTH_STEP * t for x, t in zip(b, total, strict=True)]
 
-        # turning is bounded, and the quaternion brought back to length 1 by a step of Newton's method
+        # limit the turning, and correct the quaternion's length to 1 by a step of Newton's method
         turning = tuple(jnp.clip(rate, -MAX_RATE, MAX_RATE) for rate in moved[WX:])
         q = moved[QW : QZ + 1]
         correction = 1.5 - 0.5 * (q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3])
         return (*moved[:QW], *(component * correction for component in q), *turning)
 
     def nearest(self, position: Vector) -> tuple[Array, Vector]:
-        """The offsets of the nearest other drones and their squares; NOBODY and no offset where there is none."""
+        """The offsets of the nearest other drones and their squares; NOBODY and a zero offset if there is none."""
         least = jnp.full(self.num_drones, NOBODY, jnp.float32)
         offset: Vector = (jnp.zeros(self.num_drones, jnp.float32),) * 3
         numbers = np.arange(self.num_drones)
@@ -270,14 +270,14 @@ class Drone(Env[State]):
         racing = s.task == RACE
         body, target, normal = _components(s.body), _components(s.target), _components(s.normal)
 
-        # the rotors go some of the way to what is commanded, and the body moves
+        # the rotors' speeds approach the commanded ones, and the body moves
         command = HOVER_SPEED + SPEED_RANGE * jnp.clip(action, -1.0, 1.0)
         rotor = s.rotor + MOTOR_SHARE * (command - s.rotor)
         from0 = tuple(body[k] - target[k] for k in range(3))
         body = self.move(_components(s.scale), _components(rotor), body)
         from1 = tuple(body[k] - target[k] for k in range(3))
 
-        # through the ring's plane, and where?
+        # does it cross the ring's plane, and where?
         before, after = _dot(normal, from0), _dot(normal, from1)
         crossed = racing & (before < 0.0) & (after >= 0.0)
         share = jnp.where(crossed, before / jnp.where(crossed, before - after, jnp.float32(1)), jnp.float32(0))
@@ -287,12 +287,12 @@ class Drone(Env[State]):
         rim = crossed & ~passed & (squared <= RIM_SQUARED)
         rings = s.rings + jnp.int32(passed)
 
-        # out of the space, or through the last ring?
+        # has it left the space, or flown the last ring?
         outside = (jnp.abs(body[X]) > BOUND) | (jnp.abs(body[Y]) > BOUND) | (jnp.abs(body[Z]) > BOUND)
         crashed = outside | rim
         terminated = crashed | (racing & (rings >= self.num_rings))
 
-        # near the target is good, spinning is not
+        # being near the target is rewarded, spinning is penalised
         distance0, distance1 = jnp.sqrt(_dot(from0, from0)), jnp.sqrt(_dot(from1, from1))
         close = 1.0 / (1.0 + distance1)
         spin = _dot(body[WX:], body[WX:])
@@ -300,11 +300,11 @@ class Drone(Env[State]):
         reward = reward + jnp.where(racing, jnp.float32(passed), self.close_reward * close)
         reward = jnp.where(crashed, jnp.float32(-1), reward)
 
-        # once all have moved: crowding in a swarm
+        # after all have moved: crowding in a swarm
         crowded = self.nearest(body[:VX])[0] < NEAR_SQUARED
         reward = jnp.where((s.task == SWARM) & crowded & ~terminated, reward - self.crowd_penalty, reward)
 
-        # who flew a ring gets the next one
+        # a drone that flew a ring gets the next one
         def next_ring(stream: Array, drone: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
             passed, position = drone
             drawn, target, normal = self.draw_target(stream, position)
@@ -363,7 +363,7 @@ class Drone(Env[State]):
         rows, columns = jnp.mgrid[0:height, 0:width].astype(jnp.float32)
         colours = jnp.array([[0, 187, 187], [241, 241, 241], [255, 170, 60], [150, 220, 90]], jnp.float32)
 
-        # everything is a disc in an isometric view: (point in m, radius in pixels, colour)
+        # all objects are discs in an isometric view: (point in m, radius in pixels, colour)
         n = self.num_drones
         colour = colours[np.arange(n) % len(colours)]
         position = s.body[:, :VX]
@@ -381,7 +381,7 @@ class Drone(Env[State]):
                 (zero - 0.07, 0.07 + zero),
             )
         ]
-        # a ring's points lie around its direction: two vectors across it span them
+        # a ring's points are around its direction, in the plane of two vectors at right angles to it
         across = jnp.stack([-s.normal[:, 1], s.normal[:, 0], zero], -1)
         across = across / jnp.sqrt(jnp.maximum((across * across).sum(-1, keepdims=True), 1e-6))
         over = jnp.cross(s.normal, across)
@@ -412,11 +412,11 @@ class Drone(Env[State]):
         return lax.fori_loop(jnp.int32(0), jnp.int32(len(points)), paint, picture)
 
     def player(self, s: State, stream: Array) -> Array:
-        """A cascade: where to, how to lean there, how to turn so. Some worlds drop, roll over or play at random."""
+        """A cascade: the aim, the lean for it, the turn for that. Some worlds drop, roll over or play at random."""
         body, target, normal = _components(s.body), _components(s.target), _components(s.normal)
         style = s.rng[0] >> jnp.uint32(28)
 
-        # of a race, aim at a point before the ring, and once lined up at one behind it; some aim at the rim
+        # in a race, aim at a point before the ring, and once in line at one behind it; some aim at the rim
         offset = tuple(target[k] - body[k] for k in range(3))
         ahead = _dot(normal, offset)
         aside = tuple(offset[k] - ahead * normal[k] for k in range(3))
@@ -464,7 +464,7 @@ class Drone(Env[State]):
         }
 
     def edge_case(self, s: State, stream: Array) -> State:
-        """Just before a ring, at its rim or beside it; at a wall; two drones a metre apart; the last step."""
+        """Just before a ring, at its rim or outside it; at a wall; two drones a metre apart; the last step."""
         stream, which = rng.below(stream, 6)
         stream, off = rng.below(stream, 5)
         stream, last = rng.below(stream, 2)
@@ -516,5 +516,5 @@ def _inward(b: Vector, world: Vector, scale: Array) -> Vector:
 
 
 def _outward(b: Vector, own: Vector) -> Vector:
-    """The other way about, for pictures."""
+    """The inverse, for pictures."""
     return _inward((*b[:QX], -b[QX], -b[QY], -b[QZ], *b[WX:]), own, jnp.float32(1))

@@ -16,7 +16,7 @@ SIDE, CELLS, MAX_EXPONENT, GOAL = 4, 16, 17, 11
 FOUR_PROBABILITY = 0.1
 PER_GOAL = 0.09090909  # 1/11
 
-COLOURS = np.array(  # of a tile by its exponent
+COLOURS = np.array(  # of a tile, by its exponent
     [
         *([16, 48, 48], [60, 84, 84], [70, 110, 110], [0, 120, 120], [0, 150, 150], [0, 187, 187], [80, 200, 160]),
         *([150, 210, 110], [210, 200, 80], [240, 170, 60], [245, 130, 50], [240, 80, 50], [230, 50, 90]),
@@ -29,7 +29,7 @@ COLOURS = np.array(  # of a tile by its exponent
 class State(PyTreeNode):
     rng: Array  # uint32 (2,)
     cells: Array  # uint8 (16,), exponents of two, row by row; 0 empty
-    points: Array  # int32 (), what merging made, summed
+    points: Array  # int32 (), sum of the tiles made by merging
     steps: Array  # int32 (), since the episode began
 
 
@@ -37,16 +37,16 @@ class G2048(Env[State]):
     """2048: slide all tiles to one side; equal ones merge into their sum.
 
     Observation: uint8 (16,), row by row: exponents of two, 0 empty.
-    Action: Discrete(4): up, down, left, right. What moves nothing is masked, and does nothing
+    Action: Discrete(4): up, down, left, right. A direction in which nothing moves is masked, and has no effect
         if played.
-    Reward: `merge_reward` times the exponents that merging made, `end_reward` at the end.
+    Reward: `merge_reward` times the exponents made by merging, `end_reward` at the end.
     Ends: terminated when nothing can move, truncated after `max_steps`.
-    Score: the sum of the tiles that merging made; perf is the highest exponent as a share of
+    Score: the sum of the tiles made by merging; perf is the highest exponent as a share of
         11, that of 2048, at most 1.
-    Differences from PufferLib: an empty move costs nothing and is masked; no curriculum.
+    Differences from PufferLib: a move of nothing has no penalty and is masked; no curriculum.
     """
 
-    merge_reward: float = param(default=0.02)  # per exponent made
+    merge_reward: float = param(default=0.02)  # reward of a merge, times the exponent of the new tile
     end_reward: float = param(default=-1.0)  # when nothing can move
     max_steps: int = param(default=10_000, minimum=1)  # steps before truncation
 
@@ -62,7 +62,7 @@ class G2048(Env[State]):
             empty = x[i] == 0
             x[i], x[i + 1] = jnp.where(empty, x[i + 1], x[i]), jnp.where(empty, zero, x[i + 1])
 
-        # equal neighbours merge, from the front; a merged tile merges no more
+        # equal neighbours merge, from the front; a merged tile does not merge again
         points, made = jnp.int32(0), jnp.int32(0)
         for i in range(SIDE - 1):
             merges = (x[i] != 0) & (x[i] == x[i + 1])
@@ -74,7 +74,7 @@ class G2048(Env[State]):
         return jnp.stack(x, -1), points, made
 
     def spawn(self, stream: Array, cells: Array) -> tuple[Array, Array]:
-        """A two, or now and then a four, on a random empty cell."""
+        """A two, or sometimes a four, on a random empty cell."""
         empty = jnp.int32(cells == 0)
         stream, which = rng.below(stream, empty.sum())
         stream, four = rng.bernoulli(stream, FOUR_PROBABILITY)
@@ -87,7 +87,7 @@ class G2048(Env[State]):
         return State(stream, cells, points=jnp.int32(0), steps=jnp.int32(0))
 
     def action_mask(self, s: State) -> Array:
-        # what moves something: a tile towards an empty cell, or equal neighbours
+        # moves that change something: a tile towards an empty cell, or equal neighbours
         x = s.cells.reshape(SIDE, SIDE)
         above, below, west, east = x[:-1], x[1:], x[:, :-1], x[:, 1:]
         upright, level = ((above != 0) & (above == below)).any(), ((west != 0) & (west == east)).any()
@@ -105,7 +105,7 @@ class G2048(Env[State]):
         x = jnp.where(backwards, x[:, ::-1], x)
         x = jnp.where(upright, x.T, x)
 
-        # where something moved, a tile comes; then, can anything move?
+        # if something moved, add a tile; then, can anything move?
         cells = x.reshape(-1)
         moved = (cells != s.cells).any()
         stream, spawned = self.spawn(s.rng, cells)
@@ -146,7 +146,7 @@ class G2048(Env[State]):
         return jnp.where(shown[:, :, None], jnp.uint8(12), picture)
 
     def player(self, s: State, stream: Array) -> Array:
-        """Keeps large tiles in a corner: left or down where it can, else right, else up; at times at random."""
+        """Keeps large tiles in a corner: left or down if possible, otherwise right or up; sometimes at random."""
         left_down = self.action_mask(s)
         stream, careless = rng.bernoulli(stream, 0.03)
         stream, anything = rng.below(stream, ACTIONS)
@@ -179,7 +179,7 @@ class G2048(Env[State]):
         }
 
     def edge_case(self, s: State, stream: Array) -> State:
-        """A board all but stuck, lines that merge twice, large tiles, or before the last step."""
+        """A board with almost no moves, lines that merge twice, large tiles, or before the last step."""
         stream, which = rng.below(stream, 5)
         stream, a = rng.below(stream, 12)
         stream, b = rng.below(stream, 12)

@@ -1,4 +1,4 @@
-"""Go against an opponent that goes for liberties. Twin of envs_c/go.h."""
+"""Go against an opponent that attacks and saves liberties. Twin of envs_c/go.h."""
 
 import functools
 import operator
@@ -12,7 +12,7 @@ from jaxpuffer.env import Env, Outcome, PyTreeNode, param, static
 from jaxpuffer.spaces import Box, Discrete
 
 # A set of points is a set of bits: point (row, column) is bit (size + 1) * row + column. The last bit of each row
-# stays empty, so that no row goes on in the next. A set fills as many words as the size asks for
+# stays empty, so that no row continues in the next. A set fills as many words as the size needs
 WORD, NOWHERE = 32, -1
 
 Set = list[Array]  # uint32 () words
@@ -22,22 +22,22 @@ class State(PyTreeNode):
     rng: Array  # uint32 (2,)
     own: Array  # uint32 (words,), the agent's stones
     theirs: Array  # uint32 (words,), the opponent's
-    atari: Array  # uint32 (words,), those of both in chains with one liberty
+    atari: Array  # uint32 (words,), both sides' stones in chains with one liberty
     ko: Array  # int32 (), the point that may not be taken back now, -1 for none
     captured: Array  # int32 (), stones that the agent took
-    lost: Array  # int32 (), and lost
+    lost: Array  # int32 (), stones that the agent lost
     passed: Array  # int32 (), the opponent has just passed
     outcome: Array  # int32 (), 1 won, -1 lost, 0 not decided or a draw
     steps: Array  # int32 (), since the episode began
 
 
 def any_of(x: Set) -> Array:
-    """Whether there is a point, bool ()."""
+    """Whether a set has a point, bool ()."""
     return functools.reduce(operator.or_, x) != 0
 
 
 def count(x: Set) -> Array:
-    """Points of a set, int32 ()."""
+    """The number of points of a set, int32 ()."""
     return jnp.int32(functools.reduce(operator.add, [lax.population_count(word) for word in x]))
 
 
@@ -58,28 +58,28 @@ def choose(which: Array, x: Set, y: Set) -> Set:
 
 
 class Go(Env[State]):
-    """Go, area scoring, against an opponent that goes for liberties. The agent has black and begins.
+    """Go, area scoring, against an opponent that attacks and saves liberties. The agent plays black and begins.
 
     Observation: float32 (2 size^2 + 2,): the agent's stones and the opponent's, row by row from the
         top, 1 where there is one; stones captured and stones lost, over the number of points.
-    Action: Discrete(size^2 + 1): 0 passes, 1 + size * row + column puts a stone there. Masked: points
-        that are taken, the ko, and suicide, one's own stones left without a liberty. If played, it is a pass.
+    Action: Discrete(size^2 + 1): 0 passes, 1 + size * row + column puts a stone there. Masked: occupied
+        points, the ko, and suicide, which leaves the agent's own stones without a liberty. If played, it is a pass.
     Reward: 1 for a won game, -1 for a lost one, 0 for a draw; `per_stone` for each stone captured,
-        less that for each lost.
+        minus that for each lost.
     Ends: terminated when the agent passes and the opponent has just passed, passes too or is ahead;
         truncated after `max_steps`. A game is scored by area: stones, and empty points that only one
-        side reaches; the agent needs more than the opponent's and `komi`.
-    Score: 1, 0 or -1 as the outcome; perf is (1 + score) / 2.
-    Opponent: takes stones where it can; else saves its own that could be taken, by a stone with two empty
-        points beside it; else plays beside the agent's stones; else anywhere. Random among equals, never
-        in its own eyes. It passes when nothing is left.
-    Differences from PufferLib: one reward for the game and one for stones (upstream: also for passing and
+        side reaches; the agent needs more than the opponent's area plus `komi`.
+    Score: the outcome, 1, 0 or -1; perf is (1 + score) / 2.
+    Opponent: takes stones if it can; if not, saves its own that could be taken, by a stone with two empty
+        points beside it; if there are none, plays beside the agent's stones, or anywhere. Random among equal
+        moves, never in its own eyes. It passes when no move is left.
+    Differences from PufferLib: one reward for the game and one for stones (PufferLib: also for passing and
         for illegal moves, which are masked here); the ko forbids taking back at once (simple ko);
         the opponent passes; the end is not hidden from the trainer.
     """
 
     size: int = static(default=9, minimum=3, maximum=19)
-    komi: float = param(default=7.5, minimum=-361.0, maximum=361.0)  # points that the agent gives
+    komi: float = param(default=7.5, minimum=-361.0, maximum=361.0)  # points added to the opponent's area
     per_stone: float = param(default=0.01, minimum=-1.0, maximum=1.0)  # reward for a stone captured
     max_steps: int = param(default=150, minimum=1)  # steps before truncation
 
@@ -124,7 +124,7 @@ class Go(Env[State]):
 
     def kth(self, x: Set, k: Array) -> Array:
         """The k-th point of a set, int32."""
-        # its word, and which of that word's it is
+        # its word, and its number in that word
         word, bit, rest, before = x[0], jnp.int32(0), k, count([x[0]])
         for w, of_set in enumerate(x[1:], 1):
             here = before <= k
@@ -154,7 +154,7 @@ class Go(Env[State]):
         return functools.reduce(either, self.sides(x))
 
     def connected(self, xs: list[Set], within: list[Set]) -> list[Set]:
-        """For each of several sets, all that is connected `within` another one that holds it."""
+        """For each of several sets, all points `within` another set, which contains it, that are connected with it."""
 
         def grow(carry: tuple[list[Set], Array]) -> tuple[list[Set], Array]:
             found, _ = carry
@@ -166,7 +166,7 @@ class Go(Env[State]):
         return lax.while_loop(lambda carry: carry[1], grow, (xs, some))[0]
 
     def weak_chains(self, xs: list[Set], within: list[Set], empty: Set) -> list[Set]:
-        """For each of several sets, its chain `within` another one that holds it if that has one liberty, else none."""
+        """For each of several sets, its chain `within` another set if the chain has one liberty, otherwise none."""
 
         def grow(carry: tuple[list[Set], Array]) -> tuple[list[Set], Array]:
             found, grown = [], jnp.bool_(False)
@@ -174,7 +174,7 @@ class Go(Env[State]):
                 beside = self.beside(x)
                 more = without(both(beside, of), x)
                 found.append(either(x, more))
-                # two are enough to know
+                # two are enough to decide
                 grown = grown | (any_of(more) & (count(both(beside, empty)) < 2))
             return found, grown
 
@@ -184,7 +184,7 @@ class Go(Env[State]):
         return [choose(is_weak, x, none) for is_weak, x in zip(weak, found, strict=True)]
 
     def place(self, s: State, mine: Set, other: Set, point: Array) -> tuple[State, Set, Set, Array]:
-        """A stone on an empty point (or nowhere), and what it takes.
+        """Put a stone on an empty point (or nowhere), and take stones.
 
         Returns the state, both sides' stones, and how many were taken.
         """
@@ -192,47 +192,48 @@ class Go(Env[State]):
         sides = self.sides(stone)
         beside = functools.reduce(either, sides)
 
-        # it takes the other's chains whose last liberty it fills
+        # it takes the other side's chains whose last liberty it fills
         within = both(other, atari)
         (taken,) = self.connected([both(beside, within)], [within])
 
-        # chains of its colour beside it or what it takes have another number of liberties now
+        # chains of its colour beside it, or beside what it takes, now have a different number of liberties
         within = both(mine, atari)
         (changed,) = self.connected([both(either(self.beside(taken), beside), within)], [within])
         mine, other = either(mine, stone), without(other, taken)
         empty = without(self.board, either(mine, other))
 
-        # one is left to the chain that it joins, or to one of the other's beside it?
+        # does the chain that it joins, or one of the other side beside it, have only one liberty left?
         seeds = [stone, *(both(side, other) for side in sides)]
         joined, *chains = self.weak_chains(seeds, [mine, other, other, other, other], empty)
         atari = functools.reduce(either, chains, either(without(atari, either(changed, taken)), joined))
 
-        # a single stone that took a single one and can be taken on that point: not at once
+        # ko: a single stone that took a single one may not be taken back at once on that point
         number = count(taken)
         ko = jnp.where((number == 1) & (count(joined) == 1), self.kth(taken, jnp.int32(0)), NOWHERE)
         return s.replace(atari=jnp.stack(atari), ko=ko), mine, other, number
 
     def legal(self, s: State, mine: Set, other: Set) -> Set:
-        """Where a side may play: not to the ko, and not without a liberty afterwards."""
+        """Where a side may play: not on the ko, and not so that its stones have no liberty."""
         empty, atari = without(self.board, either(mine, other)), list(s.atari)
         safe = either(empty, either(without(mine, atari), both(other, atari)))
         return both(without(empty, self.point(s.ko)), self.beside(safe))
 
     def sensible(self, s: State, mine: Set, other: Set) -> Set:
-        """Where a side would play: all that is legal but its own eyes, the points with none but its stones beside."""
+        """Where a side would play: all legal points except its own eyes, the points with only its stones beside
+        them."""
         return both(self.legal(s, mine, other), self.beside(without(self.board, mine)))
 
     def reply(self, s: State, own: Set, theirs: Set) -> tuple[Array, Array]:
         """The opponent's point, none to pass, random among the best.
 
-        It takes, else saves, else plays beside the agent's stones, else anywhere.
+        It takes; if it cannot, it saves; then it plays beside the agent's stones, or anywhere.
         """
         best, atari = self.sensible(s, theirs, own), list(s.atari)
         takes = both(self.beside(both(own, atari)), best)
         saves = both(self.beside(both(theirs, atari)), best)
         near = both(self.beside(own), best)
 
-        # a chain is saved by a stone with two empty points beside it
+        # a stone with two empty points beside it saves a chain
         a, b, c, d = self.sides(without(self.board, either(own, theirs)))
         two = either(either(both(a, b), both(c, d)), both(either(a, b), either(c, d)))
         saves = both(saves, two)
@@ -244,7 +245,7 @@ class Go(Env[State]):
         return stream, jnp.where(number > 0, self.kth(found, k), NOWHERE)
 
     def area(self, own: Set, theirs: Set) -> Array:
-        """Points that a side has more than the other: stones, and empty points with no way to the other's."""
+        """A side's area minus the other's: stones, and empty points that are not connected to the other's stones."""
         within = [without(self.board, theirs), without(self.board, own)]
         reached, by_them = self.connected([own, theirs], within)
         return count(without(reached, by_them)) - count(without(by_them, reached))
@@ -260,7 +261,7 @@ class Go(Env[State]):
     def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
         own, theirs = list(s.own), list(s.theirs)
 
-        # the agent's stone; what is illegal is a pass
+        # the agent's stone; an illegal action is a pass
         point = action - 1
         passes = ~any_of(both(self.point(point), self.legal(s, own, theirs)))
         s, own, theirs, captured = self.place(s, own, theirs, jnp.where(passes, NOWHERE, point))
@@ -290,7 +291,7 @@ class Go(Env[State]):
         return s, Outcome(reward, terminated=over, truncated=s.steps >= self.max_steps)
 
     def on_points(self, x: Set) -> Array:
-        """A set as a number for each point, uint32 (points,), 1 where it is in it."""
+        """A set as a number for each point, uint32 (points,), 1 if it is in the set."""
         found = jnp.full(self.points, x[0])
         for w, word in enumerate(x[1:], 1):
             found = jnp.where(self.bits // WORD == w, word, found)
@@ -333,7 +334,7 @@ class Go(Env[State]):
     variants = ({"size": 4, "komi": 0.0},)  # games that are drawn
 
     def player(self, s: State, stream: Array) -> Array:
-        """At random where it makes sense, now and then beside weak chains or anything at all; passes at the end."""
+        """At random among sensible moves, sometimes beside weak chains or any action; passes at the end."""
         own, theirs = list(s.own), list(s.theirs)
         good = self.sensible(s, own, theirs)
         attack = both(self.beside(both(theirs, list(s.atari))), good)

@@ -24,7 +24,7 @@ FLOOR_COLOUR = (24, 30, 42)
 WALL_COLOUR = (86, 98, 124)
 GOAL_COLOUR = (80, 200, 120)
 AGENT_COLOUR = (255, 184, 76)
-UNSEEN = 0.45  # brightness of what lies outside the window
+UNSEEN = 0.45  # brightness of tiles outside the window
 
 
 class State(PyTreeNode):
@@ -37,12 +37,12 @@ class State(PyTreeNode):
 
 
 def _down(heading: Array) -> Array:
-    """Rows that a step leads down."""
+    """Rows that a step goes down."""
     return jnp.int32(heading == SOUTH) - jnp.int32(heading == NORTH)
 
 
 def _right(heading: Array) -> Array:
-    """Columns that a step leads to the right."""
+    """Columns that a step goes to the right."""
     return jnp.int32(heading == EAST) - jnp.int32(heading == WEST)
 
 
@@ -53,16 +53,16 @@ class Maze(Env[State]):
     agent starts in the north-west corner, the goal is in the south-east corner.
 
     Observation: uint8 (side * side,), side = 2 * vision + 1: the tiles around the
-        agent, row by row, turned so that the agent looks up: entry 0 lies ahead
-        on the left, the middle one is the agent's own tile. 0 empty, 1 wall
+        agent, row by row, turned so that the agent looks up: entry 0 is ahead
+        on the left, the middle entry is the agent's own tile. 0 empty, 1 wall
         (also outside the maze), 2 goal.
     Action: Discrete(5): 0 stay; turn and walk one tile: 1 forward, 2 right,
         3 back, 4 left. At a wall the agent turns, but stays where it is.
     Reward: +1 at the goal.
     Ends: terminated at the goal, truncated after `max_steps`.
-    Score and perf: 1 at the goal, else 0.
-    Differences from PufferLib: a maze is grown for each episode, not picked out
-        of 8,192; the window turns with the agent; the time limit truncates.
+    Score and perf: 1 at the goal, otherwise 0.
+    Differences from PufferLib: a maze is grown for each episode, not selected from
+        8,192; the window turns with the agent; the time limit truncates.
     """
 
     size: int = static(default=11, minimum=5, maximum=MAX_SIZE)  # tiles along one side, odd
@@ -132,14 +132,14 @@ class Maze(Env[State]):
         def grow(_: Array, carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
             stream, walls, active, count = carry
 
-            # grow from the newest cell, now and then from any
+            # grow from the newest cell, sometimes from any
             stream, anywhere = rng.bernoulli(stream, self.branching)
             stream, any_ = rng.below(stream, count)
             i = jnp.where(anywhere, any_, count - 1)
             cell = jnp.int32(active[i])
             row, column = cell >> 8, cell & 255
 
-            # towards which neighbours? those that are still solid
+            # towards which neighbours? the ones that are still solid
             north = (row > 1) & self._is_wall(walls, row - 2, column)
             east = (column < last) & self._is_wall(walls, row, column + 2)
             south = (row < last) & self._is_wall(walls, row + 2, column)
@@ -149,7 +149,7 @@ class Maze(Env[State]):
             ways = north_east_south + jnp.int32(west)
             stream, way = rng.below(stream, ways)
 
-            # none: the cell is done with, the newest takes its place in the list
+            # none: the cell is finished, the newest takes its place in the list
             done = ways == 0
             newest = active[count - 1]
 
@@ -173,7 +173,7 @@ class Maze(Env[State]):
         return stream, walls
 
     def init(self, stream: Array) -> State:
-        # a maze in solid rock
+        # a maze, carved into solid tiles
         walls = jnp.full(self.words * self.height, SOLID, jnp.uint32)
         stream, walls = self._grow(stream, walls)
 
@@ -224,11 +224,11 @@ class Maze(Env[State]):
         bits = jnp.uint32(1) << jnp.arange(side, dtype=jnp.uint32)
         bits = jnp.where(mirrored, bits[::-1], bits)
 
-        # walls; looking east or west, rows and columns change places
+        # walls; looking east or west, rows and columns are exchanged
         rows, bits = jnp.where(turned, bits, rows), jnp.where(turned, rows, bits)
         wall = (rows[:, None] & bits[None, :]) != 0
 
-        # the goal, where it is in sight
+        # the goal, if it is in sight
         south = self.size - 2 - state.row
         east = self.size - 2 - state.column
         i = vision + jnp.where(upside_down, -south, south)
@@ -257,7 +257,7 @@ class Maze(Env[State]):
         picture = picture * jnp.where(seen | goal, 1.0, UNSEEN)[..., None]
         picture = picture.repeat(pixels, 0).repeat(pixels, 1)
 
-        # the agent, a wedge that points where it looks: distances from its tile's centre in half tiles
+        # the agent, a wedge that points in its heading: distances from its tile's centre in half tiles
         x = (2 * jnp.arange(self.size * pixels) + 1).astype(jnp.float32) / pixels - 1
         y = x[:, None] - 2 * state.row.astype(jnp.float32)
         x = x[None, :] - 2 * state.column.astype(jnp.float32)
@@ -276,14 +276,14 @@ class Maze(Env[State]):
     variants = ({"size": 5, "max_steps": 1}, {"size": 23}, {"size": 47, "vision": 8})
 
     def player(self, state: State, stream: Array) -> Array:
-        # keep a hand on the left wall, which leads through any perfect maze: the first way that is open
+        # follow the left wall, which leads through any perfect maze: the first way that is open
         turns = jnp.array([LEFT, FORWARD, RIGHT, BACK], jnp.int32)
         heading = (state.heading + turns - FORWARD) & 3
         wall = self._is_wall(state.walls, state.row + _down(heading), state.column + _right(heading))
         follow = turns[jnp.argmin(wall)]
 
-        # at times do anything; one episode in eight is all like that and runs out of time. The
-        # stream of the state tells them apart: it rests after `init`
+        # sometimes act at random; one episode in eight is played so until its time limit. The
+        # stream of the state selects them: it does not change after `init`
         stream, slip = rng.bernoulli(stream, 0.1)
         stream, anything = rng.below(stream, 5)
         ramble = (state.rng[0] & jnp.uint32(7)) == 0

@@ -21,12 +21,12 @@ class Memory(Env[State]):
     """Recall a cue shown at the beginning: no policy without memory does better than chance.
 
     Observation: float32 (1,): the cue, -1 or 1, at the first step, then 0.
-    Action: Discrete(2): recall -1, recall 1; it counts at the last step alone.
-    Reward: +1 at the last step for the right one.
+    Action: Discrete(2): recall -1, recall 1; it counts only at the last step.
+    Reward: +1 at the last step for the right answer.
     Ends: terminated after `length` steps, truncated after `max_steps`.
-    Score: 1 where the cue was recalled, else 0; perf is the same.
-    Differences from PufferLib: none but the time limit, which is longer than an
-        episode unless `length` is raised beyond it.
+    Score: 1 if the cue was recalled, otherwise 0; perf is the same.
+    Differences from PufferLib: only the time limit, which is longer than an
+        episode unless `length` exceeds it.
     """
 
     length: int = param(default=10, minimum=2)  # steps of an episode
@@ -59,7 +59,7 @@ class Memory(Env[State]):
     def render(self, s: State) -> Array:
         height, width = 80, 200
         y, x = jnp.mgrid[0:height, 0:width]
-        # on the left what is seen: the cue, white for 1 and teal for -1, or nothing; below it how far the episode is
+        # on the left the observation: the cue, white for 1 and teal for -1, or nothing; below it the episode's progress
         seen = self.observe(s)[0]
         light = jnp.where(seen > 0, jnp.array([241, 241, 241], jnp.uint8), jnp.array([0, 187, 187], jnp.uint8))
         light = jnp.where(seen == 0, jnp.array([10, 40, 40], jnp.uint8), light)

@@ -11,7 +11,7 @@ from jaxpuffer.spaces import Box, Discrete
 STAY, UP, DOWN = range(3)
 
 FIELD_WIDTH, FIELD_HEIGHT = 500, 640  # px
-PADDLE_WIDTH, PADDLE_HEIGHT = 20, 70  # px; the width shows in the picture only
+PADDLE_WIDTH, PADDLE_HEIGHT = 20, 70  # px; the width is used only in the picture
 BALL_SIZE = 32  # px, the side of a square
 BALL_MAX_X, BALL_MAX_Y = FIELD_WIDTH - BALL_SIZE, FIELD_HEIGHT - BALL_SIZE
 PADDLE_MIN_Y = -PADDLE_HEIGHT // 2  # a paddle's middle stays in the field
@@ -21,7 +21,7 @@ SERVE_X = FIELD_WIDTH // 5  # on the opponent's side
 SERVE_Y = BALL_MAX_Y // 2
 RETURN_REWARD = 0.1
 
-# the picture: one of its pixels is two of the field's
+# the picture: one of its pixels is two pixels of the field
 RENDER_SCALE = 2
 RENDER_MARGIN_X, RENDER_MARGIN_Y = 20, 5  # px of the picture around the field
 RENDER_HEIGHT = FIELD_HEIGHT // RENDER_SCALE + 2 * RENDER_MARGIN_Y
@@ -52,7 +52,7 @@ class State(PyTreeNode):
 class Pong(Env[State]):
     """Return the ball past a scripted opponent until one side has 21 points.
 
-    The player's paddle stands at the right end of the field, the opponent's at the
+    The player's paddle is at the right end of the field, the opponent's at the
     left. Lengths are in pixels and whole; y points up, the ball's and the paddles'
     positions are their lower left corners. A step plays `frame_skip` frames, but
     stops at a point.
@@ -62,22 +62,22 @@ class Pong(Env[State]):
         ball_speed_x; [5] ball vy / ball_max_speed_y; [6] player's points, [7]
         opponent's points, both / max_score.
     Action: Discrete(3): stay, up, down.
-    Reward: +1 for a point won, -1 for a point conceded, else +0.1 for returning
+    Reward: +1 for a point won, -1 for a point lost, otherwise +0.1 for returning
         the ball.
     Ends: terminated when either has `max_score` points, truncated after `max_steps`.
-    Score and perf: the points by which the player leads; the same from 0 (a match
-        lost to nothing) to 1 (one won to nothing).
+    Score and perf: the points by which the player leads; the same scaled from 0 (a match
+        lost without winning a point) to 1 (one won without losing a point).
     Differences from PufferLib: points are observed as fractions (there they are
         always 0); the player's paddle is observed first, and positions and speeds
-        from -1 to 1; a serve is up or down at equal chances; every wall puts the
+        from -1 to 1; a serve is up or down with equal chances; every wall puts the
         ball back inside; a time limit.
     """
 
     frame_skip: int = static(default=8, minimum=1, maximum=32)  # frames per step
     max_score: int = param(default=21, minimum=1, maximum=10_000)  # points that win the match
     max_steps: int = param(default=3_000, minimum=1, maximum=1_000_000_000)  # steps before truncation
-    paddle_speed: int = param(default=8, minimum=0, maximum=FIELD_HEIGHT)  # px per frame, the player's
-    opponent_speed: int = param(default=8, minimum=0, maximum=FIELD_HEIGHT)  # px per frame, at most
+    paddle_speed: int = param(default=8, minimum=0, maximum=FIELD_HEIGHT)  # px per frame, of the player's paddle
+    opponent_speed: int = param(default=8, minimum=0, maximum=FIELD_HEIGHT)  # px per frame at most, of the opponent
     ball_speed_x: int = param(default=10, minimum=1, maximum=FIELD_WIDTH)  # px per frame
     ball_max_speed_y: int = param(default=13, minimum=1, maximum=FIELD_HEIGHT)  # px per frame
     serve_speed_y: int = param(default=1, minimum=0, maximum=FIELD_HEIGHT)  # px per frame, up or down
@@ -87,7 +87,7 @@ class Pong(Env[State]):
     action_space = Discrete(3)
 
     def _serve(self, state: State) -> State:
-        """Both paddles to the middle; the opponent serves, upwards or downwards by chance."""
+        """Both paddles to the middle; the opponent serves, upwards or downwards with equal chances."""
         speed_y = jnp.minimum(self.serve_speed_y, self.ball_max_speed_y)
         stream, up = rng.below(state.rng, 2)
         return state.replace(
@@ -118,7 +118,7 @@ class Pong(Env[State]):
             opponent_y = jnp.clip(opponent_y, PADDLE_MIN_Y, PADDLE_MAX_Y)
             player_y = jnp.clip(player_y + player_step, PADDLE_MIN_Y, PADDLE_MAX_Y)
 
-            # the ball moves, and rebounds from the walls above and below
+            # the ball moves, and bounces off the walls above and below
             x, y = x + vx, y + vy
             vy = jnp.where((y < 0) | (y > BALL_MAX_Y), -vy, vy)
             y = jnp.clip(y, 0, BALL_MAX_Y)
@@ -131,7 +131,7 @@ class Pong(Env[State]):
             hit = at_end & on_paddle
             vx = jnp.where(hit, -vx, vx)
             x = jnp.clip(x, 0, BALL_MAX_X)
-            # the player's paddle drags the ball along
+            # the player's paddle adds spin to the ball
             hit_by_player = hit & at_player
             dragged_vy = jnp.clip(vy + added_vy, -self.ball_max_speed_y, self.ball_max_speed_y)
             vy = jnp.where(hit_by_player, dragged_vy, vy)
@@ -173,7 +173,7 @@ class Pong(Env[State]):
         )
 
     def observe(self, state: State) -> Array:
-        # whole numbers of half pixels from the middle: one rounding each
+        # whole numbers of half pixels from the middle: each is rounded once
         per_paddle_y = 1 / jnp.float32(FIELD_HEIGHT)
         per_point = 1 / jnp.float32(self.max_score)
         return jnp.stack([
@@ -192,12 +192,12 @@ class Pong(Env[State]):
         return jnp.float32(state.player_points - state.opponent_points)
 
     def perf(self, state: State) -> Array:
-        """0 for a match lost to nothing, 1 for one won to nothing."""
+        """0 for a match lost without winning a point, 1 for one won without losing a point."""
         lead = jnp.float32(state.player_points - state.opponent_points + self.max_score)
         return lead * (1 / jnp.float32(2 * self.max_score))
 
     def render(self, state: State) -> Array:
-        """Player blue on the right, opponent orange on the left, points at the top."""
+        """The player blue on the right, the opponent orange on the left, points at the top."""
         # each pixel of the picture in the field's coordinates
         row = jnp.arange(RENDER_HEIGHT, dtype=jnp.int32)[:, None]
         column = jnp.arange(RENDER_WIDTH, dtype=jnp.int32)[None, :]
@@ -244,14 +244,14 @@ class Pong(Env[State]):
         arrival_vy = jnp.where(mirrored, -state.ball_vy, state.ball_vy)
         last_frames = (frames - 1) % self.frame_skip + 1
 
-        # drag the ball along, so that it gets too fast for the opponent, or return it idly
+        # add spin to the ball, so that it gets too fast for the opponent, or return it without moving
         stream, style = rng.below(stream, 8)
         _, wild = rng.below(stream, 3)
         luck = state.rng[0] % jnp.uint32(16)  # the same for a whole rally
         idle = (luck == 0) & (state.player_points == self.max_score - 1)
         drag = jnp.where(idle, 0, jnp.where(arrival_vy < 0, jnp.int32(-1), jnp.int32(1)))
 
-        # go where the paddle meets the ball with its middle while it moves
+        # go to the place where the moving paddle hits the ball with its middle
         middle_y = arrival_y + (BALL_SIZE - PADDLE_HEIGHT) // 2
         way = middle_y - drag * last_frames * self.paddle_speed - state.player_y
         step = self.paddle_speed * self.frame_skip
@@ -260,7 +260,7 @@ class Pong(Env[State]):
         direction = jnp.where(arriving, drag, walk)
         skilled = jnp.where(direction == 0, STAY, jnp.where(direction > 0, jnp.int32(UP), jnp.int32(DOWN)))
 
-        # who is behind plays wildly, so that matches are lost, too
+        # a player who is behind plays at random, so that matches are also lost
         behind = state.opponent_points > state.player_points
         erratic = jnp.where(behind, (luck < 14) | (style == 0), (luck == 1) | (style == 0))
         return jnp.where(erratic & ~idle, wild, skilled)

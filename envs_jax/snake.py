@@ -28,7 +28,7 @@ class State(PyTreeNode):
     body: Array  # int16 (num_snakes * max_length,), per snake a ring of cells, head at slot `front`
     front: Array  # int32 (num_snakes,)
     head: Array  # int32 (num_snakes,), its cell
-    length: Array  # int32 (num_snakes,), cells; of a dead snake, as it died
+    length: Array  # int32 (num_snakes,), cells; of a dead snake, the length at its death
     heading: Array  # int32 (num_snakes,)
     missing_food: Array  # int32 (), pieces eaten and not yet grown again
     steps: Array  # int32 (), since the world began
@@ -37,17 +37,17 @@ class State(PyTreeNode):
 class Snake(Env[State]):
     """An arena of snakes that eat and grow.
 
-    All move at once. Tails are drawn in first, so a cell that a tail leaves is free.
+    All move at the same time. Tails are pulled in first, so a cell that a tail leaves is free.
 
     Observation: int8 ((2 vision + 1)^2,) per snake, row by row, its head in the middle:
-        0 empty, 1 food, 2 corpse, 3 wall, 4 its own body, 5 another's.
+        0 empty, 1 food, 2 corpse, 3 wall, 4 its own body, 5 another snake's.
     Action: Discrete(4): up, down, left, right. Turning back is masked for snakes longer
-        than one cell, and ignored if played all the same.
+        than one cell, and ignored if played.
     Reward: `food_reward` for food or a corpse, `death_reward` for dying.
     Ends: a snake is terminated on hitting a wall or a body, or head to head (both die);
-        it leaves a corpse on every other cell and comes back at once, of length 1. The
+        it leaves a corpse on every second cell and starts again at once, of length 1. The
         world is reset after `max_steps`, which truncates the others.
-    Score: length, at death; perf is its share of `max_length`.
+    Score: the length, or the length at death; perf is its share of `max_length`.
     Differences from PufferLib: smaller by default, moves are simultaneous, a death
         terminates, own and others' bodies look different, turning back is masked.
     """
@@ -59,8 +59,8 @@ class Snake(Env[State]):
     height: int = static(default=32, minimum=4, maximum=64)  # cells
     num_snakes: int = static(default=16, minimum=1, maximum=32)
     num_food: int = static(default=64, minimum=0, maximum=1024)  # pieces of food that the arena keeps
-    vision: int = static(default=5, minimum=1, maximum=7)  # cells seen in each direction; how thick the wall is
-    max_length: int = static(default=32, minimum=2, maximum=512)  # cells; who eats at this length grows no more
+    vision: int = static(default=5, minimum=1, maximum=7)  # cells seen in each direction; the thickness of the wall
+    max_length: int = static(default=32, minimum=2, maximum=512)  # cells; a snake of this length does not grow
     food_reward: float = param(default=0.1)
     death_reward: float = param(default=-1.0)
     max_steps: int = param(default=1000, minimum=1)  # steps of the world before it is reset
@@ -107,7 +107,7 @@ class Snake(Env[State]):
             waiting, stream, grid, head, heading = carry
             i = jnp.int32(jnp.argmax(waiting))
 
-            # the first empty one of a few random cells, else the first of all that a snake may cover
+            # the first empty one of a few random cells, otherwise the first of all cells that a snake may cover
             found = jnp.int32(-1)
             for _ in range(SPAWN_TRIES):
                 stream, cell = self.random_cell(stream)
@@ -172,7 +172,7 @@ class Snake(Env[State]):
     def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
         snakes = jnp.arange(self.num_snakes, dtype=jnp.int32)
 
-        # all turn, and look at the cell ahead; turning back into the neck is no turn
+        # all turn, and look at the cell ahead; turning back into the neck has no effect
         back = s.heading ^ 1
         heading = jnp.where((s.length == 1) | (action != back), action, s.heading)
         along = jnp.where((heading == UP) | (heading == DOWN), self.stride, 1)
@@ -181,17 +181,17 @@ class Snake(Env[State]):
         edible = (found == FOOD) | (found == CORPSE)
         grows = edible & (s.length < self.max_length)
 
-        # all draw in their tails, but those who grow
+        # all pull in their tails, except the ones that grow
         slot = s.front - (s.length - 1)
         slot = jnp.where(slot < 0, slot + self.max_length, slot)
         tail = jnp.int32(s.body[snakes * self.max_length + slot])
         grid = s.grid.at[jnp.where(grows, len(s.grid), tail)].set(jnp.int8(EMPTY), mode="drop")
 
-        # whoever runs into a wall, a body or another's head dies
+        # a snake that hits a wall, a body or another's head dies
         same = (target[:, None] == target[None, :]) & (snakes[:, None] != snakes[None, :])
         dead = (grid[target] >= WALL) | same.any(1)
 
-        # the dead leave a corpse on every other cell of their bodies: a chequerboard does that
+        # dead snakes leave a corpse on every second cell of their bodies, by a chessboard pattern
         dead_bits = jnp.where(dead, jnp.uint32(1) << jnp.uint32(snakes), jnp.uint32(0)).sum(dtype=jnp.uint32)
         owner = jnp.uint32(jnp.maximum(grid, jnp.int8(BODY)) - jnp.int8(BODY))
         is_dead = (grid >= BODY) & ((dead_bits >> owner) & jnp.uint32(1) == 1)
@@ -262,7 +262,7 @@ class Snake(Env[State]):
         return picture.repeat(scale, 0).repeat(scale, 1)
 
     def player(self, s: State, stream: Array) -> Array:
-        # goes for what it can eat next to its head, and mostly avoids what kills
+        # moves to food next to its head, and mostly avoids cells where it would die
         step = jnp.array([-self.stride, self.stride, -1, 1], jnp.int32)
         tile = s.grid[s.head[:, None] + step[None, :]]
         edible = (tile == FOOD) | (tile == CORPSE)

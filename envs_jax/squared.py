@@ -30,8 +30,8 @@ class Squared(Env[State]):
     Action: Discrete(5): stay, down, up, left, right.
     Reward: +1 on reaching the target, -1 on leaving the grid.
     Ends: terminated on the target and outside the grid, truncated after `max_steps`.
-    Score: 1 where the target was reached, else 0; perf is the same.
-    Differences from PufferLib: the time limit truncates and costs nothing (upstream
+    Score: 1 if the target was reached, otherwise 0; perf is the same.
+    Differences from PufferLib: the time limit truncates without a penalty (PufferLib:
         a terminal and -1).
     """
 
@@ -43,7 +43,7 @@ class Squared(Env[State]):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.size % 2 == 0:
-            raise ValueError(f"Squared.size is {self.size}; it must be odd, for the agent begins in the middle")
+            raise ValueError(f"Squared.size is {self.size}; it must be odd, because the agent begins in the middle")
 
     @property
     def observation_space(self) -> Space:
@@ -94,7 +94,7 @@ class Squared(Env[State]):
         return jnp.where((line[:, None] | line[None])[:, :, None], jnp.uint8(6), picture)
 
     def player(self, s: State, stream: Array) -> Array:
-        # each episode's stream chooses its style: towards the target, one way on, at random, or dawdling
+        # each episode's stream chooses its style: towards the target, in one direction, at random, or slowly
         style = s.rng[0] >> jnp.uint32(30)
         towards = jnp.where(
             s.x != s.target_x,

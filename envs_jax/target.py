@@ -1,4 +1,4 @@
-"""A crowd that hunts for goals. Twin of envs_c/target.h."""
+"""Several hunters look for goals. Twin of envs_c/target.h."""
 
 from typing import ClassVar
 
@@ -16,12 +16,12 @@ WIDTH = 1080.0  # px
 HEIGHT = 720.0  # px
 REACH_SQUARED = 1024.0  # px^2: a goal is reached within 32 px
 TURNING = 0.083333336  # rad per choice: 1/12
-MAX_SPEED = 20.0  # px per step, either way
+MAX_SPEED = 20.0  # px per step, forwards or backwards
 HALF_TURN = 3.14159265  # rad
 TURN = 6.2831853  # rad
 PER_TURN = 0.15915494  # 1/rad
 PER_WIDTH = 9.2592593e-4  # 1/px, of observed offsets and positions
-GOOD_SHARE = 0.02  # of the steps: so many goals count as perfect
+GOOD_SHARE = 0.02  # of the steps: this number of goals is a perf of 1
 
 
 class State(PyTreeNode):
@@ -39,23 +39,23 @@ class State(PyTreeNode):
 
 
 class Target(Env[State]):
-    """A crowd that hunts for goals: each goal is the first hunter's that comes near. Each hunter is an agent.
+    """Several hunters look for goals: a goal goes to the first hunter that comes near. Each hunter is an agent.
 
     Observation: float32 (2 num_goals + 2 num_hunters + 4,) per hunter: offsets of the goals and of
-        all hunters (its own is zero), x and y in turn and in widths of the plane; heading in turns;
+        all hunters (its own is zero), alternating x and y, in widths of the plane; heading in turns;
         reward of the last step; x and y in widths.
-    Action: MultiDiscrete((9, 5)): turn by -4 to 4 twelfths of a radian; speed up by -2 to 2 px per step.
+    Action: MultiDiscrete((9, 5)): turn by -4 to 4 twelfths of a radian; change the speed by -2 to 2 px per step.
     Reward: 1 for each goal reached.
-    Ends: a hunter is truncated after `patience` steps without a goal, and put elsewhere. The world
+    Ends: a hunter is truncated after `patience` steps without a goal, and moved to another place. The world
         is reset after `max_steps`, which truncates all. Nothing terminates.
-    Score: goals reached; perf is that over a fiftieth of `max_steps`, at most 1.
-    Differences from PufferLib: all move before goals are given; who runs out of patience is
-        truncated (upstream: moved without a word); the world has a time limit.
+    Score: goals reached; perf is the score divided by a fiftieth of `max_steps`, at most 1.
+    Differences from PufferLib: all move before goals are given; a hunter whose patience ends is
+        truncated (PufferLib: moved without a flag); the world has a time limit.
     """
 
     num_hunters: int = static(default=8, minimum=1, maximum=MAX_AGENTS)
     num_goals: int = static(default=4, minimum=1, maximum=MAX_GOALS)
-    patience: int = param(default=512, minimum=1)  # steps without a goal before a hunter is put elsewhere
+    patience: int = param(default=512, minimum=1)  # steps without a goal before a hunter is moved to another place
     max_steps: int = param(default=1000, minimum=1)  # steps of the world before it is reset
 
     multi_agent = True
@@ -129,7 +129,7 @@ class Target(Env[State]):
             goals.append((jnp.where(taken, new_x, s.goal_x[g]), jnp.where(taken, new_y, s.goal_y[g])))
         goal_x, goal_y = (jnp.stack(of_all) for of_all in zip(*goals, strict=True))
 
-        # who found none for long is put elsewhere
+        # a hunter without a goal for too long is moved to another place
         idle = jnp.where(reward > 0.0, 0, s.idle + 1)
         reached = s.reached + jnp.int32(reward)
         s = State(stream, x, y, heading, speed, reward, idle, reached, goal_x, goal_y, steps)
@@ -138,7 +138,7 @@ class Target(Env[State]):
 
     def observe(self, s: State) -> Array:
         def offsets(x: Array, y: Array) -> Array:
-            """Of each point from each hunter, (num_hunters, 2 points), x and y in turn."""
+            """The offset of each point from each hunter, (num_hunters, 2 points), alternating x and y."""
             away = jnp.stack([x[None] - s.x[:, None], y[None] - s.y[:, None]], -1)
             return away.reshape(self.num_hunters, -1) * PER_WIDTH
 
@@ -153,7 +153,7 @@ class Target(Env[State]):
         return jnp.minimum(jnp.float32(s.reached) * (1 / good), 1.0)
 
     def render(self, s: State) -> Array:
-        shrink = 3.0  # px of the plane for one of the picture
+        shrink = 3.0  # px of the plane per px of the picture
         rows, columns = np.mgrid[0 : int(HEIGHT / shrink), 0 : int(WIDTH / shrink)].astype(np.float32)
         picture = jnp.full((*rows.shape, 3), jnp.array([6, 24, 24], jnp.uint8))
         # goals as large as their reach, hunters with their heads in front
@@ -171,7 +171,7 @@ class Target(Env[State]):
         return picture
 
     def player(self, s: State, stream: Array) -> Array:
-        """Turns to the goal of its number and slows down when near; some stand still, some play at random."""
+        """Turns to the goal with its number and slows down when near; some do not move, some play at random."""
         numbers = np.arange(self.num_hunters)
         goal = numbers % self.num_goals
         dx, dy = s.goal_x[goal] - s.x, s.goal_y[goal] - s.y
@@ -214,7 +214,7 @@ class Target(Env[State]):
         }
 
     def edge_case(self, s: State, stream: Array) -> State:
-        """Hunters at a goal, just within and beyond its reach; at the last step, or at the end of their patience."""
+        """Hunters at a goal, just inside and outside its reach; at the last step, or at the end of their patience."""
         stream, which = rng.below(stream, 3)
         stream, off = rng.below(stream, 4)
         distance = jnp.array([0.0, 31.0, 32.0, 33.0], jnp.float32)[off]

@@ -21,13 +21,13 @@ NEXT = 2  # pieces known in advance
 NONE = 7  # no piece is held
 LINES_PER_LEVEL = 10
 GARBAGE_SPEEDUP = 4  # ticks per level
-GOAL_LINES = 200  # rows cleared that count as perfect
-TOP_LEVEL = 10  # from which on levels look the same to the agent
+GOAL_LINES = 200  # rows cleared for a perf of 1
+TOP_LEVEL = 10  # from this level on, levels look the same to the agent
 
 # bits of a column, bit r its cell in row r from the top; those below the floor are always set
 FLOOR = np.uint32(0xFFF00000)  # of an empty column
 BOTTOM = np.uint32(0x00080000)
-WALL = np.uint32(0xFFFFFFFF)  # a column outside
+WALL = np.uint32(0xFFFFFFFF)  # a column outside the board
 BAG = np.uint32(0x7F)  # all pieces
 
 # the cells of each piece in each rotation, in a box of 4 by 4: a hexadecimal digit is 4 * row + column
@@ -62,7 +62,7 @@ class State(PyTreeNode):
     landing: Array  # int32 (), the row of the box where the piece would land
     next: Array  # int32 (2,), pieces to come
     held: Array  # int32 (), piece, NONE at first
-    may_hold: Array  # int32 (), 1 unless the piece in play came by a hold
+    may_hold: Array  # int32 (), 1 unless the piece in play came from a hold
     bag: Array  # uint32 (), bit i is set while piece i is still in the bag
     fall_timer: Array  # int32 (), ticks since the piece came into play or last fell
     garbage_timer: Array  # int32 (), ticks before garbage is due
@@ -73,13 +73,13 @@ class State(PyTreeNode):
 class Tetris(Env[State]):
     """Falling pieces, full rows, rising garbage.
 
-    Pieces come from a bag that holds one of each and is filled when empty. A piece falls by
-    itself every few ticks, sooner on higher levels; it locks when it is to fall and cannot, or
-    by a hard drop. A rotation in whose way something is does not happen: there are no kicks.
-    From a tick on garbage rises as a piece locks, after ever fewer ticks.
+    Pieces come from a bag that holds one of each and is refilled when empty. A piece falls by
+    itself every few ticks, faster on higher levels; it locks when it should fall and cannot, or
+    by a hard drop. A rotation that is blocked does not happen: there are no kicks.
+    After a number of ticks garbage rises when a piece locks, and then more and more often.
 
     Observation: float32 (252,): 0 to 199 the cells, column by column from the left, each from
-        the top: 1 filled, 0.5 where the piece would land, else 0; 200 to 209 heights of the
+        the top: 1 filled, 0.5 where the piece would land, otherwise 0; 200 to 209 heights of the
         columns / 20; 210 and 211 the row / 20 and column / 10 of the piece's box; 212 share of
         the fall interval left; 213 may hold; 214 ticks to garbage / garbage_interval, at most 1;
         215 level / 10, at most 1; of a hard drop now: 216 the box's row / 20, 217 rows cleared / 4,
@@ -92,7 +92,7 @@ class Tetris(Env[State]):
         filled cell over the top; truncated after `max_steps`.
     Score: rows cleared; perf is their share of 200, at most 1.
     Differences from PufferLib: one-hots do not overlap the scalars, the agent sees where the
-        piece would land, rotations bring nothing and drops a tenth, score in rows, a time limit.
+        piece would land, rotations give no reward and drops a tenth, score in rows, a time limit.
     """
 
     initial_garbage: int = static(default=4, minimum=0, maximum=16)  # rows
@@ -121,14 +121,14 @@ class Tetris(Env[State]):
         return cell >> 2, cell & 3
 
     def blocked(self, columns: Array, column: Array, shape: Array) -> Array:
-        """The rows in which the box of a shape cannot be, bit by bit: there it would overlap what is filled."""
+        """The rows in which the box of a shape cannot be, as bits: there it would overlap filled cells."""
         r, c = self.cells(shape)
         walled = jnp.pad(columns, 1, constant_values=WALL)
         filled = walled.at[column + c + 1].get(mode="clip", wrap_negative_indices=False)
         return lax.reduce_or(filled >> jnp.uint32(r), (0,))
 
     def put(self, row: Array, column: Array, shape: Array) -> Array:
-        """Columns in which the cells of a shape are filled and no others."""
+        """Columns in which only the cells of a shape are filled."""
         r, c = self.cells(shape)
         put = jnp.zeros(WIDTH, jnp.uint32)
         for i in range(PIECE_CELLS):
@@ -147,14 +147,14 @@ class Tetris(Env[State]):
         return jnp.maximum(self.fall_interval - self.level(s), self.min_fall_interval)
 
     def raise_garbage(self, stream: Array, columns: Array) -> tuple[Array, Array]:
-        """Lift all rows by one; the new one at the bottom has a hole somewhere."""
+        """Lift all rows by one; the new one at the bottom has a hole at a random place."""
         stream, hole = rng.below(stream, WIDTH)
-        columns = (columns >> jnp.uint32(1)) | FLOOR  # a bit of the floor has become the new cell
+        columns = (columns >> jnp.uint32(1)) | FLOOR  # a bit of the floor becomes the new cell
         here = jnp.arange(WIDTH, dtype=jnp.int32) == hole[None]
         return stream, jnp.where(here, columns & ~BOTTOM, columns)
 
     def draw(self, stream: Array, bag: Array) -> tuple[Array, Array, Array]:
-        """Take a piece out of the bag, which is filled when empty: the stream, the bag, the piece."""
+        """Take a piece out of the bag, which is refilled when empty: the stream, the bag, the piece."""
         bag = jnp.where(bag == 0, BAG, bag)
         stream, before = rng.below(stream, lax.population_count(bag))
         piece = jnp.int32(0)
@@ -209,7 +209,8 @@ class Tetris(Env[State]):
         column, rotation = jnp.where(stays, s.column, column), jnp.where(stays, s.rotation, rotation)
         shape, blocked = jnp.where(stays, old_shape, shape), jnp.where(stays, old_blocked, blocked)
 
-        # fall to the floor by a hard drop, or by a row; who cannot fall locks. A piece that is put aside does not
+        # fall to the floor by a hard drop, or by a row; a piece that cannot fall locks. A piece that is put aside does
+        # not
         holds = (action == HOLD) & (s.may_hold == 1)
         hard, soft = action == HARD_DROP, action == SOFT_DROP
         falls = ~holds & (hard | soft | (fall_timer >= self.ticks_per_row(s)))
@@ -225,7 +226,7 @@ class Tetris(Env[State]):
         # the piece becomes part of the board
         columns = s.columns | jnp.where(locks[None], self.put(row, column, shape), jnp.uint32(0))
 
-        # clear full rows, the upper ones first: what is above a row comes down
+        # clear full rows, the upper ones first: the rows above a cleared one move down
         def clear(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             columns, full = carry
             upto = full ^ (full - jnp.uint32(1))
@@ -251,7 +252,7 @@ class Tetris(Env[State]):
         interval = jnp.maximum(self.garbage_interval - GARBAGE_SPEEDUP * self.level(s), self.min_garbage_interval)
         garbage_timer = jnp.where(rises, interval, garbage_timer)
 
-        # the next piece comes into play, or the one that was held; where it does not fit the game is over
+        # the next piece comes into play, or the one that was held; if it does not fit, the game is over
         comes = locks | holds
         from_hold = holds & (s.held != NONE)
         draws = comes & ~from_hold
@@ -293,7 +294,7 @@ class Tetris(Env[State]):
             lands = lands | ((row < HEIGHT) & (place == ((s.column + c[i]) * HEIGHT + row)[None, None]))
         cells = jnp.where(lands, 0.5, jnp.float32(filled))
 
-        # what that would do: rows it would fill, and empty cells it would cover
+        # the effect of a hard drop: rows it would fill, and empty cells it would cover
         after = s.columns | self.put(s.landing, s.column, shape)
         cleared = jnp.int32(lax.population_count(lax.reduce_and(after, (0,)) & ~FLOOR))
         walled = jnp.pad(after, 1, constant_values=WALL)
@@ -350,7 +351,7 @@ class Tetris(Env[State]):
         board = jnp.where(cells(self.put(s.row, s.column, shape)), colour, board)
         picture = picture.at[1:-1, 1 : 1 + WIDTH].set(board)
 
-        # the next two and, below, the one held; at the bottom how far the level has come
+        # the next two and, below, the one held; at the bottom the progress of the level
         for top, piece in ((1, s.next[0]), (4, s.next[1]), (8, s.held)):
             r, c = self.cells(self.shape(jnp.minimum(piece, PIECES - 1), jnp.int32(0)))
             shown = jnp.where(piece == NONE, frame, colours[jnp.minimum(piece, PIECES - 1)])
@@ -366,7 +367,7 @@ class Tetris(Env[State]):
         return jnp.where((edge[:, None] | other_edge[None, :])[..., None], picture // 2, picture)
 
     def player(self, s: State, stream: Array) -> Array:
-        # of all rotations and columns the one that leaves a low, even board without holes
+        # the rotation and column that leave a low, even board without holes
         rotation, column = jnp.divmod(jnp.arange(ROTATIONS * (WIDTH + 1), dtype=jnp.int32), WIDTH + 1)
         column = column - 2
 
@@ -386,7 +387,7 @@ class Tetris(Env[State]):
         towards = jnp.where(column < s.column, LEFT, jnp.where(column > s.column, RIGHT, HARD_DROP))
         towards = jnp.where(rotation == s.rotation, towards, ROTATE)
 
-        # careful once the game is on; before, one piece in eight is dropped anywhere, and some actions are at random
+        # at first one piece in eight is dropped anywhere, and some actions are at random; later play is careful
         stream, draw = rng.below(stream, 64)
         _, anything = rng.below(stream, 7)
         careful = s.lines >= 12
@@ -446,7 +447,7 @@ class Tetris(Env[State]):
         return found
 
     def edge_case(self, s: State, stream: Array) -> State:
-        # one to four rows that lack a column, often with the I above it; timers, lines and steps at their turns
+        # one to four rows that lack a column, often with the I above it; timers, lines and steps at their limits
         stream, rows = rng.below(stream, 5)
         stream, well = rng.below(stream, WIDTH)
         stream, upright = rng.below(stream, 2)

@@ -25,8 +25,8 @@ COLUMN = CELL % SIDE
 class State(PyTreeNode):
     rng: Array  # uint32 (2,)
     hand: Array  # int32 (2, 5, 4), values of the agent's cards, then the opponent's
-    played: Array  # int32 (2, 5), 1 where the card has been placed
-    board: Array  # int32 (9, 4), values of the card on each cell, 0 where there is none
+    played: Array  # int32 (2, 5), 1 if the card has been placed
+    board: Array  # int32 (9, 4), values of the card on each cell, 0 if there is none
     owner: Array  # int32 (9,), 1 the agent, -1 the opponent, 0 nobody
     selected: Array  # int32 (), the agent's card, or NONE
     steps: Array  # int32 (), since the episode began
@@ -35,17 +35,17 @@ class State(PyTreeNode):
 class TripleTriad(Env[State]):
     """Triple Triad against a random opponent: cards with four values, which take weaker neighbours.
 
-    Observation: float32 (90,): the values of the own hand (20) and of the opponent's (20), cards
-        played as zeros; those on the board (36), cell by cell; whose they are (9): 1, -1 or 0;
+    Observation: float32 (90,): the values of the agent's hand (20) and of the opponent's (20), with zeros for
+        cards that were played; those on the board (36), cell by cell; their owners (9): 1, -1 or 0;
         the card selected, one-hot (5). Values are divided by 7, in the order north, east,
         south, west.
-    Action: Discrete(14): 0 to 4 select a card, 5 to 13 place it on a cell. What is illegal is
+    Action: Discrete(14): 0 to 4 select a card, 5 to 13 place it on a cell. An illegal action is
         masked, and does nothing if played.
     Reward: 1 for a won game, -1 for a lost one, 0 for a draw.
     Ends: terminated when the board is full, truncated after `max_steps`.
     Score: the outcome, -1, 0 or 1; perf scales it to 0..1.
-    Differences from PufferLib: a card is selected once and then placed, so that nobody can
-        stall (upstream -0.1 per selection and a limit of 30 steps); both hands are seen; the
+    Differences from PufferLib: a card is selected once and then placed, so that a game cannot
+        be delayed (PufferLib: -0.1 per selection and a limit of 30 steps); both hands are observed; the
         opponent may begin.
     """
 
@@ -98,7 +98,7 @@ class TripleTriad(Env[State]):
         return _choose(second, self.reply(s), s)
 
     def lead(self, s: State) -> Array:
-        """Cards owned by the agent less those of the opponent, those in hand included."""
+        """Cards owned by the agent minus those of the opponent, including those in hand."""
         return s.owner.sum() + (s.played[1] - s.played[0]).sum()
 
     def full(self, s: State) -> Array:
@@ -128,7 +128,7 @@ class TripleTriad(Env[State]):
         )
 
     def observe(self, s: State) -> Array:
-        # both hands, cards played as zeros
+        # both hands, with zeros for cards that were played
         held = jnp.where(s.played[:, :, None] == 1, 0, s.hand)
         return jnp.concatenate(
             [
@@ -146,7 +146,7 @@ class TripleTriad(Env[State]):
         return 0.5 + 0.5 * self.score(s)
 
     def render(self, s: State) -> Array:
-        # in the middle the board, at the sides the hands; a card has bars as long as its values
+        # the board in the middle, the hands at the sides; a card has bars as long as its values
         cell, gap = 46, 4
         height, width = 5 * 34 + 10, 3 * (cell + gap) + 2 * 60
         y, x = np.mgrid[0:height, 0:width]

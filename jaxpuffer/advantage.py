@@ -1,11 +1,11 @@
-"""Advantages: `advantages(config, ...)`, and the kinds that there are.
+"""Advantages: `advantages(config, ...)`, and the available kinds.
 
-A kind is a function and its name in `ADVANTAGES`. PufferLib's has GAE (arXiv 1506.02438) and V-trace
+A kind is a function with a name in `ADVANTAGES`. PufferLib's has GAE (arXiv 1506.02438) and V-trace
 (arXiv 1802.01561) as special cases.
 
-Time comes first, rows second. The reward at t is that of the action at t; where that
+The first axis is time, the second rows. The reward at t is that of the action at t; if that
 step was truncated, `gamma` times the value of the final observation has been added to
-it. What comes after the rollout enters as `last_value`, so that no step is wasted.
+it. `last_value` stands for all steps after the rollout, so that no step is wasted.
 """
 
 from typing import Any
@@ -52,7 +52,7 @@ def gae(reward: Array, value: Array, last_value: Array, ended: Array, gamma: Arr
     """Generalised advantage estimation (Schulman et al., 2016), float32 (time, rows).
 
     Args:
-        reward: float32 (time, rows), with a truncated episode's rest as said above.
+        reward: float32 (time, rows), including the value after a truncated step, as described above.
         value: float32 (time, rows), of the observation the action was chosen on.
         last_value: float32 (rows,), of the observation after the last step.
         ended: bool (time, rows), terminated or truncated by that step: nothing after
@@ -80,17 +80,17 @@ def puffer_advantage(
         A_t     = delta_t + gamma * gae_lambda * min(ratio_t, c_clip) * A_{t+1}
 
     as in PufferLib 3.0, but bootstrapped with `last_value` instead of leaving the last
-    step without an advantage. `value_{t+1}` and `A_{t+1}` count only where the episode
-    goes on. With `gae_lambda` 1, A is V-trace's v - V; with ratio 1 and clips of at
+    step without an advantage. `value_{t+1}` and `A_{t+1}` count only if the episode
+    continues. With `gae_lambda` 1, A is V-trace's v - V; with ratio 1 and clips of at
     least 1, it is GAE.
 
     Args:
-        ratio: float32 (time, rows), the present policy's probability of each action
-            over the rollout's; None where they are the same.
-        rho_clip: largest ratio that weights a difference. It weights all of it, and so also
-            the value of a truncated episode's rest, which is part of the reward: the same
-            as for the bootstrap of a step that was not truncated.
-        c_clip: largest ratio that hands on what comes later.
+        ratio: float32 (time, rows), the current policy's probability of each action
+            divided by the rollout's; None if they are the same.
+        rho_clip: largest ratio that weights a temporal difference. It weights the whole difference. So it
+            also weights the value after a truncated step, which is part of the reward, in the same way as
+            the next value of a step that was not truncated.
+        c_clip: largest ratio that weights the advantage of later steps.
         others: as in `gae`.
     """
     next_value = jnp.concatenate([value[1:], last_value[None]])

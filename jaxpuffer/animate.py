@@ -32,7 +32,7 @@ class Animation:
         self.fps = fps
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a GIF that repeats for ever.
+        """Write a GIF that repeats without end.
 
         Raises:
             ImportError: Pillow is not installed.
@@ -70,8 +70,8 @@ def animate(
         env: an environment of either backend that has `render`, or a registered name.
         policy: the result of a single run, or its policy.
         key: a JAX key.
-        steps: at most so many.
-        path: where to save the GIF, if anywhere.
+        steps: the largest number of steps.
+        path: where to save the GIF; None does not save it.
         fps: pictures per second, at most 50 (a GIF's limit).
 
     Raises:
@@ -85,7 +85,7 @@ def animate(
     if not 1 <= fps <= 50:
         raise ValueError(f"fps is {fps}; it must be from 1 to 50")
     if path is not None and not os.fspath(path).lower().endswith(".gif"):
-        raise ValueError(f"path is {os.fspath(path)!r}; it must end in .gif, the format that is written")
+        raise ValueError(f"path is {os.fspath(path)!r}; it must end in .gif, the only supported format")
     env, policy, key = as_env(env), as_policy(policy), rng.check_key(key)
     pillow()
     check_policy(env, policy)

@@ -1,7 +1,7 @@
 """Trained agents that ship with the environments.
 
     envs_jax/baselines/NAME.npz     the weights, float16
-    envs_jax/baselines/NAME.json    what the agent scores, and how fast the environment steps
+    envs_jax/baselines/NAME.json    the agent's score, and the environment's speed
 
 `python -m benchmarks.baselines NAME` trains one again.
 """
@@ -32,7 +32,7 @@ def load_baseline(env: Any) -> Policy:
         env: an environment of either backend, or its name.
 
     Raises:
-        ValueError: there is none for it.
+        ValueError: the environment has no trained agent.
     """
     name = env if isinstance(env, str) else name_of(env)
     env = env_class(env)() if isinstance(env, str) else env
@@ -59,7 +59,7 @@ def save_baseline(policy: Policy, file: str | Path) -> None:
 
 
 def baseline_record(name: str) -> dict[str, Any] | None:
-    """What was measured of the agent and the environment; None where none ships."""
+    """The measurements of the agent and the environment; None if no agent ships with it."""
     file = _folder() / f"{name}.json"
     return json.loads(file.read_text()) if file.is_file() else None
 

@@ -1,9 +1,9 @@
 """A batch of environments: vmap and exact auto-reset. Twin of envs_c/batch.h.
 
 One step of a batch, in this order, in both languages: `transition`; the final
-observation, where a row was truncated; the log of each ended row, with `score` and
-`perf` read before anything is reset; `init` where the world ended (all agents at
-once), else `respawn`; `observe`.
+observation of each truncated row; the log of each ended row, with `score` and
+`perf` read before anything is reset; `init` if the world ended (all agents in one
+step), otherwise `respawn`; `observe`.
 """
 
 import functools
@@ -67,14 +67,14 @@ class Batch:
 
     @in_32_bits
     def step(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
-        """One step with auto-reset: `obs` is the next episode's first where a row ended."""
+        """One step with auto-reset: in a row that ended, `obs` is the first of the next episode."""
         state, step = self.transition(state, actions)
         state, obs = self.reset_ended(state, step)
         return state, step.replace(obs=obs)
 
     @in_32_bits
     def transition(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
-        """The first half of `step`: `obs` is still the old episode's, final where a row ended.
+        """The first half of `step`: `obs` is still the old episode's, and the final one of a row that ended.
 
         Where an action is invalid (`spaces.legal`), the reward is NaN.
         """
@@ -204,7 +204,7 @@ def _check_env(structure: Any, kinds: tuple[Any, ...]) -> None:
     if env.num_agents != 1 and not env.multi_agent:
         raise TypeError(f"{name}.num_agents is {env.num_agents}; a world of several agents sets multi_agent = True")
 
-    # the state first: the other functions are written for a right one
+    # the state first: the other functions need a correct one
     state = jax.eval_shape(lambda env: env.init(jnp.zeros(2, jnp.uint32)), env)
     paths = jax.tree_util.tree_flatten_with_path(state)[0]
     if not paths or jax.tree_util.keystr(paths[0][0]) != ".rng":
@@ -236,7 +236,7 @@ def _check_env(structure: Any, kinds: tuple[Any, ...]) -> None:
             expect(f"{function}(...){field}", b, a.shape, a.dtype)
     expect("observe(state)", obs, (*env.agent_shape, *env.observation_space.shape), env.observation_space.dtype)
     for what, dtype in (("reward", None), ("terminated", jnp.bool_), ("truncated", jnp.bool_)):
-        got = jax.eval_shape(jnp.asarray, getattr(outcome, what))  # a bool or a float of Python's may do
+        got = jax.eval_shape(jnp.asarray, getattr(outcome, what))  # a Python bool or float is accepted too
         expect(f"transition(...) Outcome.{what}", got, env.agent_shape, dtype)
     if has_action_mask(env):
         mask = jax.eval_shape(lambda env, state: env.action_mask(state), env, state)

@@ -20,7 +20,7 @@ from jaxpuffer.spaces import Space, check_action, choices, legal, mask_sizes
 
 _TARGET = "jaxpuffer_batch"
 _LOG_FIELDS = 5
-_GUARD = 1 << 16  # bytes beyond an observation, so that one too long is seen and does no harm
+_GUARD = 1 << 16  # bytes after an observation, so that one too long is detected and does no harm
 jax.ffi.register_ffi_target(_TARGET, _core.ffi_target(), platform="cpu")
 
 
@@ -28,7 +28,7 @@ class CEnv(PyTreeNode):
     """An environment stepped in C; `make(name, backend="c")` makes one.
 
     It has the parameters and spaces of its JAX twin; a state is uint8 (row_bytes,).
-    `threads` is how many of XLA's threads step a batch, 0 for as many as it has.
+    `threads` is the number of XLA's threads that step a batch; 0 uses all of them.
     """
 
     env: Env  # the JAX twin
@@ -89,7 +89,7 @@ class CBatch(Batch):
     Under `vmap` the new axis joins the rows.
 
     Raises:
-        RuntimeError: JAX's default backend is no CPU.
+        RuntimeError: JAX's default backend is not a CPU.
         TypeError: the struct and the JAX twin's State differ.
     """
 
@@ -169,7 +169,7 @@ class CBatch(Batch):
         )
 
     def pack(self, state: BatchState) -> Array:
-        """The opposite of `unpack`; what lies beyond the used part of an array is zero."""
+        """The inverse of `unpack`; the unused part of an array is zero."""
         num_envs = len(state.episode_return)
         parts, used = [], 0
         for (_, dtype, count, offset), leaf in zip(self.description["state"], jax.tree.leaves(state.env), strict=True):
@@ -217,7 +217,7 @@ class CBatch(Batch):
                 )
             if jnp.issubdtype(actions.dtype, jnp.floating):
                 actions, wrong = legal(self.env.action_space, actions)
-            operands = (operands[0], actions)  # C itself looks after choices out of range
+            operands = (operands[0], actions)  # C itself handles choices out of range
         in_place = what & (_core.TRANSITION | _core.RESET_ENDED)
         call = jax.ffi.ffi_call(
             _TARGET, results, vmap_method="broadcast_all", input_output_aliases={1: 0} if in_place else None
@@ -261,7 +261,7 @@ def _bytes(x: Array, num_envs: int) -> Array:
 
 
 def check_twin(name: str, env: Env) -> None:
-    """Check, once for each kind of environment, that the header and the JAX class fit together.
+    """Check, once for each kind of environment, that the header matches the JAX class.
 
     Raises:
         TypeError: they differ in parameters, state, agents, mask, perf, or the size of observations or masks.
@@ -271,7 +271,7 @@ def check_twin(name: str, env: Env) -> None:
 
 @functools.cache
 def _check_twin(name: str, structure: Any, dtypes: tuple[Any, ...]) -> None:
-    """The struct's and the JAX State's fields agree in name, order, type and room."""
+    """Check that the struct's and the JAX State's fields agree in name, order, type and size."""
     env = jax.tree.unflatten(structure, [jnp.zeros((), dtype) for dtype in dtypes])
     description = _core.descriptions()[name]
 
@@ -312,7 +312,7 @@ def _check_twin(name: str, structure: Any, dtypes: tuple[Any, ...]) -> None:
 
 
 def _check_written(name: str, env: Env) -> None:
-    """See that C writes all of a first observation and mask and nothing beyond, in a buffer with room to spare."""
+    """Check that C writes a whole first observation and mask and nothing after them, in a larger buffer."""
     description, lead = _core.descriptions()[name], (1, *env.agent_shape)
     words = [
         np.asarray(

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import jax
 
-LARGEST = 2**31  # bytes of the whole folder; the programs used longest ago go first
+LARGEST = 2**31  # bytes of the whole folder; the programs used longest ago are removed first
 
 
 def cache_compilations(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Keep what JAX compiles from now on in a folder, and take from there what was compiled before.
+    """Keep what JAX compiles from now on in a folder, and read from there what was compiled before.
 
-    This turns on JAX's persistent compilation cache, for all programs of the process. What was set up
-    before, by `JAX_COMPILATION_CACHE_DIR` say, stays. The folder may be removed at any time.
+    This turns on JAX's persistent compilation cache, for all programs of the process. A cache that was already
+    set up, for example by `JAX_COMPILATION_CACHE_DIR`, stays. The folder may be removed at any time.
 
     Args:
         folder: where; by default one for this kind of CPU in the user's cache directory.

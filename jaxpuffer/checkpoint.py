@@ -1,9 +1,9 @@
 """save and load a run: a directory with a readable run.json and one Orbax checkpoint.
 
-    RUN/run.json        environment, parameters, config, backend, versions, and which checkpoint counts
+    RUN/run.json        environment, parameters, config, backend, versions, and which checkpoint is valid
     RUN/checkpoint-N/   the whole TrainState and the metrics, by Orbax
     RUN/lock            held by the process that writes here; its host and process id
-    RUN/saving          during a save, the checkpoints of which one will count after it
+    RUN/saving          during a save, the checkpoints of which one will be valid after it
 
 A save writes checkpoint-N+1, then points run.json at it in one rename, then removes
 the old one: a process killed at any moment leaves a run that loads. Nothing else in
@@ -41,17 +41,17 @@ from jaxpuffer.registry import as_env, make, name_of
 
 _PREFIX = "checkpoint-"
 _NO_BOUNDS = (("low", -np.inf), ("high", np.inf))
-# runs of before the ranges of observations and rewards were kept know nothing of them
+# runs from before the ranges of observations and rewards were kept do not have them
 _NOT_KEPT_BEFORE = {f"state.{of}.{side}": x for of in ("normalizer", "returns") for side, x in _NO_BOUNDS}
 _NOT_KEPT_BEFORE |= {"state.pace": 1.0}
 
 
 def save(result: Result, path: str | os.PathLike[str], key: Array | None = None) -> None:
-    """Save a run whole: what `train` or `fit` returned, also several runs stacked by `vmap`.
+    """Save a complete run: the result of `train` or `fit`, also of several runs stacked by `vmap`.
 
     Args:
         result: the run.
-        path: a directory, made if missing; a run saved there before is replaced. `~` is the home directory.
+        path: a directory, created if missing; a run saved there before is replaced. `~` is the home directory.
         key: the run's key, to be kept in run.json.
 
     Raises:
@@ -70,14 +70,14 @@ def run_folder(path: str | os.PathLike[str]) -> Path:
     """The absolute path of a run's directory, with `~` as the home directory.
 
     Raises:
-        TypeError: it is no path.
+        TypeError: it is not a path.
         ValueError: it is a URL, or empty.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"directory is {path!r}; it must be a path")
     if not os.fspath(path):
         raise ValueError("directory is empty; it must be a path")
-    # a Path has made one slash of a URL's two; a scheme of one letter is a drive
+    # a Path has turned a URL's two slashes into one; a scheme of one letter is a drive
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
         raise ValueError(f"directory is {os.fspath(path)!r}; it must be a path on this machine, not a URL")
     return Path(path).expanduser().absolute()
@@ -85,9 +85,9 @@ def run_folder(path: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def claim(run: Path) -> Iterator[None]:
-    """Make the directory, see that it can be written, and keep other processes out until the end.
+    """Make the directory, check that it can be written, and keep other processes out until the end.
 
-    The system drops the lock when the process ends, however it ends.
+    The system releases the lock when the process ends, for any reason.
 
     Raises:
         FileExistsError: another process, or another run of this one, writes there.
@@ -97,7 +97,7 @@ def claim(run: Path) -> Iterator[None]:
     with open(run / "lock", "a+") as lock:
         try:
             import fcntl
-        except ImportError:  # not on Windows, where the second of two runs is then not refused
+        except ImportError:  # Windows does not have it, so there the second of two runs is not refused
             pass
         else:
             try:
@@ -112,17 +112,17 @@ def claim(run: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # of a disk that is full or gone
+            with contextlib.suppress(OSError):  # the disk is full or no longer there
                 lock.truncate(0)
 
 
 def write(result: Result, run: Path, key: Array | None = None) -> None:
     """What `save` does, in a directory that is claimed."""
-    import orbax.checkpoint  # not needed by those who never save, and slow to import
+    import orbax.checkpoint  # needed only to save, and slow to import
 
     if result.state is None:
         raise ValueError("this result has no state: it was loaded for another backend than it was trained on")
-    # only what this wrote is its to remove: the checkpoint that counted, and those of a save that was not finished
+    # remove only what this wrote: the checkpoint that was valid, and those of a save that was not finished
     saving = run / "saving"
     old: set[str] = set()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -135,7 +135,7 @@ def write(result: Result, run: Path, key: Array | None = None) -> None:
 
     tree = {f"state{name}": leaf for name, leaf in _named_leaves(result.state)}
     tree |= {f"metrics.{name}": leaf for name, leaf in result.metrics.items()}
-    # as NumPy arrays, which load on any device; Orbax takes none without entries
+    # as NumPy arrays, which load on any device; Orbax does not accept arrays without entries
     arrays = {name: np.asarray(_without_key(leaf)) for name, leaf in tree.items() if np.size(leaf)}
     record = {"checkpoint": checkpoint.name, "checksum": _checksum(arrays)} | describe(result, key)
     new = run / "run.json.new"
@@ -148,7 +148,7 @@ def write(result: Result, run: Path, key: Array | None = None) -> None:
         _remove(run, {checkpoint.name})
         new.unlink(missing_ok=True)
         raise
-    # from here on run.json may name the new checkpoint; after an interruption the next save removes what does not count
+    # from here on run.json may name the new checkpoint; after an interruption the next save removes what is not valid
     os.replace(new, run / "run.json")
     _remove(run, old - {checkpoint.name})
     saving.unlink(missing_ok=True)
@@ -185,10 +185,10 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
 
     Args:
         path: the directory that was saved to.
-        env: the environment, where it is not a registered one, or to go on with
-            another backend than the run was trained on: then `state` is None, and
-            the policy can be evaluated but the run not resumed.
-        module: the Flax module, where the run was trained with one of your own.
+        env: the environment, if it is not a registered one, or to use another
+            backend than the run was trained on: then `state` is None, and
+            the policy can be evaluated but the run cannot be resumed.
+        module: the Flax module, if the run was trained with your own.
 
     Raises:
         FileNotFoundError: no run is there.
@@ -208,7 +208,7 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
         env = make(record["environment"], backend=record["backend"], **threads, **record["parameters"])
     elif _last(_class_name(as_env(env))) != _last(record["class"]):  # its module may have moved
         raise ValueError(f"{run} was trained on {record['class']}; env is {_class_name(env)}")
-    # a run of before returns were normalised says nothing of it
+    # a run from before returns were normalised does not have this field
     try:
         config = PPOConfig(**({"normalize_return": False, "max_kl": 1e9} | record["config"]))
     except (TypeError, ValueError) as error:
@@ -230,7 +230,7 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
     if record.get("checksum", _checksum(arrays)) != _checksum(arrays):
         raise ValueError(damaged % "its numbers are not those that were saved")
     metrics = {k.removeprefix("metrics."): v for k, v in arrays.items() if k.startswith("metrics.")}
-    # as saved by a version before play was a part of the state
+    # saved by a version in which play was not yet a part of the state
     arrays = {re.sub(r"^state\.(envs|obs|reset|carry|streams)\b", r"state.play.\1", k): v for k, v in arrays.items()}
 
     # the shapes of one run; a stack of runs has leading axes
@@ -326,7 +326,7 @@ def backend_of(env: Any) -> str:
 
 
 def twin_of(env: Any) -> Env:
-    """The environment itself, or the JAX twin of one in C."""
+    """The environment itself, or the JAX twin of a C environment."""
     return env if isinstance(env, Env) else env.env
 
 

@@ -35,10 +35,10 @@ from jaxpuffer.sharding import split_cpu, take_devices
 _USAGE = """\
 usage: jaxpuffer COMMAND
 
-  list              the environments, what their trained agents score, and how fast they step
+  list              the environments, the scores of their trained agents, and their speeds
   config ENV        an environment's tuned configuration, as TOML
   train ENV         train an agent and save the run (train ENV --help: all flags)
-  eval RUN          evaluate the agent of a saved run, or of an environment as it ships (eval --help: all flags)
+  eval RUN          evaluate the agent of a saved run, or the agent that ships with an environment (eval --help)
   --version         the version"""
 
 MAX_SEED = 2**32 - 1
@@ -47,11 +47,11 @@ _imported = time.perf_counter()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; a mistake of the caller's is one line on stderr and exit code 2, an interruption 130."""
+    """Run one command; a user's mistake gives one line on stderr and exit code 2, an interruption exit code 130."""
     command, *args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # what the terminal cannot show is no reason to stop
+            stream.reconfigure(errors="replace")  # do not stop at a character that the terminal cannot show
     commands = {"list": _list, "config": _config, "train": _train, "eval": _eval}
     try:
         if command in ("-h", "--help"):
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             raise ValueError(f"there is no command {command!r}{_nearest(command, commands)} (see jaxpuffer --help)")
         sys.stdout.flush()
-    except BrokenPipeError:  # who reads, `head` say, has left
+    except BrokenPipeError:  # the reader of the output, for example `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
@@ -104,7 +104,7 @@ def _train(args: list[str]) -> None:
         print(f"usage: jaxpuffer train ENV [flags]\n\nENV: {', '.join(list_envs())}")
         return
     name, *args = args
-    with contextlib.suppress(RuntimeError):  # where JAX runs already, with the devices that it has
+    with contextlib.suppress(RuntimeError):  # if JAX already runs, its devices stay
         split_cpu()
     defaults = make(name)
     tuned = tuned_config(defaults)
@@ -112,16 +112,16 @@ def _train(args: list[str]) -> None:
     out = run_folder(f"runs/{name}-{flags.seed}" if flags.out is None else flags.out)
     if (out / "run.json").exists():
         if not flags.resume:
-            raise FileExistsError(f"there is a run in {out}: go on with it by --resume, or choose another --out")
+            raise FileExistsError(f"there is a run in {out}: continue it with --resume, or choose another --out")
         # the run's own settings are the defaults; flags that differ from them are refused by `fit`
         record = read_record(out)
         if record["environment"] != name:
-            raise ValueError(f"the run in {out} is one of {record['environment']}, not of {name}")
+            raise ValueError(f"the run in {out} is of {record['environment']}, not of {name}")
         saved = env_class(name)(**record["parameters"]), PPOConfig(**record["config"])
         unchanged = record["backend"], record["seed"] or 0, record.get("devices", 1)
         flags = _train_flags(name, args, *saved, *unchanged)
     elif flags.resume:
-        print(f"there is no run in {out} yet: this begins it")
+        print(f"there is no run in {out} yet: starting a new one")
 
     _use_cache(flags)
     if not 0 <= flags.seed <= MAX_SEED:
@@ -149,7 +149,7 @@ def _train(args: list[str]) -> None:
     if number:  # 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
         sys.exit(128 + number)
     _show(evaluate(env, result.policy, evaluation_key(key)))
-    print(f"{_process_seconds():.2f} s since the process began", end="")
+    print(f"{_process_seconds():.2f} s since the process started", end="")
     if chunks:
         seconds = sum(chunk["chunk_seconds"] for chunk in chunks)
         steps = sum(chunk["steps_per_second"] * chunk["chunk_seconds"] for chunk in chunks)
@@ -159,11 +159,13 @@ def _train(args: list[str]) -> None:
 
 
 def _chosen_config(chosen: dict[str, Any], tuned: PPOConfig, num_agents: int) -> PPOConfig:
-    """The config of the flags; a minibatch that was not chosen follows a batch that it no longer divides."""
+    """The config of the flags; a minibatch size that was not given changes if it does not divide the batch."""
     batch, minibatch = chosen["num_envs"] * num_agents * chosen["horizon"], chosen["minibatch_size"]
     if minibatch and minibatch == tuned.minibatch_size and (batch % minibatch or minibatch % max(1, chosen["horizon"])):
         config = PPOConfig(**chosen | {"minibatch_size": 0}, num_agents=num_agents)
-        print(f"config.minibatch_size is {config.minibatch_size}, for {minibatch} does not divide the batch, {batch}")
+        print(
+            f"config.minibatch_size is {config.minibatch_size}, because {minibatch} does not divide the batch, {batch}"
+        )
         return config
     return PPOConfig(**chosen, num_agents=num_agents)
 
@@ -178,7 +180,7 @@ def _eval(args: list[str]) -> None:
         if path is not None and not path.parent.is_dir():
             raise FileNotFoundError(f"--{name} is {path}; there is no folder {path.parent}")
     if flags.gif is not None:
-        pillow()  # before minutes of play
+        pillow()  # fail now, not after minutes of play
     _use_cache(flags)
     if run in list_envs() and not Path(run).exists():
         env = make(run, backend=flags.backend or default_backend())
@@ -240,7 +242,7 @@ def _train_flags(
     seed: int,
     devices: int,
 ) -> Any:
-    """The parsed flags, of which those given here are the defaults."""
+    """The parsed flags; the arguments are their defaults."""
     nested = []
     for group, node in (("config", config), ("env", env)):
         values = _settable(node)
@@ -277,13 +279,13 @@ def _train_flags(
 
 
 def _settable(node: Parameters) -> dict[str, Any]:
-    """The parameters that are a person's to set: the number of agents follows from the environment."""
+    """The parameters that a user may set: the number of agents follows from the environment."""
     hidden = ("num_agents",) if isinstance(node, PPOConfig) else ()
     return {name: value for name, value in node.to_dict().items() if name not in hidden}
 
 
 def _flag(name: str, kind: Any, default: Any, help: str, switch: bool = False) -> tuple[str, Any, Any]:
-    """A field of a dataclass that tyro makes a flag of; a bool takes a value unless it is a switch."""
+    """A dataclass field that tyro turns into a flag; a bool takes a value unless it is a switch."""
     import tyro
 
     markers = () if switch else (tyro.conf.FlagConversionOff,)
@@ -302,13 +304,13 @@ def _use_cache(flags: Any) -> None:
     try:
         folder = cache_compilations()
         if not any(folder.iterdir()):
-            print(f"compiled programs are kept in {folder} for the next start (--no_cache: they are not)")
+            print(f"compiled programs are kept in {folder} for the next start (--no_cache does not keep them)")
     except OSError as error:
         print(f"compiled programs are not kept: {error}", file=sys.stderr)
 
 
 def _parse(command: str, cls: type, args: list[str]) -> Any:
-    """The flags in `args`; ValueError, in one line, for what is wrong with them."""
+    """The flags in `args`; if they are wrong, a ValueError of one line."""
     import tyro
 
     known: dict[str, Any] = {}  # kinds by name
@@ -335,14 +337,14 @@ def _parse(command: str, cls: type, args: list[str]) -> Any:
     except SystemExit as stop:
         if not stop.code:
             raise
-    # of tyro's box, what stands above its first rule
+    # the text above the first line of tyro's box
     lines = [line.strip("│ ") for line in errors.getvalue().splitlines()[1:]]
     rules = [i for i, line in enumerate(lines) if not line.strip("─╰╯")]
     raise ValueError(" ".join(lines[: rules[0] if rules else None]))
 
 
 def _digits(text: str) -> str:
-    """A whole number as digits, 1e6 and 1_000_000 too; other text as it is, to be refused."""
+    """A whole number as digits, also from 1e6 and 1_000_000; other text unchanged, to be refused later."""
     try:
         number = decimal.Decimal(text)
     except decimal.InvalidOperation:
@@ -357,7 +359,7 @@ def _nearest(name: str, known: Any, prefix: str = "") -> str:
 
 
 def _process_seconds() -> float:
-    """Seconds since the process began; where the system does not tell, since this module was imported."""
+    """Seconds since the process started; if the system does not know, since this module was imported."""
     try:
         started = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         return float(Path("/proc/uptime").read_text().split()[0]) - started / os.sysconf("SC_CLK_TCK")

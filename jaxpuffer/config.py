@@ -12,9 +12,9 @@ from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, RECURREN
 from jaxpuffer.pytree import Parameters, param, parameter_fields, static
 from jaxpuffer.registry import ancestor_of, name_of
 
-DERIVED_MINIBATCH = 8192  # agent-steps at most of a minibatch whose size is not given
+DERIVED_MINIBATCH = 8192  # most agent-steps of a minibatch whose size is not given
 
-# what fields that are names may be; `advantage.py` and `loss.py` add their own kinds
+# the allowed names of fields that are names; `advantage.py` and `loss.py` add their own kinds
 CHOICES: dict[str, Collection[str]] = {
     "policy": POLICIES,
     "encoder": ENCODERS,
@@ -28,7 +28,7 @@ CHOICES: dict[str, Collection[str]] = {
 
 
 class _Derived(int):
-    """A number that was not given: it follows the fields that it comes from when these change."""
+    """A number that was not given: it changes with the fields from which it is computed."""
 
 
 class PPOConfig(Parameters):
@@ -45,15 +45,17 @@ class PPOConfig(Parameters):
     num_envs: int = static(default=1024, minimum=1, help="environments stepped together")
     horizon: int = static(default=64, minimum=1, help="steps of a rollout")
     minibatch_size: int = static(
-        default=0, minimum=0, help="agent-steps per gradient step; 0: as many as fit evenly, 8192 at most"
+        default=0,
+        minimum=0,
+        help="agent-steps per gradient step; 0: the most that divide the batch evenly, 8192 at most",
     )
     update_epochs: float = static(
-        default=1.0, minimum=0, help="agent-steps trained on per agent-step collected (PufferLib's replay ratio)"
+        default=1.0, minimum=0, help="how many times each collected agent-step is trained on (PufferLib's replay ratio)"
     )
     microbatch_size: int = static(
         default=0,
         minimum=0,
-        help="agent-steps whose gradient a device computes at once, at most; 0: what the device does fastest",
+        help="most agent-steps whose gradient a device computes at once; 0: the fastest for the device",
     )
     num_agents: int = static(default=1, minimum=1, help="agents per environment; set from the environment")
 
@@ -80,7 +82,7 @@ class PPOConfig(Parameters):
     reward_scale: float = param(default=1.0, help="rewards are multiplied by this")
     reward_clip: float = param(default=1e9, minimum=0, help="rewards, once scaled, are clipped to this magnitude")
     normalize_return: bool = static(
-        default=True, help="let the critic learn returns in units of their mean and standard deviation so far"
+        default=True, help="let the critic learn returns in units of their running mean and standard deviation"
     )
     advantage: str = static(
         default="gae",
@@ -114,7 +116,7 @@ class PPOConfig(Parameters):
     policy_objective: str = static(default="clip", help="what the policy maximises: clip, PPO's clipped surrogate")
     clip: float = param(default=0.2, minimum=0, help="how far a probability ratio may move from 1")
     value_clip: float = param(
-        default=1e9, minimum=0, help="how far a value may move from the rollout's, in the critic's units"
+        default=1e9, minimum=0, help="how far a value may move from its value in the rollout, in the critic's units"
     )
     value_coefficient: float = param(default=2.0, minimum=0, help="weight of the value loss")
     entropy_coefficient: float = param(default=0.001, minimum=0, help="weight of the entropy bonus")
@@ -149,7 +151,7 @@ class PPOConfig(Parameters):
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"PPOConfig.{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}")
-        # with one agent the environment, which may have more, is perhaps still to come
+        # num_agents of 1 may mean that the environment, which may have more, is not known yet
         if self.minibatch_size % self.horizon or self.num_agents > 1:
             self.check_minibatch()
         if self.policy in RECURRENT and (self.separate_critic or not self.layers):
@@ -162,7 +164,7 @@ class PPOConfig(Parameters):
     def pufferlib(cls, **changes: Any) -> "PPOConfig":
         """The defaults with PufferLib's handling of units: rewards and values clipped, nothing normalised.
 
-        For environments made for it, whose rewards are within -1 and 1.
+        For environments made for PufferLib, whose rewards are between -1 and 1.
         """
         units = {"reward_clip": 1.0, "value_clip": 0.2, "normalize_observation": False, "normalize_return": False}
         units |= {"max_kl": 1e9, "gae_lambda": 0.9}
@@ -193,7 +195,7 @@ class PPOConfig(Parameters):
 
     @property
     def gradient_steps(self) -> int:
-        """Of one update; at least one."""
+        """Gradient steps of one update; at least one."""
         return max(1, round(self.update_epochs * self.num_minibatches))
 
     @property
@@ -205,8 +207,8 @@ def complete(env: Any, config: PPOConfig | None) -> PPOConfig:
     """The config that a run of this environment uses: tuned if None, with the environment's number of agents.
 
     Raises:
-        TypeError: `config` is no PPOConfig.
-        ValueError: a field has an axis, or minibatches do not divide the batch of so many agents.
+        TypeError: `config` is not a PPOConfig.
+        ValueError: a field has an axis, or minibatches do not divide the batch with that number of agents.
     """
     if config is None:
         config = tuned_config(env)
@@ -225,14 +227,14 @@ def complete(env: Any, config: PPOConfig | None) -> PPOConfig:
 
 
 def tuned_config(env: Any) -> PPOConfig:
-    """The environment's tuned configuration, envs_jax/NAME.toml, or the defaults where there is none.
+    """The environment's tuned configuration, envs_jax/NAME.toml, or the defaults if there is none.
 
-    A class derived from a registered environment's takes that one's, and a warning says so.
+    A class derived from a registered environment's class uses that one's, with a warning.
     """
     name = ancestor_of(env)
     if name and name_of(env) is None:
         cls = type(getattr(env, "env", env)).__name__
-        warnings.warn(f"{cls} has no configuration of its own; it takes {name}'s", stacklevel=3)
+        warnings.warn(f"{cls} has no configuration of its own; it uses {name}'s", stacklevel=3)
     file = importlib.resources.files("envs_jax") / f"{name}.toml"
     fields = tomllib.loads(file.read_text()) if name and file.is_file() else {}
     return PPOConfig(**fields, num_agents=env.num_agents)

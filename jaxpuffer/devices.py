@@ -1,7 +1,7 @@
 """The hardware that a computation is for: its kind, its cores, and sums over the devices of a mesh.
 
-Nothing else asks what it runs on. While a program is traced the answer is JAX's default
-device; `computing_on` makes that the device on which the program's arguments lie.
+No other module asks for the hardware. While a program is traced the answer is JAX's default
+device; `computing_on` changes it to the device that holds the program's arguments.
 """
 
 import contextlib
@@ -30,9 +30,9 @@ def on_cpu() -> bool:
 
 @contextlib.contextmanager
 def computing_on(where: Any) -> Iterator[None]:
-    """What is traced inside is for this device, or for the one that this array is committed to.
+    """Trace what is inside for this device, or for the one that this array is committed to.
 
-    Nothing changes for an array that is not committed, or is traced, or where such a device is JAX's default.
+    Nothing changes if the array is not committed, or is traced, or if the device is JAX's default.
     """
     device = where if isinstance(where, jax.Device) else None
     if isinstance(where, Array) and not isinstance(where, jax.core.Tracer) and where.committed:
@@ -50,7 +50,7 @@ def available_cores() -> int:
 
 
 def in_32_bits(function: Callable[P, T]) -> Callable[P, T]:
-    """The function, run as without `jax_enable_x64`: environments and policies are made of 32-bit numbers."""
+    """The function, run without `jax_enable_x64`: environments and policies are made of 32-bit numbers."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -71,7 +71,7 @@ def size(axis: str | None) -> int:
 
 
 def here(axis: str | None) -> Array | int:
-    """Which of them this one is, from 0 on."""
+    """The number of this device among them, from 0."""
     return 0 if axis is None else lax.axis_index(axis)
 
 
@@ -86,11 +86,11 @@ def mean(tree: Any, axis: str | None) -> Any:
 
 
 def extremes(x: Array, axis: str | None, over: tuple[int, ...] | None = None) -> tuple[Array, Array]:
-    """The least and the greatest numbers on all devices, of the axes `over` or of all."""
+    """The smallest and the largest numbers on all devices, over the axes `over` or over all axes."""
     least, greatest = x.min(over), x.max(over)
     return (least, greatest) if axis is None else (lax.pmin(least, axis), lax.pmax(greatest, axis))
 
 
 def gather(x: Array, axis: str | None) -> Array:
-    """What every device has, (devices, ...)."""
+    """The values of all devices, (devices, ...)."""
     return x[None] if axis is None else lax.all_gather(x, axis)

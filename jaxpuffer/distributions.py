@@ -12,7 +12,7 @@ from jaxpuffer import rng
 from jaxpuffer.pytree import PyTreeNode, static
 
 MASKED_LOGIT = -1e9  # exp of it is zero
-FEW_CHOICES = 8  # up to which columns of steps are faster than rows of so few numbers, many times on a CPU
+FEW_CHOICES = 8  # up to this number columns of steps are faster than rows of so few numbers, many times on a CPU
 
 
 class Categorical(PyTreeNode):
@@ -28,10 +28,10 @@ class Categorical(PyTreeNode):
         return cls(logits)
 
     def sample(self, streams: Array) -> tuple[Array, Array]:
-        """A choice each, int32 (rows,), from streams uint32 (rows, 2): (streams, choices)."""
+        """A choice for each row, int32 (rows,), from streams uint32 (rows, 2): (streams, choices)."""
         streams, words = jax.vmap(rng.bits)(streams)
         unit = jnp.float32(words >> jnp.uint32(8)) * jnp.float32(2.0**-24)
-        # invert the cumulated probabilities; never pick a choice without probability
+        # invert the cumulative probabilities; never pick a choice without probability
         weight = jnp.exp(self.logits - self.logits.max(-1, keepdims=True))
         total = weight.cumsum(-1)
         choice = jnp.int32(total <= (unit * total[:, -1])[:, None]).sum(-1)
@@ -40,7 +40,7 @@ class Categorical(PyTreeNode):
         return streams, jnp.minimum(choice, last_possible)
 
     def mode(self) -> Array:
-        """The likeliest choice, int32 (...)."""
+        """The most likely choice, int32 (...)."""
         return jnp.int32(jnp.argmax(self.logits, -1))
 
     def log_prob(self, action: Array) -> Array:
@@ -77,13 +77,13 @@ class Normal(PyTreeNode):
     log_std: Array
 
     def sample(self, streams: Array) -> tuple[Array, Array]:
-        """A vector each, float32 (rows, n), from streams uint32 (rows, 2): (streams, vectors)."""
+        """A vector for each row, float32 (rows, n), from streams uint32 (rows, 2): (streams, vectors)."""
 
         def draw(streams: Array, _: None) -> tuple[Array, Array]:
             return jax.vmap(rng.bits)(streams)
 
         streams, words = jax.lax.scan(draw, streams, length=self.mean.shape[-1])
-        # the middle of each of 2^23 equal intervals, so that neither 0 nor 1 comes out
+        # the middle of each of 2^23 equal intervals, so that the result is never 0 or 1
         unit = (jnp.float32(words >> jnp.uint32(9)) + 0.5) * jnp.float32(2.0**-23)
         noise = jax.scipy.special.ndtri(unit).T
         return streams, self.mean + jnp.exp(self._log_std()) * noise
@@ -107,13 +107,13 @@ class Normal(PyTreeNode):
 
 
 class Joint(PyTreeNode):
-    """Independent parts of one action, whose entries stand side by side: (..., entries)."""
+    """Independent parts of one action, with their entries one after the other: (..., entries)."""
 
     parts: tuple[Categorical | Normal, ...]
     dtype: np.dtype = static(default=np.dtype(np.int32))  # of the action; float32 when some parts are Normal
 
     def sample(self, streams: Array) -> tuple[Array, Array]:
-        """An action each, `dtype` (rows, entries), from streams uint32 (rows, 2): (streams, actions)."""
+        """An action for each row, `dtype` (rows, entries), from streams uint32 (rows, 2): (streams, actions)."""
         columns = []
         for part in self.parts:
             streams, drawn = part.sample(streams)
@@ -121,7 +121,7 @@ class Joint(PyTreeNode):
         return streams, self._join(columns)
 
     def mode(self) -> Array:
-        """The likeliest choices and the means."""
+        """The most likely choices and the means."""
         return self._join([part.mode() for part in self.parts])
 
     def log_prob(self, action: Array) -> Array:

@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 __all__ = ["Env", "Log", "Outcome", "PyTreeNode", "TimeStep", "param", "repeat", "static"]
 
 State = TypeVar("State", bound=Any)
-NAN = np.float32(np.nan)  # no jax.Array, which jax_debug_nans would refuse
+NAN = np.float32(np.nan)  # not a jax.Array, which jax_debug_nans would refuse
 
 
 class Outcome(PyTreeNode):
-    """What one transition brought; each entry per agent in a multi-agent world."""
+    """The result of one transition; in a multi-agent world each entry is per agent."""
 
     reward: Array  # float32
     terminated: Array  # bool, the rules ended the episode
-    truncated: Array  # bool, the time limit did
+    truncated: Array  # bool, the time limit ended it
     reset: Array | None = None  # bool (), multi-agent only: the whole world ends, as when all agents end in one step
 
 
 class Log(PyTreeNode):
-    """What ended episodes came to, summed over `n` of them; all float32 and of one shape."""
+    """The results of ended episodes, summed over `n` of them; all float32 and of one shape."""
 
     episode_return: Array
     episode_length: Array  # steps
@@ -45,7 +45,7 @@ class Log(PyTreeNode):
     n: Array  # episodes
 
     def mean(self) -> "Log":
-        """The means over the episodes, NaN where none ended; `n` stays a count."""
+        """The means over the episodes, NaN if none ended; `n` stays a count."""
         total = jax.tree.map(jnp.sum, self)
         return jax.tree.map(lambda x: x / total.n, total).replace(n=total.n)
 
@@ -73,8 +73,8 @@ class Env(Parameters, Generic[State]):
     """
 
     multi_agent = False
-    illegal_actions = True  # False: the rules do not say what an action that is masked does, so parity plays none
-    cheap_init = True  # False: `init` costs many steps, so run it on the ended rows alone
+    illegal_actions = True  # False: the rules do not say what a masked action does, so parity plays none
+    cheap_init = True  # False: `init` costs as much as many steps, so run it only on the rows that ended
 
     # what an author writes
 
@@ -107,11 +107,11 @@ class Env(Parameters, Generic[State]):
         raise NotImplementedError(f"{type(self).__name__} must define score(state)")
 
     def perf(self, state: State) -> Array:
-        """The score scaled to 0..1, float32; where not defined, the score itself."""
+        """The score scaled to 0..1, float32; by default the score itself."""
         return self.score(state)
 
     def action_mask(self, state: State) -> Array | None:
-        """Legal actions, bool (..., n) with at least one True; None where all are legal always."""
+        """Legal actions, bool (..., n) with at least one True; None if all are always legal."""
         return None
 
     def render(self, state: State) -> Array:
@@ -125,14 +125,14 @@ class Env(Parameters, Generic[State]):
         return random_action(self, state, stream)
 
     def events(self, state: State, action: Array, next_state: State) -> dict[str, Array]:
-        """Which notable events of the rules this transition brought, bool () each."""
+        """Which notable events of the rules happened in this transition, bool () each."""
         return {}
 
-    # parameters under which other branches of the Python code are taken, or bounds met that are else stepped over
+    # parameters with which the Python code takes other branches, or reaches bounds that it otherwise misses
     variants: ClassVar[tuple[dict[str, Any], ...]] = ()
 
     def edge_case(self, state: State, stream: Array) -> State:
-        """The state moved to where the rules turn: equal times, touching edges, the last step."""
+        """The state moved to the borders of the rules: equal times, touching edges, the last step."""
         return state
 
     # what the base class builds
@@ -154,11 +154,11 @@ class Env(Parameters, Generic[State]):
 
     @in_32_bits
     def step(self, state: State, action: Array) -> tuple[State, TimeStep]:
-        """One step without auto-reset: what one tries in a notebook, and may differentiate.
+        """One step without auto-reset, for use in a notebook; it can be differentiated.
 
         Raises:
-            TypeError: the action has another shape, or numbers where choices are whole.
-            ValueError: outside of `jit`, where a choice is out of range or a number not finite; inside the
+            TypeError: the action has another shape, or floats in place of whole choices.
+            ValueError: outside of `jit`, if a choice is out of range or a number is not finite; inside `jit` the
                 reward is NaN.
         """
         action, wrong = legal(self.action_space, check_action(self.action_space, action, self.agent_shape))
@@ -192,7 +192,7 @@ def random_action(env: Env, state: Any, stream: Array, masked: bool = True) -> A
     if isinstance(space, Discrete) and mask is not None:
         return _drawn_legal(mask, unit)
 
-    # whole numbers from 0 and numbers between bounds, side by side
+    # whole numbers from 0, and numbers between bounds, in one array
     low, span, whole = (jnp.broadcast_to(x.reshape(space.shape), shape) for x in _ranges(space))
     value = low + unit * span
     value = jnp.where(whole, jnp.floor(value), value)
@@ -214,7 +214,7 @@ def _drawn_legal(mask: Array, unit: Array) -> Array:
 
 
 def _ranges(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each entry its least value, how much lies above it, both float32, and whether it is a choice, bool."""
+    """For each entry its smallest value and the size of its range, float32, and whether it is a choice, bool."""
     rows: list[tuple[float, float, bool]] = []
     for part in space.parts if isinstance(space, Mixed) else (space,):
         if isinstance(part, Box):
@@ -228,8 +228,8 @@ def _ranges(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def settle(outcome: Outcome) -> Outcome:
     """The outcome in its final dtypes.
 
-    Terminated wins where both flags are set, for nothing follows an end by the rules. When the
-    world ends, whoever is not terminated is truncated.
+    Terminated wins if both flags are set, because nothing follows an end by the rules. When the
+    world ends, all agents that are not terminated are truncated.
     """
     terminated, truncated = jnp.bool_(outcome.terminated), jnp.bool_(outcome.truncated)
     if outcome.reset is not None:
@@ -240,9 +240,9 @@ def settle(outcome: Outcome) -> Outcome:
 def repeat(count: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:
     """`carry = step(i, carry)` for i from 0 to count - 1: the frames of a step.
 
-    A rolled loop on a CPU: of frames written out XLA would fold constants into each other, and
-    the bits would no longer be C's. An accelerator, where equal bits are not promised, would
-    launch several kernels and copies for each turn of a loop, and gets the frames written out.
+    On a CPU this is a rolled loop: if it were unrolled, XLA would fold constants of the frames into each other,
+    and the bits would no longer equal C's. On an accelerator, where equal bits are not promised, a loop would
+    launch several kernels and copies in each iteration, so the frames are unrolled.
     """
     if on_cpu():
         return lax.fori_loop(0, count, step, carry)

@@ -1,8 +1,8 @@
-"""What a policy scores: first episodes of fresh environments, played to their ends.
+"""The scores of a policy: first episodes of fresh environments, played to their ends.
 
-A key must not have been trained with. The convention is `evaluation_key(key)`, where
-`key` is the run's: `fit` and the command line evaluate with it, so that a run is one
-seed and yet no episode of its evaluation is one of its training.
+Do not use a key that was used for training. The convention is `evaluation_key(key)`, where
+`key` is the run's: `fit` and the command line evaluate with it. So a run has only one
+seed, and its evaluation still contains no episode of its training.
 """
 
 import functools
@@ -32,15 +32,15 @@ class Evaluation(PyTreeNode):
     perf: np.ndarray | Array  # float32 (episodes,), the score scaled to 0..1
     episode_return: np.ndarray | Array  # float32 (episodes,)
     episode_length: np.ndarray | Array  # int32 (episodes,), steps
-    finished: np.ndarray | Array  # bool (episodes,), False where the cap came first
+    finished: np.ndarray | Array  # bool (episodes,), False for an episode that still ran at the last step
 
     @property
     def unfinished(self) -> int:
-        """How many episodes still ran at the cap and count with what they had so far."""
+        """How many episodes still ran after `max_steps` and count as they were then."""
         return int((~self.finished).sum())
 
     def summary(self) -> dict[str, Any]:
-        """Per measure the mean, its standard error (NaN for one episode) and the count; and `unfinished`."""
+        """For each measure the mean, its standard error (NaN for one episode) and the count; and `unfinished`."""
         measures = ("score", "perf", "episode_return", "episode_length")
         return {name: _statistics(getattr(self, name)) for name in measures} | {"unfinished": self.unfinished}
 
@@ -50,12 +50,12 @@ class Evaluation(PyTreeNode):
 
         summary = self.summary()
         unfinished = summary.pop("unfinished")
-        note = f"\n{unfinished} unfinished: counted with what they had at the cap" if unfinished else ""
+        note = f"\n{unfinished} unfinished: counted as they were after max_steps" if unfinished else ""
         return "\n".join(line(name, **values) for name, values in summary.items()) + note
 
 
 def evaluation_key(key: Array, count: int = 0) -> Array:
-    """The key of a run's `count`-th evaluation, disjoint from all that training draws from `key`."""
+    """The key of a run's `count`-th evaluation, independent of all keys that training draws from `key`."""
     return jax.random.fold_in(jax.random.fold_in(key, _EVALUATION), count)
 
 
@@ -65,20 +65,20 @@ def evaluate(
 ) -> Evaluation:
     """Play the first episode of each of `episodes` fresh environments, with sampled actions.
 
-    Worlds of several agents: the first episode of every agent of as many worlds as
-    hold at least `episodes` agents. Stops when all have ended, or after `max_steps`
-    steps; an episode that still runs then counts with its score so far. Compiles
+    Worlds of several agents: the first episode of every agent, in as many worlds as are
+    needed for `episodes` agents. Stops when all have ended, or after `max_steps`
+    steps; an episode that still runs then counts with its current score. Compiles
     once per kind of environment, policy and number of episodes.
 
     Args:
         env: an environment of either backend, or a registered name.
         policy: the result of a single run, or its policy.
-        key: a key not trained with: `evaluation_key(key)` of the run's.
-        episodes: how many, at least.
-        max_steps: the cap.
+        key: a key not used for training: `evaluation_key(key)` of the run's key.
+        episodes: the least number of episodes.
+        max_steps: the largest number of steps.
 
     Raises:
-        ValueError: `episodes` or `max_steps` is below 1, not in 32 bits, or more than the memory holds; or the
+        ValueError: `episodes` or `max_steps` is below 1, or does not fit in 32 bits or in memory; or the
             policy's parameters are not finite.
         TypeError: the policy was made for other spaces, or holds several runs stacked by `vmap`; or an argument is
             of a wrong type.
@@ -94,7 +94,7 @@ def evaluate(
     check_policy(env, policy)
     check_fits(env, int(episodes))
     if not all_finite(policy.params):
-        raise ValueError("the policy has parameters that are NaN or infinite; training went wrong")
+        raise ValueError("the policy has parameters that are NaN or infinite; training failed")
     with computing_on(key):
         played = _play(env, policy, key, jnp.int32(max_steps), worlds=-(-episodes // env.num_agents))
     return jax.tree.map(np.asarray, played)

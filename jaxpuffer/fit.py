@@ -81,7 +81,7 @@ def fit(
     profile: bool = False,
     mesh: Mesh | None = None,
 ) -> Result:
-    """Train like `train`, to the same parameters, reporting on the way.
+    """Train like `train`, to the same parameters, and report while training.
 
     Ctrl-C ends the run after the current chunk of updates, about half a second: it is
     saved where there is a directory, and the result so far is returned. A second
@@ -100,18 +100,18 @@ def fit(
         log: called after each chunk with the agent-steps so far, an exact int, and a
             dict of floats: means over the chunk of the metrics of `ppo.update`,
             `seconds` since the call of `fit`, `compile_seconds` of these,
-            `steps_per_second` and `chunk_seconds` of training, and `evaluated_score` where one was made.
-            Where no episode ended, score, perf, return and length are the last known.
-        progress: show a line on a terminal, or a line now and then elsewhere (stderr).
-        stop_at_score: stop when 256 fresh episodes (`evaluate`) average this score plus two
+            `steps_per_second` and `chunk_seconds` of training, and `evaluated_score` after an evaluation.
+            If no episode ended, score, perf, return and length are the last known ones.
+        progress: show a line on a terminal, or from time to time a line elsewhere (stderr).
+        stop_at_score: stop when the mean score of 256 fresh episodes (`evaluate`) exceeds this by two
             standard errors. They are played between chunks, whenever the training score
-            has reached the aim, and otherwise as long as they take a tenth of the time.
+            has reached this score, and otherwise as long as they take a tenth of the time.
         save_every_seconds: time between two saves.
-        profile: print at the end where the time went; takes some seconds more.
+        profile: print at the end how the time was spent; takes some seconds more.
         mesh: the devices to train on, of this process (`jaxpuffer.sharding.data_mesh`); default one.
 
     Returns:
-        What `train` returns, of a mesh the policy on its first device; `metrics` are NumPy arrays,
+        The same as `train`; with a mesh, the policy is on its first device. `metrics` are NumPy arrays,
         `agent_steps` int64 and exact.
 
     Raises:
@@ -120,7 +120,7 @@ def fit(
         FloatingPointError: a reward, a value or a loss is NaN or infinite; the last save stays.
         ValueError: the run to resume has another environment, config or key; or
             `resume` without a directory; the run to resume was on another number of devices; `mesh` is of
-            several processes, comes with `profile`, or does not fit as `train_on` says.
+            several processes, is given together with `profile`, or does not fit (see `train_on`).
     """
     result, number = fit_or_signal(
         env, key, config, module, directory=directory, resume=resume, log=log, progress=progress,
@@ -193,7 +193,7 @@ def _fit(
     updates = int(state.updates)
 
     def policy() -> Policy:
-        # every device has it, and one is enough to play
+        # every device has the policy, and one is enough to play
         now = state.policy(module)
         return now if mesh is None else jax.tree.map(lambda x: x.addressable_data(0), now)
 
@@ -207,9 +207,9 @@ def _fit(
     warn = Warnings(config)
     compile_seconds = chunk_seconds = 0.0
     count = 1
-    last: dict[str, float] = {}  # of what is known only where an episode ended
+    last: dict[str, float] = {}  # the metrics that are known only if an episode ended
     with saver.on_error(), interruptions() as interrupted, Progress(config, progress) as show:
-        # a chunk of no updates compiles the program, so that the time is known apart
+        # a chunk of no updates compiles the program, so that this time is known separately
         if updates < config.num_updates:
             state, _ = jax.block_until_ready(_chunk(env, state, config, jnp.int32(0), module, mesh))
             aim.compile(policy(), updates)
@@ -225,7 +225,7 @@ def _fit(
             chunk |= {name: chunk[name] + nothing for name in OF_EPISODES}
             chunk["agent_steps"] = (updates + 1 + np.arange(count, dtype=np.int64)) * config.batch_size
             check_finite(chunk, new_state.params, updates, saver.updates * config.batch_size, directory)
-            # together, so that what is saved after a second Ctrl-C is never one without the other
+            # set both together, so that after a second Ctrl-C the saved state and metrics match
             state, history, updates = new_state, [*history, chunk], updates + count
             warn(chunk, updates)
             now = time.perf_counter()
@@ -264,7 +264,7 @@ def _fit(
 
 
 def _episode_means(chunk: dict[str, np.ndarray]) -> dict[str, float]:
-    """Means over the episodes that ended in a chunk; nothing where none did."""
+    """Means over the episodes that ended in a chunk; empty if none did."""
     weight = chunk["episodes"].astype(np.float64)
     if not weight.any():
         return {}
@@ -283,7 +283,7 @@ def _find_run(
     module: Any,
     devices: int,
 ) -> Result | None:
-    """The run to go on with, None to begin one; errors as `fit` documents."""
+    """The run to continue, None to start a new one; errors as `fit` documents."""
     if directory is None:
         if resume:
             raise ValueError("resume=True needs the directory of the run")
@@ -296,9 +296,9 @@ def _find_run(
     record = read_record(directory)
     if saved.state is None:
         raise ValueError(
-            f"the run in {directory} was trained with backend={record['backend']!r} and resumes with that only"
+            f"the run in {directory} was trained with backend={record['backend']!r} and can be resumed only with that"
         )
-    # rows lie in another order on another number of devices
+    # rows have another order on another number of devices
     if devices != record.get("devices", 1):
         raise ValueError(f"the run in {directory} was trained on {record.get('devices', 1)} devices, not {devices}")
     asked = [("environment", twin_of(env).to_dict(), record["parameters"])]

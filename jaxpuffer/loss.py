@@ -1,6 +1,6 @@
-"""The loss: what the gradient steps make smaller.
+"""The loss, which the gradient steps minimise.
 
-A kind of policy objective is a function and its name in `POLICY_OBJECTIVES`.
+A kind of policy objective is a function with a name in `POLICY_OBJECTIVES`.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ def loss(
 ) -> tuple[Array, tuple[dict[str, Array], tuple[Array, Array]]]:
     """The loss on steps (time, rows): (loss, (its parts, (values, ratios) of every step)).
 
-    `advantage` is as it enters the loss: normalised and weighted already.
+    `advantage` is already normalised and weighted.
     """
     policy = policy.replace(params=params)
     _, distribution, value = policy.sequence(carry, rollout.obs, rollout.reset, rollout.mask)

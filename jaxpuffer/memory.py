@@ -1,4 +1,4 @@
-"""What a run needs of memory, and whether the machine has it."""
+"""The memory that a run needs, and whether the machine has it."""
 
 import os
 from typing import Any
@@ -10,7 +10,7 @@ GIB = 2**30
 
 
 def needed(env: Any, config: Any) -> float:
-    """Bytes that training holds at least, as docs/training.md counts them."""
+    """The least number of bytes that training needs, computed as in docs/training.md."""
 
     obs = jax.ShapeDtypeStruct(env.observation_space.shape, env.observation_space.dtype)
     parameters = config.hidden**2 * max(config.layers - 1, 0) + config.hidden * 2
@@ -29,17 +29,17 @@ def _bytes_of(shapes: Any) -> int:
 
 
 def _bytes_of_world(env: Any) -> int:
-    """A state and what is observed of it."""
+    """A state and its observation."""
     return _bytes_of(jax.eval_shape(env.batch(1).reset_streams, jax.ShapeDtypeStruct((1, 2), jnp.uint32)))
 
 
 def total() -> float:
-    """Bytes of all memory that training can use here; infinite where that is not known."""
+    """Bytes of all memory that training can use here; infinite if that is not known."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         try:
             return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * jax.process_count()
-        except (AttributeError, ValueError, OSError):  # not a system that tells
+        except (AttributeError, ValueError, OSError):  # a system that does not report it
             return float("inf")
     return (device.memory_stats() or {}).get("bytes_limit", float("inf")) * jax.device_count()
 
@@ -49,7 +49,7 @@ def check_fits(env: Any, episodes: int) -> None:
     need, have = float(episodes) * _bytes_of_world(env) / env.num_agents, total()
     if need > have:
         raise ValueError(
-            f"episodes is {episodes}; they are played side by side and need about {need / GIB:,.1f} GiB of memory, "
+            f"episodes is {episodes}; they are played at the same time and need about {need / GIB:,.1f} GiB of memory, "
             f"of {have / GIB:,.1f} GiB here"
         )
 

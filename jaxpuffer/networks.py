@@ -1,4 +1,4 @@
-"""Policies: `ActorCritic`, and the protocol that a Flax module of your own must follow.
+"""Policies: `ActorCritic`, and the protocol that your own Flax module must follow.
 
 A policy is a Flax Linen module with two methods. Let T be the number of steps, R of
 rows (agents, all independent of each other) and n of actions.
@@ -9,14 +9,14 @@ first step: a pytree of float32 arrays whose first axis has length `rows`, all z
 
 `__call__(carry, obs, reset, mask)` plays T steps of R agents in order:
 
-    carry   the pytree as it was after the step before, first axis R
+    carry   the pytree as it was after the previous step, first axis R
     obs     (T, R, *observation_space.shape), dtype of the observation space
     reset   bool (T, R), true where obs is the first of an episode
-    mask    bool (T, R, n), true where an action is legal, or None where all are
+    mask    bool (T, R, n), true where an action is legal, or None if all are
 
 and returns `(carry, distribution, value)`: the carry after the last step, with the
-structure, shapes and dtypes it came with; a distribution of `jaxpuffer.distributions`
-whose arrays are float32 and lead with (T, R), for example logits (T, R, n); and values,
+same structure, shapes and dtypes as the given one; a distribution of `jaxpuffer.distributions`
+whose arrays are float32 with the first axes (T, R), for example logits (T, R, n); and values,
 float32 (T, R).
 
 A step whose reset is true must see a carry of zeros, no matter what was passed in. The rollout
@@ -46,7 +46,7 @@ RECURRENT = ("mingru", "lstm")
 SCANS = ("sequential", "parallel")
 DTYPES = ("float32", "bfloat16")
 
-EMBEDDING_WIDTH = 8  # numbers that stand for a tile
+EMBEDDING_WIDTH = 8  # numbers that represent a tile
 GRID_CHANNELS = (16, 32)  # of the two convolutions
 IMAGE_CHANNELS = (16, 32, 32)  # of the three convolutions
 MAX_INPUTS = 200_000  # of a first layer: 26 million weights with 128 units
@@ -55,7 +55,7 @@ orthogonal = nn.initializers.orthogonal
 
 
 class ActorCritic(nn.Module):
-    """An encoder of observations, a core, and a head each for the actor and the critic.
+    """An encoder of observations, a core, and one head for the actor and one for the critic.
 
     Encoders:
         flat: all numbers in a row; integer tiles as one-hot vectors.
@@ -71,8 +71,7 @@ class ActorCritic(nn.Module):
         mingru: `layers` MinGRUs of `hidden` units; carry float32 (rows, layers, hidden).
         lstm: `layers` LSTMs of `hidden` units; carry a pair (h, c) of these.
 
-    Parameters and carries are float32, and so are logits and values; `dtype` is the type
-    that the layers between are computed in.
+    Parameters, carries, logits and values are float32; the layers between are computed in `dtype`.
     """
 
     observation_space: Space
@@ -80,11 +79,11 @@ class ActorCritic(nn.Module):
     hidden: int = 128
     layers: int = 1
     activation: str = "gelu"  # of mlp, of lstm's first layer, and of the grid and entity encoders
-    separate_critic: bool = False  # give the critic an encoder and a core of its own; linear and mlp only
+    separate_critic: bool = False  # give the critic its own encoder and core; linear and mlp only
     policy: str = "mlp"
     encoder: str = "flat"
     dtype: Any = jnp.float32  # or jnp.bfloat16
-    scan: str = "sequential"  # over time, of mingru in training; or parallel
+    scan: str = "sequential"  # how mingru computes its states over time in training; or parallel
 
     def __post_init__(self) -> None:
         choices = {
@@ -106,7 +105,7 @@ class ActorCritic(nn.Module):
 
     def initialize_carry(self, rows: int) -> Any:
         """The memory of `rows` agents before their first step; see the class for its shape."""
-        # arrays of their own, since one buffer cannot be donated twice
+        # separate arrays, since one buffer cannot be donated twice
         zeros = [jnp.zeros((rows, self.layers, self.hidden), jnp.float32) for _ in range(2)]
         return {"mingru": zeros[0], "lstm": tuple(zeros)}.get(self.policy, ())
 
@@ -155,15 +154,16 @@ class ActorCritic(nn.Module):
 
 # Linear layers
 
-FEW_INPUTS, FEW_OUTPUTS = 4, 8  # up to which it is faster to transpose that side of a weight gradient first
-SMALL_LAYER, BLOCK = 64, 256  # and the units up to which it is faster from blocks of so many rows, transposed
+# up to this many inputs or outputs it is faster to transpose that side of a weight gradient first
+FEW_INPUTS, FEW_OUTPUTS = 4, 8
+SMALL_LAYER, BLOCK = 64, 256  # up to this many units, blocks of so many rows, transposed, are faster
 
 
 @jax.custom_vjp
 def matmul(x: Array, kernel: Array) -> Array:
     """x (rows, inputs) times kernel (inputs, outputs), with a gradient that suits XLA's CPU backend.
 
-    Left to itself it transposes the outputs' gradient and not x, and then multiplies
+    With JAX's own gradient it transposes the outputs' gradient and not x, and then multiplies
     several times more slowly.
     """
     return x @ kernel
@@ -186,7 +186,7 @@ def kernel_gradient(x: Array, gradient: Array) -> Array:
     (rows, inputs), outputs = x.shape, gradient.shape[1]
     if not on_cpu():
         return lax.dot_general(x, gradient, (((0,), (0,)), ((), ())))
-    # barriers, so that XLA does not join transposition and product again
+    # barriers, so that XLA does not merge transposition and product again
     if outputs <= FEW_OUTPUTS:
         return lax.optimization_barrier(lax.optimization_barrier(gradient.T) @ x).T
     if inputs <= FEW_INPUTS:
@@ -222,8 +222,8 @@ class Dense(nn.Module):
 def convolve(x: Array, kernel: Array, stride: int) -> Array:
     """Images (n, h, w, inputs) with a kernel (k, k, inputs, outputs), padded so that 1 / stride of h and w remains.
 
-    The gradient is made of products of matrices on a CPU: inside of a loop, XLA computes that of a convolution there
-    10 to 40 times as slowly as outside of it.
+    On a CPU the gradient is made of products of matrices: inside a loop, XLA computes the gradient of a convolution
+    there 10 to 40 times as slowly as outside.
     """
     layout = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=layout)
@@ -239,7 +239,7 @@ def _convolve_backward(stride: int, saved: tuple[Array, Array], gradient: Array)
         return jax.vjp(lambda x, kernel: convolve.fun(x, kernel, stride), x, kernel)[1](gradient)
     flat = gradient.reshape(-1, gradient.shape[-1])
     of_x, of_kernel = jnp.zeros_like(x), []
-    for i, row in enumerate(kernel):  # of all rows together, the windows would take k times the memory
+    for i, row in enumerate(kernel):  # the windows of all rows together would take k times the memory
         windows, pull = jax.vjp(lambda x, i=i: _windows(x, i, kernel.shape[0], stride), x)
         row = row.reshape(-1, row.shape[-1])
         of_kernel.append(kernel_gradient(windows.reshape(-1, len(row)), flat))
@@ -251,7 +251,7 @@ convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 def _windows(x: Array, i: int, k: int, stride: int) -> Array:
-    """What row i of a k by k kernel sees of images (n, h, w, inputs) at each place, (n, h', w', k * inputs)."""
+    """The inputs of row i of a k by k kernel at each place of images (n, h, w, inputs), (n, h', w', k * inputs)."""
     outputs = [-(-n // stride) for n in x.shape[1:3]]
     added = [max((out - 1) * stride + k - n, 0) for out, n in zip(outputs, x.shape[1:3], strict=True)]
     x = jnp.pad(x, ((0, 0), *((n // 2, n - n // 2) for n in added), (0, 0)))
@@ -288,8 +288,8 @@ def check_encoder(encoder: str, space: Space) -> None:
         inputs = math.prod(space.shape) * kinds
         if inputs > MAX_INPUTS:
             raise TypeError(
-                f"the encoder flat would make {inputs:,} numbers of an observation of {space}; at most "
-                f"{MAX_INPUTS:,} are sensible. For an image (h, w, channels) there is encoder='image', "
+                f"the encoder flat would make {inputs:,} numbers from an observation of {space}; at most "
+                f"{MAX_INPUTS:,} are reasonable. For an image (h, w, channels) use encoder='image', "
                 "for tiles encoder='embedding' or 'grid'"
             )
         return
@@ -307,7 +307,7 @@ def check_encoder(encoder: str, space: Space) -> None:
     else:
         return
     raise TypeError(
-        f"the encoder {encoder} needs {needed}; the observation space is {space}. The encoder flat takes any"
+        f"the encoder {encoder} needs {needed}; the observation space is {space}. The encoder flat accepts any"
     )
 
 
@@ -410,7 +410,7 @@ class EntityEncoder(nn.Module):
 
 
 def _grid_shape(space: Any) -> tuple[int, ...]:
-    """(h, w) or (h, w, planes) of a grid of tiles, or of float planes, () if the shape is none."""
+    """(h, w) or (h, w, planes) of a grid of tiles, or of float planes, () if the shape is not one of these."""
     if len(space.shape) == 3 or not space.is_tiles:
         return space.shape if len(space.shape) == 3 else ()
     if len(space.shape) == 2:
@@ -451,9 +451,9 @@ class MinGRU(nn.Module):
         h = (1 - sigmoid(gate)) * h_before + sigmoid(gate) * g(candidate)
         x = sigmoid(highway) * h + (1 - sigmoid(highway)) * x
 
-    where g(u) is u + 0.5 if u >= 0, else sigmoid(u). Weights are uniform up to
+    where g(u) is u + 0.5 if u >= 0, otherwise sigmoid(u). Weights are uniform up to
     sqrt(2 / fan_in) in the encoder and 1 / sqrt(fan_in) in the layers. The products with
-    weights are computed in `dtype`, all else in float32.
+    weights are computed in `dtype`, everything else in float32.
     """
 
     hidden: int
@@ -497,7 +497,7 @@ def mingru_parallel(start: Array, candidate: Array, gate: Array, reset: Array) -
     Returns:
         h, float32 (time, rows, hidden).
     """
-    # h_t = keep_t h_{t-1} + add_t; forgetting everything is a keep of 0, whose logarithm the scan never subtracts
+    # h_t = keep_t h_{t-1} + add_t; a keep of 0 forgets everything, and the scan never subtracts its logarithm
     log_keep = jnp.where(reset[..., None], -jnp.inf, -nn.softplus(gate))
     positive = jnp.where(candidate >= 0, candidate, 0.0)  # so that neither branch has a NaN in its gradient
     log_g = jnp.where(candidate >= 0, jnp.log(positive + 0.5), -nn.softplus(-candidate))
@@ -507,12 +507,12 @@ def mingru_parallel(start: Array, candidate: Array, gate: Array, reset: Array) -
         return earlier[0] + later[0], jnp.logaddexp(earlier[1] + later[0], later[1])
 
     log_kept, log_added = lax.associative_scan(join, (log_keep, log_add))
-    # start stays out of the logarithms: it may be zero
+    # no logarithm of start: it may be zero
     return jnp.exp(log_kept) * start[None] + jnp.exp(log_added)
 
 
 def mingru_sequential(start: Array, candidate: Array, gate: Array, reset: Array) -> Array:
-    """What `mingru_parallel` returns, one step after the other."""
+    """The same as `mingru_parallel`, computed one step after the other."""
     keep = jnp.where(reset[..., None], 0.0, nn.sigmoid(-gate))
     add = nn.sigmoid(gate) * jnp.where(candidate >= 0, candidate + 0.5, nn.sigmoid(candidate))
     return recur(start, keep, add)
@@ -544,7 +544,7 @@ class LSTM(nn.Module):
         x = ACTIVATIONS[self.activation](x)
         last = []
         for i in range(self.layers):
-            # x W_x of all steps is one product; only h W_h has to wait for the step before
+            # x W_x of all steps is one product; only h W_h has to wait for the previous step
             from_input = Dense(4 * self.hidden, use_bias=False, dtype=self.dtype, name=f"layer_{i}")(x)
             bias = self.param(f"bias_{i}", nn.initializers.zeros_init(), (4 * self.hidden,))
             from_memory = self.param(f"recurrent_{i}", orthogonal(1.0), (self.hidden, 4 * self.hidden))
@@ -596,7 +596,7 @@ def _lstm_backward(saved: Any, gradients: tuple[tuple[Array, Array], Array]) -> 
     end, each_h = gradients
 
     def step(carried: tuple[Array, Array, Array], inputs: Any) -> tuple[tuple[Array, Array, Array], None]:
-        h, c, all_gates = carried  # of h and c, the gradients of what the later steps make of them
+        h, c, all_gates = carried  # of h and c: the gradients that come from the later steps
         t, each_h, (c_before, i, f, g, o), reset = inputs
         tanh_c = jnp.tanh(f * c_before + i * g)
         h = h + each_h
@@ -607,7 +607,7 @@ def _lstm_backward(saved: Any, gradients: tuple[tuple[Array, Array], Array]) -> 
         h, c = (jnp.where(reset[:, None], 0.0, x) for x in (h, c * f))
         return (h, c, lax.dynamic_update_index_in_dim(all_gates, gates, t, 0)), None
 
-    # into the place of from_input, which nobody needs any more: a scan's own output would first be filled with zeros
+    # into the place of from_input, which is no longer needed: a scan's own output would first be filled with zeros
     times = jnp.arange(len(reset), dtype=jnp.int32)
     begin_with = (*end, from_input)
     (*start, gates), _ = lax.scan(step, begin_with, (times, each_h, steps, reset), reverse=True)
@@ -620,18 +620,18 @@ lstm_scan.defvjp(_lstm_forward, _lstm_backward)
 
 
 def uniform(gain: float) -> Any:
-    """An initialiser: uniform up to gain / sqrt(fan_in), either sign."""
+    """An initialiser: uniform between -gain / sqrt(fan_in) and gain / sqrt(fan_in)."""
     return nn.initializers.variance_scaling(gain**2 / 3, "fan_in", "uniform")
 
 
 def actor_head(space: Space, x: Array, mask: Array | None, **linear: Any) -> Distribution:
     """The distribution over actions; to be called inside a module's `__call__`.
 
-    Choices have one linear layer together, numbers have one for their means and a free
-    log-std. What these compute is in units of half a bounded entry's range, from the middle
-    of it (`action_units`); of an unbounded entry they are the mean and the log-std
+    All choices share one linear layer; numbers have one for their means and a learned
+    log-std. Of a bounded entry, these are in units of half its range, measured from its middle
+    (`action_units`); of an unbounded entry they are the mean and the log-std
     themselves. Both start near 0. The mask, bool (..., n), has an entry for each choice of each Discrete or
-    MultiDiscrete part in order. `linear` are fields of the layers, whose weights are else
+    MultiDiscrete part in order. `linear` are fields of the layers, whose weights are by default
     orthogonal times 0.01.
     """
     linear = {"kernel_init": orthogonal(0.01)} | linear
@@ -666,7 +666,7 @@ def actor_head(space: Space, x: Array, mask: Array | None, **linear: Any) -> Dis
         if isinstance(space, Box):
             return Normal(mean, log_std)
 
-    # the parts in the order of the space
+    # the parts in the space's order
     ordered: list[Categorical | Normal] = []
     start = 0
     for part in parts:
@@ -683,7 +683,7 @@ def actor_head(space: Space, x: Array, mask: Array | None, **linear: Any) -> Dis
 def action_units(space: Box) -> tuple[np.ndarray, np.ndarray]:
     """Middle and half the range of each entry, float32 (entries,).
 
-    0 and 1 for an unbounded one; where there is one bound, the middle is 1 away from it, so that draws are legal.
+    0 and 1 for an unbounded one; with one bound, the middle is 1 away from it, so that draws are legal.
     """
     low, high = space.drawn_between()
     return ((low + high) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)

@@ -14,44 +14,44 @@ from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.spaces import Space
 
 LIMIT = 10.0  # standard deviations that a normalised observation is clipped to
-WINDOW = 500_000.0  # agent-steps whose returns count; a policy that learns leaves older ones behind
+WINDOW = 500_000.0  # agent-steps whose returns count; older ones come from an earlier policy
 
 
 class Normalizer(PyTreeNode):
-    """Mean and variance of the observations so far; called on observations it normalises them."""
+    """Mean and variance of all observations until now; when called, it normalises observations."""
 
     count: Array  # float32 ()
     mean: Array  # float32, the shape of an observation
     variance: Array  # float32, the shape of an observation
-    low: Any = None  # the least and the greatest so far, float32, the shape of an observation
+    low: Any = None  # the smallest and the largest until now, float32, the shape of an observation
     high: Any = None
 
     @classmethod
     def fresh(cls, space: Space) -> "Normalizer":
-        """Of no observations: leaves them as they are."""
+        """Of no observations: changes nothing."""
         nothing, infinite = jnp.zeros(space.shape, jnp.float32), jnp.full(space.shape, jnp.inf, jnp.float32)
         return cls(jnp.float32(0), nothing, nothing + 1.0, infinite, -infinite)
 
     def __call__(self, obs: Array) -> Array:
         """Observations (time, rows, ...), normalised and clipped to 10 standard deviations, float32."""
         deviation = jnp.sqrt(self.variance)
-        # what has not varied beyond rounding is left in its unit
+        # an entry that has varied only by rounding keeps its unit
         varies = deviation > 1e-6 * jnp.abs(self.mean)
         scale = jnp.where(varies, 1.0 / jnp.where(varies, deviation, 1.0), 1.0)
         scaled = (obs - self.mean[None, None]) * scale[None, None]
         return jnp.clip(scaled, -LIMIT, LIMIT)
 
     def with_batch(self, obs: Array, axis: str | None = None) -> "Normalizer":
-        """After observations (time, rows, ...) too, of all devices along the mesh axis `axis`."""
-        # counts are capped, so that adding to them never stops counting
+        """Updated with observations (time, rows, ...), of all devices along the mesh axis `axis`."""
+        # counts are limited, so that new observations always have an effect
         statistics = _joined((self.count, self.mean, self.variance), obs, axis, 2.0**40)
         low, high = devices.extremes(obs, axis, over=(0, 1))
         return Normalizer(*statistics, jnp.minimum(self.low, low), jnp.maximum(self.high, high))
 
     def seen(self, obs: Array) -> Array:
-        """Observations (rows, ...) with each number moved into the range of those so far.
+        """Observations (rows, ...) with each number moved into the range of all observations until now.
 
-        A critic knows nothing of what lies beyond: a clock's last tick, on a final observation alone.
+        A critic knows nothing of numbers outside it, for example a clock's last tick, seen only in a final observation.
         """
         inside = jnp.clip(obs, self.low[None], self.high[None])
         return jnp.where(self.count > 0, inside, obs)
@@ -68,45 +68,45 @@ class Returns(PyTreeNode):
     count: Array  # float32 (), agent-steps
     mean: Array  # float32 ()
     variance: Array  # float32 ()
-    low: Array  # float32 (), the least and the greatest reward of all steps so far
+    low: Array  # float32 (), the smallest and the largest reward of all steps until now
     high: Array
 
     @classmethod
     def fresh(cls) -> "Returns":
-        """Of no steps: every value is 0, for the critic has no unit yet."""
+        """Of no steps: every value is 0, because the critic has no unit yet."""
         return cls(jnp.float32(0), jnp.float32(0), jnp.float32(0), jnp.float32(jnp.inf), jnp.float32(-jnp.inf))
 
     @property
     def deviation(self) -> Array:
-        """To divide by, float32 (); 1 where returns have not varied beyond rounding."""
+        """The divisor, float32 (); 1 if returns have varied only by rounding."""
         deviation = jnp.sqrt(self.variance)
         varies = deviation > 1e-6 * jnp.abs(self.mean)
         return jnp.where(varies, deviation, 1.0)
 
     def value(self, output: Array) -> Array:
-        """The value, in the rewards' unit, that an output of the critic stands for."""
+        """The value, in the rewards' unit, of an output of the critic."""
         return self.mean + self.relative(output)
 
     def relative(self, output: Array) -> Array:
-        """The same less the mean return."""
+        """The same minus the mean return."""
         return jnp.sqrt(self.variance) * output
 
     def with_batch(self, target: Array, axis: str | None = None) -> "Returns":
-        """After the value targets (time, rows) of a rollout too, of all devices along the mesh axis `axis`.
+        """Updated with the value targets (time, rows) of a rollout, of all devices along the mesh axis `axis`.
 
-        They are relative to the mean so far.
+        The targets are relative to the current mean.
         """
         count, change, variance = _joined((self.count, jnp.float32(0), self.variance), target, axis, WINDOW)
         return self.replace(count=count, mean=self.mean + change, variance=variance)
 
     def with_rewards(self, reward: Array, terminated: Array, gamma: ArrayLike, axis: str | None = None) -> "Returns":
-        """After the rewards (time, rows) of a rollout, whose targets are not known yet.
+        """Updated with the rewards (time, rows) of a rollout, whose targets are not known yet.
 
-        Of the first it guesses the mean where a constant hides what they tell, ten times their deviation or
-        more: a critic that began at 0 would take most of a run to find it. Rewards r that go on with
-        probability 1 - p after each step add up to r / (1 - gamma (1 - p)) on average. Elsewhere it begins at 0,
-        and so it does where rewards are all alike: a critic that has yet to learn that every step costs takes
-        an agent to where it has not been.
+        If the mean of the first rollout's rewards is more than ten times their standard deviation, it gives a first
+        estimate of the mean return: a critic that began at 0 would need most of a run to find it. Rewards r that
+        continue with probability 1 - p after each step add up to r / (1 - gamma (1 - p)) on average. Otherwise the
+        mean begins at 0. It also does so if all rewards are equal: a critic that has not yet learned that every
+        step costs leads an agent to new states.
         """
         low, high = devices.extremes(reward, axis)
         mean, ends = devices.mean(jnp.stack([reward.mean(), jnp.float32(terminated).mean()]), axis)
@@ -120,7 +120,7 @@ class Returns(PyTreeNode):
         )
 
     def possible(self, value: Array, gamma: ArrayLike) -> Array:
-        """Values relative to the mean, kept between what rewards as those so far can add up to at worst and at best."""
+        """Values relative to the mean, clipped to the sums that the rewards until now make possible."""
         steps = 1.0 / jnp.maximum(1.0 - gamma, 1e-6)
         least, greatest = jnp.minimum(self.low, 0.0) * steps, jnp.maximum(self.high, 0.0) * steps
         return jnp.clip(value, least - self.mean, greatest - self.mean)
@@ -129,10 +129,10 @@ class Returns(PyTreeNode):
 def _joined(
     before: tuple[Array, Array, Array], batch: Array, axis: str | None, window: float
 ) -> tuple[Array, Array, Array]:
-    """Count, mean and variance after a batch (time, rows, ...) too, of which the last `window` count."""
+    """Count, mean and variance updated with a batch (time, rows, ...); only the last `window` steps count."""
     count, old_mean, old_variance = before
     mean = devices.mean(batch.mean((0, 1)), axis)
-    # around the mean: a mean of squares less a squared mean would cancel where the mean is large
+    # around the mean: a mean of squares minus a squared mean loses digits if the mean is large
     variance = devices.mean(jnp.square(batch - mean[None, None]).mean((0, 1)), axis)
     new = jnp.float32(batch.shape[0] * batch.shape[1] * devices.size(axis))
     total = jnp.minimum(count + new, jnp.maximum(jnp.float32(window), new))

@@ -1,10 +1,10 @@
 """Elementary functions with the same bits everywhere. Twin of envs_c/numerics.h.
 
 XLA's own polynomials differ from every C library's. These are plain float32
-additions, multiplications, divisions and one square root, in a fixed order:
-what C computes without contraction and XLA on the CPU without FMA instructions,
-to the last bit. Where multiply-adds are fused, the last places differ; the errors
-below hold all the same.
+additions, multiplications, divisions and one square root, in a fixed order.
+C without contraction and XLA on the CPU without FMA instructions compute the same,
+to the last bit. If multiply-adds are fused, the last places differ, but the errors
+below still hold.
 
 All functions are elementwise: float32 of any shape in, float32 of that shape out
 (two arguments broadcast). They can be differentiated, any number of times.
@@ -22,9 +22,9 @@ unit    1e-15 <= length, components     2.0 ULP   the zero vector
         up to 1e19
 ======  ==============================  ========  ==================================
 
-An error of half a ULP would be correct rounding. NaN gives NaN. Zeros have no
+Correct rounding would have an error of half a ULP. NaN gives NaN. Zeros have no
 sign, -0 is 0: ``atan2(-0, -1)`` is pi, not -pi. Processors differ on denormals
-(below 1.2e-38), in arguments and in results: no bits are promised for those, and
+(below 1.2e-38), in arguments and in results: their bits may differ, and
 a denormal may count as zero.
 """
 
@@ -39,27 +39,27 @@ SMALLEST_NORMAL = 1.17549435e-38
 ANGLE_MAX = 10000.0
 TWO_OVER_PI = 0.636619747
 
-# pi / 2 in five parts. The first four times a quarter turn count below 2^13 are
-# exact, so the subtractions lose nothing next to a multiple of pi / 2.
+# pi / 2 in five parts. The products of the first four with a count of quarter turns below 2^13
+# are exact, so the subtractions lose nothing next to a multiple of pi / 2.
 HALF_PI_1 = 1.5703125
 HALF_PI_2 = 4.83751297e-4
 HALF_PI_3 = 7.54953362e-8
 HALF_PI_4 = 2.55795385e-12
 HALF_PI_5 = 5.39030295e-15
 
-# exp: where the result leaves the normal numbers
+# exp: outside of this the result is not a normal number
 EXP_MIN = -87.3365402
 EXP_MAX = 88.7228317
 LOG2_E = 1.44269502
 
-# ln 2 in two parts; the first times an exponent is exact
+# ln 2 in two parts; the product of the first with an exponent is exact
 LN2_HIGH = 0.693145752
 LN2_LOW = 1.42860677e-6
 
 # tanh: below this a polynomial, above it the exponential
 TANH_SMALL = 0.625
 
-# atan2: angles as the nearest float and what it lacks
+# atan2: angles as the nearest float and its error
 PI_HIGH = 3.14159274
 PI_LOW = -8.74227766e-8
 HALF_PI_HIGH = 1.57079637
@@ -79,7 +79,7 @@ def _from_bits(bits: Array) -> Array:
 
 
 def _upper_half(x: Array) -> Array:
-    # the first 12 of 24 binary digits: their square is exact, and so is x less them
+    # the first 12 of 24 binary digits: their square is exact, and so is x minus them
     return _from_bits(_to_bits(x) & jnp.uint32(0xFFFFF000))
 
 
@@ -89,13 +89,13 @@ def _nearest(x: Array) -> Array:
 
 
 def _quarter_turns(x: Array) -> tuple[Array, Array]:
-    # x = quarter * pi / 2 + r with |r| <= pi / 4; NaN where x is out of range
+    # x = quarter * pi / 2 + r with |r| <= pi / 4; NaN if x is out of range
     inside = jnp.abs(x) <= ANGLE_MAX
     # selected first: XLA cannot fold a factor of the caller's into this one
     quarter = _nearest(jnp.where(inside, x, 0.0) * TWO_OVER_PI)
     k = jnp.float32(quarter)
     rest = (x - k * HALF_PI_1) - k * HALF_PI_2
-    # exact so far; what rounding takes from the third difference goes into the fourth
+    # exact up to here; the rounding error of the third difference goes into the fourth
     part = k * HALF_PI_3
     third = rest - part
     taken = (rest - third) - part
@@ -135,7 +135,7 @@ def cos(x: ArrayLike) -> Array:
 
 @jax.custom_jvp
 def exp(x: ArrayLike) -> Array:
-    """e^x; 0 where that is below the smallest normal number, infinity where it overflows."""
+    """e^x; 0 if that is below the smallest normal number, infinity if it overflows."""
     x = jnp.asarray(x, jnp.float32)
     # x = n ln 2 + r, |r| <= ln 2 / 2
     inside = (x >= EXP_MIN) & (x <= EXP_MAX)
@@ -156,7 +156,7 @@ def exp(x: ArrayLike) -> Array:
 def log(x: ArrayLike) -> Array:
     """Natural logarithm; -infinity at 0, NaN below."""
     x = jnp.asarray(x, jnp.float32)
-    # x = 2^n (1 + f), 1 + f between sqrt(1/2), whose bits are 0x3F3504F3, and its double
+    # x = 2^n (1 + f), 1 + f between sqrt(1/2), whose bits are 0x3F3504F3, and twice that
     bits = _to_bits(x)
     n = jnp.int32((bits + jnp.uint32(0x3F800000 - 0x3F3504F3)) >> jnp.uint32(23)) - 127
     f = _from_bits(bits - (jnp.uint32(n) << jnp.uint32(23))) - 1.0
@@ -214,10 +214,10 @@ def unit(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     """
     x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
     zero = x * x + y * y < UNIT_MIN_SQUARED
-    # far from the denormals, so that what rounding takes from the squares is none
+    # far from the denormals, so that the rounding errors of the squares are not denormals
     scale = jnp.where((jnp.abs(x) < 1.0) & (jnp.abs(y) < 1.0), UNIT_SCALE, 1.0)
     x, y = x * scale, y * scale
-    # the squares of the upper halves are exact; what they and their sum lack is added last
+    # the squares of the upper halves are exact; the errors of them and of their sum are added last
     upper_x, upper_y = _upper_half(x), _upper_half(y)
     square_x, square_y = upper_x * upper_x, upper_y * upper_y
     steep = square_y > square_x

@@ -23,8 +23,8 @@ NEWTON_SCHULZ = (
 def make_optimizer(config: PPOConfig) -> optax.GradientTransformation:
     """The optimiser; the config's traced fields may be traced.
 
-    Weight decay is decoupled, W <- W (1 - learning_rate * weight_decay). Under Muon it is
-    for matrices alone, as in PufferLib; under Adam for everything (Loshchilov and Hutter, 2019).
+    Weight decay is decoupled, W <- W (1 - learning_rate * weight_decay). With Muon it applies only
+    to matrices, as in PufferLib; with Adam to everything (Loshchilov and Hutter, 2019).
     The state's layout names the leaves of saved runs: changing it makes them unreadable.
     """
 
@@ -89,11 +89,11 @@ def muon(momentum: ArrayLike) -> optax.GradientTransformation:
 
         m <- momentum * m + g;  u = g + momentum * m
 
-    The step is u itself where it is a vector or a number, and for a matrix (inputs,
+    The step is u itself if it is a vector or a number, and for a matrix (inputs,
     outputs) sqrt(max(1, outputs / inputs)) * `orthogonal(u)`: PufferLib's rows / columns,
     as its matrices are the transposes of Flax's kernels. Kernels with more axes
     (convolutions) count as matrices (all but the last axis, last axis). Optax's own Muon
-    corrects the momentum for its start and gives what is no matrix to Adam.
+    corrects the momentum for its start and uses Adam for parameters that are not matrices.
     """
 
     def step(u: Array) -> Array:
@@ -111,11 +111,11 @@ def muon(momentum: ArrayLike) -> optax.GradientTransformation:
 
 
 def orthogonal(matrix: Array) -> Array:
-    """The nearest orthogonal matrix, nearly: float32 (n, m), singular values between 0.97 and 1.15.
+    """Approximately the nearest orthogonal matrix: float32 (n, m), singular values between 0.97 and 1.15.
 
     Five Newton-Schulz steps X <- a X + (b G + c G^2) X with G = X X^T, on the smaller
     side, from X = matrix / its Frobenius norm. Singular values below 0.003 of that norm
-    come out smaller.
+    become smaller.
     """
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = wide / jnp.maximum(jnp.linalg.norm(wide), 1e-7)

@@ -1,4 +1,4 @@
-"""Play: agents in the middle of their episodes, and the rollouts that they make.
+"""Play: agents during their episodes, and the rollouts that they produce.
 
 Training, evaluation and animation play in the same steps: `act`, the environments'
 `transition`, and `go_on`, which resets what ended.
@@ -16,11 +16,11 @@ from jaxpuffer.policy import Policy
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.rows import for_rows
 
-TRUNCATED_CHUNK = 64  # truncated rows whose final observations are valued together
+TRUNCATED_CHUNK = 64  # truncated rows whose final values are computed together
 
 
 class Play(PyTreeNode):
-    """`num_envs` environments and the agents in them, `rows` of all worlds together, before a step."""
+    """`num_envs` environments and their agents before a step; `rows` is the number of agents in all worlds."""
 
     envs: Any  # the batch's state
     obs: Array  # (rows, ...), of the next step
@@ -30,9 +30,9 @@ class Play(PyTreeNode):
 
 
 class Choice(PyTreeNode):
-    """What the agents did at a step, and what the policy thought of it."""
+    """The agents' actions in a step, with the policy's log-probabilities and values."""
 
-    mask: Any  # bool (rows, n), or None where all actions are legal
+    mask: Any  # bool (rows, n), or None if all actions are legal
     action: Array  # (rows, ...)
     log_prob: Array  # float32 (rows,)
     value: Array  # float32 (rows,)
@@ -50,8 +50,8 @@ class Rollout(PyTreeNode):
     reward: Array  # scaled and clipped
     ended: Array  # bool
     truncated: Any = None  # bool
-    rest: Any = None  # the value of a truncated episode's final observation, else 0
-    clipped: Any = None  # bool, the reward was beyond reward_clip
+    rest: Any = None  # the value of a truncated episode's final observation, otherwise 0
+    clipped: Any = None  # bool, reward_clip changed the reward
 
 
 def begin(batch: Any, module: Any, env_streams: Array, streams: Array) -> Play:
@@ -62,7 +62,7 @@ def begin(batch: Any, module: Any, env_streams: Array, streams: Array) -> Play:
 
 
 def act(batch: Any, policy: Policy, play: Play) -> tuple[Play, Choice]:
-    """Sample an action for each row: (play with memory and streams after it, what was chosen)."""
+    """Sample an action for each row: (play with memory and streams after it, the choice)."""
     mask = legal_actions(batch, play)
     carry, distribution, value = policy(play.carry, play.obs, play.reset, mask)
     streams, action = distribution.sample(play.streams)
@@ -84,7 +84,7 @@ def go_on(batch: Any, play: Play, step: Any) -> Play:
 
 
 def legal_actions(batch: Any, play: Play) -> Array | None:
-    """The mask of the next step, bool (rows, n), or None where all actions are legal."""
+    """The mask of the next step, bool (rows, n), or None if all actions are legal."""
     mask = batch.action_mask(play.envs)
     return None if mask is None else mask.reshape(len(play.streams), -1)
 
@@ -95,7 +95,7 @@ def flat_rows(batch: Any, obs: Array) -> Array:
 
 
 def collect(env: Any, policy: Policy, play: Play, config: PPOConfig) -> tuple[Play, Rollout, Log]:
-    """Play `horizon` steps: where play is after them, what happened, and the log summed over all rows."""
+    """Play `horizon` steps: (the play after them, the rollout, the log summed over all rows)."""
     batch = env.batch(config.num_envs)
 
     def one(carried: tuple[Play, Log], _: None) -> tuple[tuple[Play, Log], Rollout]:
@@ -103,13 +103,13 @@ def collect(env: Any, policy: Policy, play: Play, config: PPOConfig) -> tuple[Pl
         play, choice = act(batch, policy, before)
         play, step = transition(batch, play, choice)
 
-        # a truncated episode would have gone on
+        # a truncated episode would have continued
         truncated = step.truncated.reshape(-1)
         rest = truncated_values(batch, policy, play, truncated)
         reward = step.reward.reshape(-1) * config.reward_scale
         beyond = jnp.abs(reward) > config.reward_clip
         clipped = jnp.clip(reward, -config.reward_clip, config.reward_clip)
-        # infinity must show, and not pass for a large reward
+        # infinity must be detected, not clipped to a large reward
         reward = jnp.where(jnp.isfinite(reward), clipped, jnp.nan)
 
         # the barrier lets the reset happen in place, after the old states were read
@@ -127,7 +127,7 @@ def collect(env: Any, policy: Policy, play: Play, config: PPOConfig) -> tuple[Pl
 def truncated_values(batch: Any, policy: Policy, play: Play, truncated: Array) -> Array:
     """Values of the final observations of truncated rows, zero elsewhere, float32 (rows,).
 
-    Computed in chunks on those rows alone, with the memory from before the reset. NaN where such an
+    Computed in chunks on those rows alone, with the memory from before the reset. NaN if such an
     observation is not finite.
     """
     env, rows = batch.env, len(truncated)
@@ -150,10 +150,10 @@ def truncated_values(batch: Any, policy: Policy, play: Play, truncated: Array) -
 
 
 def with_rest(rollout: Rollout, returns: Any, config: PPOConfig) -> Rollout:
-    """The rollout with rewards as the advantages take them: with what a truncated episode would have brought.
+    """The rollout with rewards for the advantages, which include the value after a truncated step.
 
-    With `returns`, values are relative to their mean, and rewards become so. The final observation of a
-    truncated episode is one that nothing was ever trained on: its value is kept to what is possible.
+    With `returns`, values are relative to their mean, and rewards are made so. The final observation of a
+    truncated episode is never trained on, so its value is clipped to what is possible.
     """
     reward, rest = rollout.reward, rollout.rest
     if returns is not None:
@@ -163,16 +163,16 @@ def with_rest(rollout: Rollout, returns: Any, config: PPOConfig) -> Rollout:
 
 
 def relative_to(rollout: Rollout, change: Array, config: PPOConfig) -> Rollout:
-    """A rollout whose values are relative to a mean return, relative to one that is greater by `change`.
+    """A rollout whose values are relative to a mean return, changed to a mean that is larger by `change`.
 
     Advantages stay the same. So a constant in the rewards does not use up the digits of a float32.
     """
-    # of an ended step the reward holds all that comes after it
+    # the reward of a step that ended includes everything after it
     lost = 1.0 - config.gamma * jnp.float32(~rollout.ended)
     return rollout.replace(value=rollout.value - change, reward=rollout.reward - change * lost)
 
 
 def _lost(rollout: Rollout, config: PPOConfig) -> Array:
-    """The share of a value that a step uses up, (time, rows): all at an end by the rules, else 1 - gamma."""
+    """The share of a value that a step uses up, (time, rows): all of it if terminated, otherwise 1 - gamma."""
     terminated = rollout.ended & ~rollout.truncated
     return 1.0 - config.gamma * jnp.float32(~terminated)

@@ -1,4 +1,4 @@
-"""Policy: a network with its parameters, and the protocol that a module of a user's own must follow."""
+"""Policy: a network with its parameters, and the protocol that a user's own module must follow."""
 
 import functools
 from typing import Any
@@ -18,9 +18,9 @@ class Policy(PyTreeNode):
 
     params: Any
     module: Any = static(default=None)
-    normalizer: Any = None  # of observations, None without
-    returns: Any = None  # the critic's units, None without
-    relative: bool = static(default=False)  # give values less the mean return, as training takes them
+    normalizer: Any = None  # of observations, None if there is none
+    returns: Any = None  # the critic's units, None if there are none
+    relative: bool = static(default=False)  # give values minus the mean return, as training needs them
 
     def __call__(self, carry: Any, obs: Array, reset: Array, mask: Array | None) -> Any:
         """One step of `rows` agents: (carry, distribution, value (rows,))."""
@@ -56,10 +56,10 @@ def make_module(env: Any, config: PPOConfig) -> ActorCritic:
 
 
 def checked_module(env: Any, config: PPOConfig, module: Any = None) -> Any:
-    """The module of a run, the config's if None, found to do what `jaxpuffer.networks` asks of a policy.
+    """The module of a run, the config's if None, after checking that it follows the protocol of `jaxpuffer.networks`.
 
     Raises:
-        TypeError: it does not.
+        TypeError: it does not follow it.
         ValueError: the run cannot fit in memory.
     """
     if module is None:
@@ -80,7 +80,7 @@ def checked_module(env: Any, config: PPOConfig, module: Any = None) -> Any:
         obs = jnp.zeros((time, rows, *space.shape), space.dtype)
         variables = module.init(jax.random.key(0), carry, obs, jnp.zeros((time, rows), bool), None)
         if set(variables) - {"params"}:
-            raise TypeError(f"{name} has variables in {', '.join(variables)}; a policy has params alone")
+            raise TypeError(f"{name} has variables in {', '.join(variables)}; a policy has only params")
         out = module.apply(variables, carry, obs, jnp.zeros((time, rows), bool), None)
         if not isinstance(out, tuple) or len(out) != 3:
             raise TypeError(f"{name} returns {type(out).__name__}; a policy returns (carry, distribution, value)")

@@ -11,7 +11,7 @@ several devices.
 
 The algorithm is PufferLib's; what differs between its versions is a field of
 `PPOConfig`: the advantage, prioritised segments, the optimiser, the network. The parts
-are read in this order: config, policy, play, advantage, loss, and this.
+should be read in this order: config, policy, play, advantage, loss, ppo.
 """
 
 import functools
@@ -37,21 +37,21 @@ from jaxpuffer.registry import as_env
 from jaxpuffer.spaces import Box, Space, limits, mask_sizes
 
 MAX_UPDATES = 2**31 - 1
-OF_EPISODES = ("score", "perf", "episode_return", "episode_length")  # metrics that are NaN where none ended
-MICROBATCH = 32768  # activations of a layer, 128 KiB, which stay in the cache of a core
+OF_EPISODES = ("score", "perf", "episode_return", "episode_length")  # metrics that are NaN if no episode ended
+MICROBATCH = 32768  # activations of a layer, 128 KiB, which fit into the cache of a core
 
 
 class TrainState(PyTreeNode):
-    """All that training depends on; saved and restored whole, a run goes on exactly."""
+    """Everything that training depends on; a run continues exactly after this is saved and restored."""
 
     params: Any
     opt_state: Any
     play: Play
     key: Array  # uint32 (2,), of a JAX key, for drawing segments
-    normalizer: Any  # of observations, None without
-    returns: Any  # the critic's units, None without
-    pace: Array  # float32 (), from 0 to 1, that gradient steps are multiplied by
-    updates: Array  # int32 (), done so far; agent-steps are this times config.batch_size
+    normalizer: Any  # of observations, None if there is none
+    returns: Any  # the critic's units, None if there are none
+    pace: Array  # float32 (), from 0 to 1, the factor of gradient steps
+    updates: Array  # int32 (), number done; agent-steps are this times config.batch_size
 
     def policy(self, module: Any) -> Policy:
         """The policy as it is now."""
@@ -59,7 +59,7 @@ class TrainState(PyTreeNode):
 
 
 class Result(PyTreeNode):
-    """What `train` returns; under vmap every leaf has the mapped axes in front."""
+    """The result of `train`; under vmap every leaf has the mapped axes in front."""
 
     policy: Policy
     state: TrainState
@@ -70,7 +70,7 @@ class Result(PyTreeNode):
 
 @in_32_bits
 def init(env: Any, key: Array, config: PPOConfig, module: Any = None) -> TrainState:
-    """The state before the first update, from a JAX key; arguments as of `train`."""
+    """The state before the first update, from a JAX key; the arguments are those of `train`."""
     module = module or make_module(env, config)
     key_params, key_envs, key_streams = jax.random.split(key, 3)
     return start(env, module, config, key_params, *fresh_streams(config, key_envs, key_streams))
@@ -128,7 +128,7 @@ def update(
     target = advantage + rollout.value
     metrics = _of_rollout(env, rollout, played, advantage, target, axis)
 
-    # learn from it, in the units of the returns so far
+    # learn from it, in the current units of the returns
     if returns is not None:
         before, returns = returns, returns.with_batch(target, axis)
         change = returns.mean - before.mean
@@ -136,7 +136,7 @@ def update(
     changes, losses = optimize(policy, state.replace(returns=returns), config, rollout, advantage, last_value, axis)
     normalizer = None if state.normalizer is None else state.normalizer.with_batch(rollout.obs, axis)
     if normalizer is not None or returns is not None:
-        # the first update only measures: what it would learn is in units that nobody keeps
+        # the first update only measures: it would learn in units that are then replaced
         learns = state.updates > 0
         old = state.params, state.opt_state
         changes = jax.tree.map(lambda new, old: jnp.where(learns, new, old), changes, old)
@@ -162,7 +162,7 @@ def update(
 def _of_rollout(
     env: Any, rollout: Rollout, played: Rollout, advantage: Array, target: Array, axis: str | None
 ) -> dict[str, Array]:
-    """How well the rollout's values knew their targets, and shares of its steps where something is wrong."""
+    """How well the rollout's values predicted their targets, and the shares of its steps with errors."""
 
     def mean(x: Array) -> Array:
         return devices.mean(jnp.float32(x).mean(), axis)
@@ -186,14 +186,14 @@ def _of_rollout(
 def _next_pace(pace: Array, approx_kl: Array, config: PPOConfig) -> Array:
     """A third less after an update that moved the policy further than `max_kl`, otherwise a twentieth more, at most 1.
 
-    A normal distribution that has become narrow is moved by many of its deviations where a wide one hardly
-    moved; the learning rate that was right for one throws the other off its course.
+    A gradient step that hardly moves a wide normal distribution moves a narrow one by many of its standard
+    deviations; a learning rate that is right for the wide one is far too large for the narrow one.
     """
     return jnp.where(approx_kl > config.max_kl, pace / 1.5, jnp.minimum(1.0, pace * 1.05))
 
 
 def _without_choice(space: Space, mask: Array | None) -> Array:
-    """Where a mask, bool (..., n) or None, forbids all that one choice of an action can be, bool (...)."""
+    """Where a mask, bool (..., n) or None, allows no value for one choice of an action, bool (...)."""
     if mask is None:
         return jnp.zeros((), bool)
     ends = np.cumsum(mask_sizes(space))[:-1]
@@ -219,9 +219,9 @@ def optimize(
 ) -> tuple[tuple[Any, Any], dict[str, Array]]:
     """The gradient steps of an update: ((parameters, state of the optimiser), mean losses).
 
-    `policy` is the rollout's; its parameters are where the steps begin. `state` has the memory from the
-    rollout's start, and the units of the returns with this rollout's. `advantage` is what nothing was trained on
-    yet, and what `advantages` gives before the first step.
+    `policy` is the rollout's; the steps begin from its parameters. `state` has the memory from the
+    rollout's start, and the units of the returns updated with this rollout. `advantage` is the result of
+    `advantages` before the first gradient step.
     """
     policy = policy.replace(returns=state.returns)
     optimizer = make_optimizer(config)
@@ -235,7 +235,7 @@ def optimize(
     def step(carried: Any, count: Array) -> tuple[Any, dict[str, Array]]:
         params, opt_state, latest, taken, _ = carried
 
-        # advantages of all steps, and what the critic is to learn
+        # advantages of all steps, and the critic's targets
         value, ratio = (rollout.value, None) if latest is None else latest
         current = advantage if latest is None else advantages(config, rollout, last_value, value, ratio)
         target = current + value
@@ -290,7 +290,7 @@ def optimize(
 
 
 def _segments(config: PPOConfig, state: TrainState, advantage: Array, key: Array, count: Array) -> Any:
-    """The drawn rows of a minibatch, int32, and the weights of their advantages; (None, None) for rows in turn."""
+    """The drawn rows of a minibatch, int32, and the weights of their advantages; (None, None) for rows in order."""
     if config.prioritize == "no":
         return None, None
     width = config.minibatch_size // config.horizon
@@ -303,22 +303,22 @@ def _segments(config: PPOConfig, state: TrainState, advantage: Array, key: Array
 
 
 def _microbatch_rows(config: PPOConfig, carry: Any, num_devices: int) -> int:
-    """Rows of a minibatch whose gradient is computed at once: they divide it evenly."""
+    """Number of rows of a minibatch whose gradient is computed at once; it divides the minibatch evenly."""
     width = config.minibatch_size // config.horizon
     most = config.microbatch_size
     if not most:
         core_each = on_cpu() and num_devices // jax.process_count() >= available_cores()
-        # a policy with memory multiplies one step of its rows at a time, and wants more of them
+        # a policy with memory multiplies one step of its rows at a time, and needs more of them
         steps = MICROBATCH // config.hidden * (4 if jax.tree.leaves(carry) else 1)
         most = steps if core_each else config.minibatch_size
     return max(n for n in range(1, width + 1) if width % n == 0 and (n == 1 or n * config.horizon <= most))
 
 
 def _mean_of_parts(differentiate: Any, rows: int, size: int) -> Any:
-    """What `differentiate(first)` returns for `size` rows from `first` on, for all `rows` in turn.
+    """Call `differentiate(first)`, for `size` rows from `first` on, until all `rows` are done; join the results.
 
-    It returns (gradient, (losses, steps)): the means of gradients and losses, and the
-    steps, float32 (time, size), side by side.
+    Returns (gradient, (losses, steps)): the means of gradients and losses, and the
+    steps, float32 (time, size), concatenated.
     """
     if size == rows:
         return differentiate(0)
@@ -356,27 +356,27 @@ def train(env: Any, key: Array, config: PPOConfig | None = None, module: Any = N
     """Train from scratch for `config.total_steps` in one program.
 
     Needs no `jit` around it, and compiles once per kind of environment and config.
-    Shows nothing until it returns: `jaxpuffer.fit` has progress, checkpoints and
+    Prints nothing until it returns: `jaxpuffer.fit` has progress, checkpoints and
     interruption. `jax.vmap(train, in_axes=(None, 0))(env, keys)` trains many seeds.
 
     Args:
         env: an environment of either backend, or a registered name.
         key: a JAX key.
         config: None for the environment's tuned configuration.
-        module: a Flax module of your own in place of the config's network; `jaxpuffer.networks`
+        module: your own Flax module in place of the config's network; `jaxpuffer.networks`
             says what it must provide.
 
     Raises:
         TypeError: the environment's functions disagree with each other or its spaces,
-            or the module does not do what a policy must; or an argument is of a wrong type.
-        ValueError: the config does not fit together, or not in memory.
+            or the module does not follow the protocol; or an argument is of a wrong type.
+        ValueError: the config's fields do not fit together, or the run does not fit in memory.
     """
     env, key = as_env(env), rng.check_key(key)
     config = complete(env, config)
     if config.num_updates > MAX_UPDATES:
         raise ValueError(
             f"PPOConfig.total_steps is {config.total_steps}, {config.num_updates} updates; train keeps the metrics of "
-            f"each, and takes at most {MAX_UPDATES}: raise num_envs or horizon, or take fit, which can be stopped"
+            f"each, and takes at most {MAX_UPDATES}: raise num_envs or horizon, or use fit, which can be stopped"
         )
     with computing_on(key):
         result = _train(env, key, config, checked_module(env, config, module))
@@ -396,19 +396,19 @@ def _train(env: Any, key: Array, config: PPOConfig, module: Any) -> Result:
 
 
 def without_nan(metrics: dict[str, Array]) -> dict[str, Array]:
-    """Metrics with 0 for NaN where no episode ended, so that `jax_debug_nans` finds others alone in a program."""
+    """Metrics with 0 in place of NaN if no episode ended, so that `jax_debug_nans` finds only other NaNs."""
     known = {name: jnp.where(metrics["episodes"] > 0, metrics[name], 0.0) for name in OF_EPISODES}
     return metrics | known
 
 
 def with_nan(metrics: dict[str, Array]) -> dict[str, Array]:
-    """The opposite of `without_nan`, after the program."""
+    """The inverse of `without_nan`, after the program."""
     with jax.debug_nans(False):
         nothing = jnp.where(metrics["episodes"] > 0, 0.0, jnp.nan)
         return metrics | {name: metrics[name] + nothing for name in OF_EPISODES}
 
 
 def _normalizes(env: Any, config: PPOConfig) -> bool:
-    """Whether observations are normalised: those that are a Box of floats, where the config says so."""
+    """Whether observations are normalised: if they are a Box of floats and the config says so."""
     space = env.observation_space
     return config.normalize_observation and isinstance(space, Box) and jnp.issubdtype(space.dtype, jnp.floating)

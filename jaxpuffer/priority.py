@@ -16,7 +16,7 @@ LEAST_WEIGHT = 1e-6  # so that any segment can be drawn
 def probabilities(advantage: Array, alpha: ArrayLike) -> Array:
     """The probability of each segment, float32 (rows,), from advantages, float32 (time, rows).
 
-    Uniform where all advantages are zero or alpha is 0.
+    Uniform if all advantages are zero or alpha is 0.
     """
     weight = jnp.abs(advantage).sum(0) ** alpha + LEAST_WEIGHT
     return weight / weight.sum()
@@ -25,13 +25,13 @@ def probabilities(advantage: Array, alpha: ArrayLike) -> Array:
 def draw(key: Array, probability: Array, count: int, replacement: bool) -> Array:
     """`count` segments, int32 (count,), from a JAX key and probabilities, float32 (rows,).
 
-    A key and not a stream of `rng`: this is one draw per minibatch for all rows together,
-    where a stream belongs to one row and draws one number after the other.
+    This uses a key, not a stream of `rng`: it is one draw per minibatch for all rows together,
+    while a stream belongs to one row and draws one number after the other.
 
-    With replacement by inverting the cumulated probabilities; without it by the `count`
-    largest of log-probabilities plus Gumbel noise, which draws as one after the other does
-    (Vieira, 2014). Cumulated probabilities are float32: with replacement, segments whose
-    probability is far below 1e-6 are not drawn in proportion to it, together rather too often.
+    With replacement it inverts the cumulative probabilities. Without replacement it takes the `count`
+    largest of log-probabilities plus Gumbel noise, which is equivalent to drawing one after the other
+    (Vieira, 2014). Cumulative probabilities are float32: with replacement, segments whose
+    probability is far below 1e-6 are not drawn in proportion to it; together they are drawn too often.
 
     Raises:
         ValueError: without replacement there are fewer segments than `count`.
@@ -47,10 +47,10 @@ def draw(key: Array, probability: Array, count: int, replacement: bool) -> Array
 
 
 def importance(probability: Array, beta: ArrayLike) -> Array:
-    """Weights (rows * probability)^-beta, float32, of the shape of `probability`: beta 1 undoes the preference."""
+    """Weights (rows * probability)^-beta, float32, of the shape of `probability`: beta 1 removes the bias."""
     return (len(probability) * probability) ** -jnp.float32(beta)
 
 
 def annealed_beta(beta: ArrayLike, progress: ArrayLike) -> Array:
-    """From `beta` at the start, progress 0, linearly to 1 at the end, progress 1."""
+    """The exponent: from `beta` at progress 0, linearly to 1 at progress 1."""
     return jnp.float32(beta) + (1.0 - jnp.float32(beta)) * progress

@@ -1,4 +1,4 @@
-"""Where the time of an update goes, found by running its parts as programs of their own."""
+"""How the time of an update is spent, measured by running its parts as separate programs."""
 
 import time
 from collections.abc import Callable
@@ -15,26 +15,26 @@ from jaxpuffer.play import Play, Rollout, collect
 from jaxpuffer.policy import Policy, checked_module
 from jaxpuffer.ppo import TrainState, optimize
 
-REPEATS = 5  # of each part, of which the median counts
+REPEATS = 5  # of each part; the median counts
 
 
 def profile(env: Any, state: TrainState, config: PPOConfig, module: Any = None) -> dict[str, float]:
     """Seconds that each part of one update takes.
 
-    `environment` is the horizon's steps alone, with the actions of a rollout; `policy`
-    what a rollout takes beyond that; `advantage` the advantages and, where segments are
-    drawn, the draws; `optimization` the gradient steps without these. Compiles each part, so that it
-    costs some seconds; the parts need not add up exactly to an update, in which XLA may
-    join them.
+    `environment` is the time of the horizon's steps alone, with the actions of a rollout; `policy`
+    the rest of a rollout's time; `advantage` that of the advantages and, if segments are
+    drawn, of the draws; `optimization` that of the gradient steps without these. It compiles each part,
+    which takes some seconds. The parts need not add up exactly to an update, in which XLA may
+    merge them.
 
     Args:
-        env, config, module: as of `train`.
+        env, config, module: as in `train`.
         state: from `ppo.init`, or a run's; it is not changed.
     """
     module = checked_module(env, config, module)
     policy = state.policy(module)
 
-    # rollouts one after the other in one program: they go into memory that is there already
+    # rollouts one after the other in one program: they use memory that is already allocated
     shapes = jax.eval_shape(collect, env, policy, state.play, config)[1]
     rollout = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     rollout_seconds, rollout = _timed(_collect, env, policy, state.play, config, rollout, jnp.int32(REPEATS))
@@ -55,14 +55,14 @@ def profile(env: Any, state: TrainState, config: PPOConfig, module: Any = None) 
 def time_shares(
     env: Any, state: TrainState, config: PPOConfig, module: Any = None, host: float = 0.0
 ) -> dict[str, float]:
-    """Shares of the parts of `profile` in the time of training, of which the host has the share `host`."""
+    """Shares of the parts of `profile` in the time of training; `host` is the share of the host."""
     seconds = profile(env, state, config, module)
     total = sum(seconds.values())
     return {name: (1.0 - host) * part / total for name, part in seconds.items()} | {"host": host}
 
 
 def shares_line(shares: dict[str, float]) -> str:
-    """The shares in a line."""
+    """The shares as one line of text."""
     return "time: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
 
 
@@ -102,7 +102,7 @@ def _at_first(rollout: Rollout, config: PPOConfig) -> Array:
 
 @jax.jit
 def _advantages(rollout: Rollout, state: TrainState, config: PPOConfig) -> Array:
-    """As often as an update computes them."""
+    """Compute them as often as an update does."""
     key = jax.random.wrap_key_data(state.key, impl="threefry2x32")
     width = config.minibatch_size // config.horizon
     base = _at_first(rollout, config)

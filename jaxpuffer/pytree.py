@@ -18,7 +18,7 @@ _DTYPES: dict[type, Any] = {int: jnp.int32, float: jnp.float32, bool: jnp.bool_}
 def static(default: Any, minimum: float | None = None, maximum: float | None = None, help: str = "") -> Any:
     """A parameter that sets shapes, loop bounds or code paths: changing it compiles the program again.
 
-    Arrays and lists are kept as nested tuples, for it has to be hashable.
+    Arrays and lists are kept as nested tuples, because it must be hashable.
     """
     return _parameter(default, minimum, maximum, help, static=True)
 
@@ -36,7 +36,7 @@ def _parameter(default: Any, minimum: float | None, maximum: float | None, help:
     if isinstance(default, np.ndarray | jax.Array):
         default = np.asarray(default)
         default = nested_tuples(default) if static else default
-    if isinstance(default, np.ndarray | list):  # dataclasses take no default that could be changed
+    if isinstance(default, np.ndarray | list):  # dataclasses accept no mutable default
         metadata["default"] = np.asarray(default)
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -44,7 +44,7 @@ def _parameter(default: Any, minimum: float | None, maximum: float | None, help:
 
 @dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(static, param))
 class PyTreeNode:
-    """Base of frozen dataclasses that are pytrees; unflattening runs no code of theirs."""
+    """Base of frozen dataclasses that are pytrees; unflattening does not run their code."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -81,11 +81,11 @@ class Parameters(PyTreeNode):
     When one is made or changed its fields are validated and cast to the annotated
     type (int, float or bool; static fields may also be str): `4`, `4.0` and
     `jnp.float32(4)` give the same trace. A `param` may be an array with leading
-    axes to `vmap` over. The values of traced arrays cannot be seen and are taken
-    on trust; their dtype is checked.
+    axes to `vmap` over. The values of traced arrays are not known and cannot be
+    checked; their dtype is checked.
 
     Raises:
-        ValueError: a value out of range, named with what is allowed.
+        ValueError: a value out of range; the message says what is allowed.
         TypeError: a value of a wrong type, or an unknown name.
     """
 
@@ -101,16 +101,16 @@ class Parameters(PyTreeNode):
             if not isinstance(value, dataclasses.Field) and "ClassVar" not in str(annotation):
                 raise TypeError(
                     f"{cls.__name__}.{name} must be made with static(...) or param(...), "
-                    f"or be annotated ClassVar where it is no parameter"
+                    f"or be annotated ClassVar if it is not a parameter"
                 )
         super().__init_subclass__(**kwargs)
 
     def __new__(cls, *args: Any, **values: Any) -> Self:
-        check_names(cls, values)  # dataclasses would say less
+        check_names(cls, values)  # the message of dataclasses would say less
         return super().__new__(cls)
 
     def __eq__(self, other: object) -> bool:
-        """Whether all values are equal; what is traced equals only itself."""
+        """Whether all values are equal; a traced value equals only itself."""
         if type(other) is not type(self):
             return NotImplemented
         return self is other or (not self._is_traced() and self._values() == other._values())
@@ -122,7 +122,7 @@ class Parameters(PyTreeNode):
         return any(isinstance(value, jax.core.Tracer) for value in self.__dict__.values())
 
     def _values(self) -> tuple[Any, ...]:
-        """The fields in order, arrays as what they hold."""
+        """The fields in order, with the contents of arrays."""
         values = (getattr(self, field.name) for field in dataclasses.fields(self))
         return tuple(
             (x.shape, tuple(np.ravel(x).tolist())) if isinstance(x, jax.Array | np.ndarray) else x for x in values
@@ -166,7 +166,7 @@ def parameter_fields(cls: type[Parameters]) -> list[tuple[dataclasses.Field, typ
 
 
 def check_names(cls: type[Parameters], names: Any, owner: str | None = None) -> None:
-    """Raise TypeError for the first of `names` that is no parameter of `cls`."""
+    """Raise TypeError for the first of `names` that is not a parameter of `cls`."""
     known = [field.name for field, _ in parameter_fields(cls)]
     for name in names:
         if name not in known:
@@ -217,7 +217,7 @@ def _cast_leaf(owner: str, kind: type, value: Any, limits: Any) -> jax.Array:
     if not (array.dtype == np.bool_ if kind is bool else number):
         raise TypeError(f"{owner} is {value!r}; it must be {kind.__name__}")
     if jnp.issubdtype(array.dtype, np.floating):
-        array = array.astype(np.float64)  # the narrow types, bfloat16 among them, cannot hold every bound
+        array = array.astype(np.float64)  # the narrow types, such as bfloat16, cannot hold every bound
     if kind is int and not (array == np.floor(array)).all():
         raise TypeError(f"{owner} is {value!r}; it must be a whole number")
     _check_range(owner, value, array, limits)

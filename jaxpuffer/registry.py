@@ -52,7 +52,7 @@ def env_class(name: str) -> type[Env]:
 
 
 def check_envs(names: Iterable[str], refuse: Callable[[str], Any]) -> None:
-    """Call `refuse`, an argument parser's `error` say, with what is wrong if one of the names is of no environment."""
+    """Call `refuse`, for example an argument parser's `error`, with a message if a name is not an environment's."""
     for name in names:
         try:
             env_class(name)
@@ -66,7 +66,7 @@ def name_of(env: Any) -> str | None:
 
 
 def ancestor_of(env: Any) -> str | None:
-    """The registered name of the nearest class that an environment's own derives from, its own included."""
+    """The registered name of an environment's class, or of the nearest registered class that it derives from."""
     names = map(_registered, type(getattr(env, "env", env)).__mro__)
     return next((name for name in names if name is not None), None)
 
@@ -81,7 +81,7 @@ def as_env(env: Any) -> Any:
 
     Raises:
         TypeError: `env` is neither.
-        ValueError: no such name.
+        ValueError: there is no such name.
     """
     if isinstance(env, str):
         return make(env)
@@ -99,7 +99,7 @@ def c_is_built() -> bool:
 
 
 def default_backend() -> Backend:
-    """The faster backend here: C on a CPU where it is built, JAX elsewhere."""
+    """The faster backend here: C on a CPU if it is built, otherwise JAX."""
     return "c" if on_cpu() and c_is_built() else "jax"
 
 
@@ -109,7 +109,7 @@ def make(name: str, backend: Backend = "jax", threads: int = 0, **params: Any) -
     Args:
         name: one of `list_envs()`.
         backend: "jax", or "c" for the C twin, which steps inside `jit` on a CPU.
-        threads: of XLA's, for the C backend; 0 for all.
+        threads: number of XLA's threads for the C backend; 0 for all.
         params: the environment's parameters.
 
     Returns:

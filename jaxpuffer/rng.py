@@ -1,4 +1,4 @@
-"""The random stream that lives in every state. Twin of envs_c/rng.h.
+"""The random stream in every state. Twin of envs_c/rng.h.
 
 xoroshiro64** (Blackman and Vigna, 2018): a stream is two uint32 words, not both
 zero, with a period of 2^64 - 1. It needs 32-bit integer operations only, so
@@ -20,7 +20,7 @@ MAX_BELOW = 65536  # largest n of `below` and `shuffle`
 
 
 def check_key(key: Any) -> Array:
-    """A single JAX key, also the older kind of uint32 words, as one of the newer kind.
+    """A single JAX key of the newer kind, also from one of the older kind of uint32 words.
 
     Raises:
         TypeError: `key` is something else, or several keys.
@@ -38,7 +38,7 @@ def check_key(key: Any) -> Array:
 def seed(key: Array, shape: tuple[int, ...] = ()) -> Array:
     """Streams drawn from a JAX key: uint32, `shape` + (2,).
 
-    A stream of two zero words would stay zero for ever, so it starts at (0, 1).
+    A stream of two zero words would always stay zero, so it starts at (0, 1).
     """
     words = jax.random.bits(key, (*shape, 2), jnp.uint32)
     dead = (words == 0).all(-1, keepdims=True)
@@ -55,7 +55,7 @@ def bits(stream: Array) -> tuple[Array, Array]:
 
 
 def uniform(stream: Array, low: ArrayLike = 0.0, high: ArrayLike = 1.0) -> tuple[Array, Array]:
-    """Uniform float32 () in [low, high); `high` itself can come out by rounding."""
+    """Uniform float32 () in [low, high); rounding can give `high` itself."""
     stream, unit = _unit(stream)
     least = jnp.float32(low)
     return stream, least + unit * (jnp.float32(high) - least)
@@ -64,8 +64,8 @@ def uniform(stream: Array, low: ArrayLike = 0.0, high: ArrayLike = 1.0) -> tuple
 def below(stream: Array, n: ArrayLike) -> tuple[Array, Array]:
     """Uniform int32 () in [0, n), 1 <= n <= 65536.
 
-    Multiply and shift: each value's probability is off by less than 2^-32, so by
-    at most n / 2^32 of itself.
+    Multiply and shift: each value's probability has an error of less than 2^-32, which is
+    at most n / 2^32 of the probability.
 
     Raises:
         ValueError: `n` is an integer of Python or NumPy out of range.
@@ -97,7 +97,7 @@ def shuffle(stream: Array, items: Array) -> tuple[Array, Array]:
         stream, j = below(stream, i + 1)
         return stream, items.at[i].set(items[j]).at[j].set(items[i])
 
-    if len(items) < 2:  # nothing to swap, and in no entries nowhere to trace a swap
+    if len(items) < 2:  # nothing to swap, and with no entries a swap cannot be traced
         return stream, items
     return lax.fori_loop(0, len(items) - 1, swap, (stream, items))
 

@@ -1,4 +1,4 @@
-"""Work on the few rows of a batch where something happened: chunks of them, and rows of many runs together."""
+"""Work on the few rows of a batch that need it: in chunks, and with the rows of many runs joined."""
 
 import functools
 from collections.abc import Callable
@@ -15,8 +15,8 @@ Carry = TypeVar("Carry")
 def for_rows(where: Array, chunk: int, body: Callable[[Array, Carry], Carry], carry: Carry) -> Carry:
     """`carry = body(picked, carry)` for the rows where `where`, bool (rows,), is true, `chunk` of them at a time.
 
-    `picked` is int32 (chunk,); of the last chunk, the entries that are left over point past the end: read
-    with `jnp.minimum(picked, rows - 1)`, write with `mode="drop"`. Nothing is done where no row is true.
+    `picked` is int32 (chunk,); in the last chunk, unused entries point past the end: read
+    with `jnp.minimum(picked, rows - 1)`, write with `mode="drop"`. Nothing is done if no row is true.
     """
 
     def all_chunks(carry: Carry) -> Carry:
@@ -28,7 +28,7 @@ def for_rows(where: Array, chunk: int, body: Callable[[Array, Carry], Carry], ca
 
         return lax.while_loop(lambda turn: turn[0] < count, one, (jnp.int32(0), carry))[1]
 
-    # a loop of one turn or none: vmapped it still skips what a cond would then compute and discard
+    # a loop of at most one iteration: under vmap it still skips what a cond would compute and discard
     once = lax.while_loop(
         lambda turn: turn[0], lambda turn: (jnp.bool_(False), all_chunks(turn[1])), (where.any(), carry)
     )
@@ -38,7 +38,7 @@ def for_rows(where: Array, chunk: int, body: Callable[[Array, Carry], Carry], ca
 def ranked(where: Array, chunk: int) -> tuple[Array, Array]:
     """The rows where `where`, bool (rows,), is true, to be taken in chunks: (order, their number).
 
-    Slot k of `order`, int32 (rows + chunk,), holds the k-th of them; the rest point past the end.
+    Entry k of `order`, int32 (rows + chunk,), is the k-th of them; the other entries point past the end.
     """
     rows = len(where)
     rank = jnp.cumsum(jnp.int32(where)) - 1
@@ -50,9 +50,9 @@ def ranked(where: Array, chunk: int) -> tuple[Array, Array]:
 def with_rows_joined(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function(shared, *rows, of_each=False) -> rows`, mapped by joining the mapped axis to the rows.
 
-    `rows` are pytrees whose leaves have an axis of rows in front, and so has the result. Under
-    `vmap` the leaves of `shared` may be mapped too: then they have an axis of rows as well, and
-    `function` is told so by `of_each=True`. So a `cond` stays a cond, and chunks stay full, when
+    `rows` are pytrees whose leaves have an axis of rows in front, like the result. Under
+    `vmap` the leaves of `shared` may be mapped too: then they also have an axis of rows, and
+    `of_each=True` tells `function` so. In this way a `cond` stays a cond, and chunks stay full, when
     many seeds train at once.
     """
 

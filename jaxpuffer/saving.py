@@ -1,4 +1,4 @@
-"""Saver: keeps the run of a `fit` in its directory, now and then and at the end."""
+"""Saver: saves the run of a `fit` in its directory, from time to time and at the end."""
 
 import contextlib
 import sys
@@ -15,16 +15,16 @@ from jaxpuffer.ppo import Result
 
 
 class NotFiniteError(FloatingPointError):
-    """The run's own numbers are no good, and not to be saved."""
+    """The run's own numbers are not finite, and must not be saved."""
 
 
 class Saver:
     """Saves the run in `directory`, unless that is None or nothing is new since the last save.
 
     Args:
-        run: the run as it is now, (updates, a function that gives the result).
-        updates: of the run as it was last saved, -1 where it was not; kept up to date.
-        seconds: between two saves.
+        run: the current run, (updates, a function that gives the result).
+        updates: number of updates at the last save, -1 if there was none; kept up to date.
+        seconds: time between two saves.
     """
 
     def __init__(
@@ -51,22 +51,22 @@ class Saver:
         except Exception as error:  # Orbax raises many kinds
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             steps = self.updates * self.config.batch_size
-            stays = f"that of {steps:,} steps stays" if self.updates >= 0 else None
-            message = f"saving in {self.directory} failed ({reason}); {stays or 'there is none yet'}"
+            stays = f"the save of {steps:,} steps stays" if self.updates >= 0 else None
+            message = f"saving in {self.directory} failed ({reason}); {stays or 'there is no save yet'}"
             try:
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
-            except RuntimeWarning:  # where warnings are errors; this one must not cost the result
+            except RuntimeWarning:  # warnings may be errors; this one must not lose the result
                 print(message, file=sys.stderr)
 
     def save_now_and_then(self) -> None:
-        """Save if the last time is long enough ago."""
+        """Save if the last save is old enough."""
         if time.perf_counter() - self.saved_at >= self.seconds:
             self.save()
             self.saved_at = time.perf_counter()
 
     @contextlib.contextmanager
     def on_error(self) -> Iterator[None]:
-        """Save before an exception goes on, but for one that says that the numbers are no good."""
+        """Save before an exception is passed on, except one that says that numbers are not finite."""
         try:
             yield
         except NotFiniteError:

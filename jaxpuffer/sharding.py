@@ -33,21 +33,21 @@ AXIS = "data"
 
 
 def data_mesh(devices: Any = None) -> Mesh:
-    """A mesh with the one axis `data` over the devices, all there are if None."""
+    """A mesh with the one axis `data` over the devices, or over all devices if None."""
     return Mesh(np.array(jax.devices() if devices is None else devices), (AXIS,))
 
 
 def split_cpu() -> None:
-    """Make every core that this process may use a device of JAX's, where JAX runs on a CPU.
+    """Turn every core that this process may use into a JAX device, if JAX runs on a CPU.
 
-    To be called before anything else of JAX or jaxpuffer. With minibatches of some thousand
+    Call it before anything else of JAX or jaxpuffer. With minibatches of some thousand
     steps, training on one device for each core is faster than on one for all of them.
 
     Raises:
         RuntimeError: JAX has started with fewer devices.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
-        return  # chosen already
+        return  # already chosen
     cores = available_cores()
     try:
         jax.config.update("jax_num_cpu_devices", cores)
@@ -61,10 +61,10 @@ def split_cpu() -> None:
 
 
 def take_devices(count: int) -> Mesh | None:
-    """A mesh over the first `count` devices of this process, None for a single one: what `fit` takes.
+    """A mesh for `fit` over the first `count` devices of this process, None for a single one.
 
     Raises:
-        ValueError: there are not so many.
+        ValueError: there are fewer devices.
     """
     devices = jax.local_devices()
     if not 1 <= count <= len(devices):
@@ -77,7 +77,7 @@ def take_devices(count: int) -> Mesh | None:
 def train_on(env: Any, key: Array, config: PPOConfig | None = None, module: Any = None, *, mesh: Mesh) -> Result:
     """`train` on the devices of a mesh; on several processes, each calls this with the same arguments.
 
-    `config` is that of the whole: `num_envs` environments in all.
+    `config` is for all devices together: `num_envs` environments in total.
 
     Raises:
         ValueError: the mesh has other axes, or environments and minibatches cannot be split evenly.
@@ -119,13 +119,13 @@ def init_on(env: Any, key: Array, config: PPOConfig, module: Any, mesh: Mesh) ->
 
 
 def put_on(mesh: Mesh, state: TrainState) -> TrainState:
-    """A state that lies on one device, its rows in the order of `mesh`, on the devices of the mesh."""
+    """A state from one device, its rows in the order of `mesh`, split over the devices of the mesh."""
     return jax.device_put(state, jax.tree.map(lambda spec: NamedSharding(mesh, spec), state_specs(state)))
 
 
 def each_device(function: Any, mesh: Mesh, in_specs: Any, out_specs: Any) -> Any:
     """`function` on every device's part of its arguments."""
-    # the FFI call of the C backend says nothing of how its results vary over the mesh
+    # the FFI call of the C backend does not declare how its results vary over the mesh
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
@@ -133,7 +133,7 @@ def local_config(config: PPOConfig, mesh: Mesh) -> PPOConfig:
     """The config of one device's part.
 
     Raises:
-        ValueError: as `train_on` says.
+        ValueError: as in `train_on`.
     """
     if mesh.axis_names != (AXIS,):
         raise ValueError(f"mesh has the axes {mesh.axis_names}; it must have the one axis {AXIS!r} (see data_mesh)")
@@ -144,7 +144,7 @@ def local_config(config: PPOConfig, mesh: Mesh) -> PPOConfig:
             f"PPOConfig.num_envs is {config.num_envs} and a minibatch holds {worlds} of them; "
             f"both must be multiples of the number of devices, {devices}"
         )
-    # the total is per device too, so that schedules run as they do on one
+    # total_steps is per device too, so that schedules run as they do on one device
     return config.replace(
         num_envs=config.num_envs // devices,
         minibatch_size=config.minibatch_size // devices,
@@ -153,7 +153,7 @@ def local_config(config: PPOConfig, mesh: Mesh) -> PPOConfig:
 
 
 def init_shard(env: Any, key: Array, config: PPOConfig, module: Any, mesh: Mesh | None) -> TrainState:
-    """One device's part of the state before the first update; all of it where `mesh` is None.
+    """One device's part of the state before the first update; all of it if `mesh` is None.
 
     Every device holds its part of every minibatch, so that minibatches are made of the
     same environments on any number of devices.
@@ -179,7 +179,7 @@ def specs_of_init(env: Any, key: Array, config: PPOConfig, module: Any) -> Train
 
 
 def state_specs(state: TrainState) -> TrainState:
-    """How a state lies on the mesh: what is of rows or environments split, the rest on every device."""
+    """How a state is placed on the mesh: arrays of rows or environments are split, the rest is on every device."""
 
     whole = jax.tree.map(lambda _: P(), state)
     return whole.replace(play=jax.tree.map(lambda _: P(AXIS), state.play))

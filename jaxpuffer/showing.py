@@ -1,4 +1,4 @@
-"""What a person sees of a `fit` while it runs: a line of progress, and warnings of what goes wrong."""
+"""The output of a running `fit`: a line of progress, and warnings about problems."""
 
 import math
 import sys
@@ -10,11 +10,11 @@ import numpy as np
 
 from jaxpuffer.config import PPOConfig
 
-LINE_SECONDS = 10.0  # between two lines of progress where the output is not a terminal
+LINE_SECONDS = 10.0  # between two lines of progress if the output is not a terminal
 
 
 class Progress:
-    """A live line on a terminal, a line now and then elsewhere, nothing if not `enabled`; all on stderr."""
+    """A line on a terminal that is updated in place, new lines elsewhere, nothing if not `enabled`; all on stderr."""
 
     def __init__(self, config: PPOConfig, enabled: bool) -> None:
         self.total = config.num_updates * config.batch_size
@@ -36,7 +36,7 @@ class Progress:
             self.live.stop()
 
     def __call__(self, agent_steps: int, means: dict[str, float]) -> None:
-        """Show where the run is."""
+        """Show the progress of the run."""
         if not self.enabled:
             return
         left = (self.total - agent_steps) / means["steps_per_second"]
@@ -60,7 +60,7 @@ class Progress:
 
 
 class Warnings:
-    """Says once each what goes wrong without an error, with what to try."""
+    """Warns once about each problem that is not an error, with a suggestion."""
 
     def __init__(self, config: PPOConfig) -> None:
         self.config = config
@@ -69,7 +69,7 @@ class Warnings:
         self.said: set[str] = set()
 
     def __call__(self, chunk: dict[str, np.ndarray], updates: int) -> None:
-        """After `updates` in all, of which the last made `chunk`."""
+        """Check after `updates` in total, of which the last ones have the metrics `chunk`."""
         self.episodes += float(chunk["episodes"].sum())
         entropy = float(chunk["entropy"][-1])
         if self.first_entropy is None:
@@ -77,10 +77,10 @@ class Warnings:
         steps = updates * self.config.batch_size
         clipped = float(chunk["reward_clipped"].mean())
         if clipped > 0.1:
-            self._once("reward", f"{clipped:.0%} of the rewards are beyond reward_clip; try a larger one")
+            self._once("reward", f"{clipped:.0%} of the rewards are outside reward_clip; try a larger one")
         unknown = float(chunk["observation_out_of_range"].max())
         if unknown > 0:
-            self._once("observation", f"{unknown:.0%} of the observed tiles are beyond the observation space")
+            self._once("observation", f"{unknown:.0%} of the observed tiles are outside the observation space")
         wild = float(chunk["value_out_of_range"].mean())
         if wild > 0.1 and updates >= 10:
             self._once("value", f"{wild:.0%} of the values are far from all returns; try a lower learning_rate")

@@ -1,4 +1,4 @@
-"""What an action or an observation can be: Discrete, MultiDiscrete, Box, and Mixed for actions of several kinds."""
+"""The spaces of actions and observations: Discrete, MultiDiscrete, Box, and Mixed for actions of several kinds."""
 
 import operator
 from dataclasses import dataclass
@@ -77,10 +77,10 @@ class MultiDiscrete:
 class Box:
     """An array of `shape` and `dtype` with entries from `low` to `high`, both included.
 
-    A bound is a number for all entries, or an array, list or tuple with one for each; it is kept
-    as a number where all are equal, else as nested tuples. `shape` may be left out where a bound
+    A bound is a number for all entries, or an array, list or tuple with one for each. It is kept
+    as a number if all are equal, otherwise as nested tuples. `shape` may be left out if a bound
     is an array. Either side may be infinite.
-    An integer box is read as tiles: networks show tile t as a one-hot vector, of bools likewise.
+    An integer box is read as tiles: networks turn tile t into a one-hot vector. The same holds for bools.
 
     Raises:
         ValueError: a bound that is NaN or that the dtype does not hold, low not below high, bounds that do not fit
@@ -119,7 +119,7 @@ class Box:
             if np.ndim(value):
                 equal = wide.size and (wide == wide.flat[0]).all()
                 object.__setattr__(self, name, wide.flat[0].item() if equal else nested_tuples(wide))
-            elif hasattr(value, "item"):  # a number of NumPy's
+            elif hasattr(value, "item"):  # a NumPy number
                 object.__setattr__(self, name, value.item())
 
     @property
@@ -127,12 +127,12 @@ class Box:
         return bool(np.issubdtype(self.dtype, np.integer)) or self.dtype == np.bool_
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Least and greatest value of each entry, float64 of the box's shape."""
+        """Smallest and largest value of each entry, float64 of the box's shape."""
         low, high = (np.broadcast_to(np.asarray(x, np.float64), self.shape) for x in (self.low, self.high))
         return low, high
 
     def drawn_between(self) -> tuple[np.ndarray, np.ndarray]:
-        """What uniform draws lie between, of the box's shape: the bounds, or 2 wide where there are not both."""
+        """The range of uniform draws, of the box's shape: the bounds, or a range of 2 if a bound is missing."""
         low, high = self.bounds()
         middle = np.where(np.isfinite(low), low + 1.0, np.where(np.isfinite(high), high - 1.0, 0.0))
         both = np.isfinite(low) & np.isfinite(high)
@@ -167,9 +167,7 @@ class Mixed:
             raise TypeError(f"parts is {self.parts!r}; it must be a tuple of Discrete, MultiDiscrete and Box")
         object.__setattr__(self, "parts", tuple(self.parts))
         if not self.parts or any(isinstance(part, Box) and len(part.shape) != 1 for part in self.parts):
-            raise ValueError(
-                f"parts is {self.parts}; it must have at least one, and of Boxes only one-dimensional ones"
-            )
+            raise ValueError(f"parts is {self.parts}; it must have at least one, and its Boxes must be one-dimensional")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -207,7 +205,7 @@ Space = Discrete | MultiDiscrete | Box | Mixed
 
 
 def mask_sizes(space: Space) -> tuple[int, ...]:
-    """How many entries of an action mask each choice has, in order; () where there is nothing to mask."""
+    """How many entries of an action mask each choice has, in order; () if there is nothing to mask."""
     parts = space.parts if isinstance(space, Mixed) else (space,)
     return tuple(n for part in parts for n in choices(part))
 
@@ -240,7 +238,7 @@ def legal(space: Space, action: Array) -> tuple[Array, Array]:
 
 
 def check_action(space: Space, action: Any, agents: tuple[int, ...] = ()) -> Array:
-    """An action (*agents, *space.shape) in the space's dtype; the values of traced ones are taken on trust.
+    """An action (*agents, *space.shape) in the space's dtype; the values of a traced one are not checked.
 
     Raises:
         TypeError: it has another shape, or numbers where choices are whole.
@@ -266,7 +264,7 @@ def check_action(space: Space, action: Any, agents: tuple[int, ...] = ()) -> Arr
 
 
 def limits(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Least and greatest of each entry, of the space's dtype, and whether it is a choice, all of the space's shape."""
+    """Bounds of each entry, of the space's dtype, and whether it is a choice, all of the space's shape."""
     sides: tuple[list[np.ndarray], ...] = ([], [], [])
     for part in space.parts if isinstance(space, Mixed) else (space,):
         if isinstance(part, Box):
@@ -281,7 +279,7 @@ def limits(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def action_bounds(space: Space) -> tuple[np.ndarray, np.ndarray] | None:
-    """Least and greatest of each entry, of the space's dtype and shape; infinite for choices, None for these alone."""
+    """Bounds of each entry, of the space's dtype and shape; infinite for choices, None if there are only choices."""
     if not isinstance(space, Box | Mixed):
         return None
     low, high, is_choice = limits(space)

@@ -1,4 +1,4 @@
-"""What ends a `fit` before its budget: a score that is reached, a signal, numbers that are not finite."""
+"""Reasons to end a `fit` before its last step: a score that is reached, a signal, numbers that are not finite."""
 
 import contextlib
 import signal
@@ -15,8 +15,8 @@ from jaxpuffer.evaluate import all_finite, evaluate, evaluation_key
 from jaxpuffer.policy import Policy
 from jaxpuffer.saving import NotFiniteError
 
-EVALUATION_SHARE = 0.1  # of the time may go to evaluations before the training score reaches the aim
-MUST_BE_FINITE = (  # of the metrics, causes before what comes of them; shares must be zero
+EVALUATION_SHARE = 0.1  # share of the time for evaluations before the training score reaches the aim
+MUST_BE_FINITE = (  # of the metrics, causes before their effects; shares must be zero
     *("no_legal_action", "nonfinite_value", "nonfinite_reward"),
     *("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm"),
 )
@@ -25,15 +25,15 @@ MUST_BE_FINITE = (  # of the metrics, causes before what comes of them; shares m
 _SHARES = {
     "no_legal_action": "the action masks allow no action",
     "nonfinite_reward": "the rewards are NaN or infinite",
-    "nonfinite_value": "the values are NaN or infinite, as after such an observation",
+    "nonfinite_value": "the values are NaN or infinite, for example after such an observation",
 }
 
 
 class Aim:
-    """Whether fresh episodes average a score; evaluations are made when they are likely to, or cost little.
+    """Whether fresh episodes reach a mean score; it evaluates when this is likely, or when it takes little time.
 
     Attributes:
-        seconds: that evaluations took.
+        seconds: time of all evaluations.
     """
 
     def __init__(self, env: Any, key: Array, score: float | None) -> None:
@@ -41,33 +41,33 @@ class Aim:
         self.seconds = 0.0
 
     def compile(self, policy: Policy, updates: int) -> None:
-        """Evaluate for one step, so that the time of compiling is known apart."""
+        """Evaluate for one step, so that the time of compiling is known separately."""
         if self.score is not None:
             evaluate(self.env, policy, evaluation_key(self.key, updates), max_steps=1)
 
     def reached(self, policy: Policy, updates: int, means: dict[str, float], seconds: float) -> bool:
-        """After `seconds` of the run; adds `evaluated_score` to `means` where an evaluation was made."""
+        """Whether to stop after `seconds` of the run; adds `evaluated_score` to `means` after an evaluation."""
         if self.score is None or (means["score"] < self.score and self.seconds >= EVALUATION_SHARE * seconds):
             return False
         began = time.perf_counter()
         score = evaluate(self.env, policy, evaluation_key(self.key, updates)).summary()["score"]
         self.seconds += time.perf_counter() - began
         means["evaluated_score"] = score["mean"]
-        # of many evaluations the first to reach the aim was a lucky one: well above it, or no stop
+        # of many evaluations the first to reach the aim was a lucky one: stop only if well above it
         return score["mean"] - 2.0 * score["standard_error"] >= self.score
 
 
 class Interruption:
-    """The number of the signal that asked for an end, 0 as long as none did."""
+    """The number of the signal that asked for an end, 0 if there was none."""
 
     number = 0
 
 
 @contextlib.contextmanager
 def interruptions() -> Iterator[Interruption]:
-    """Notes Ctrl-C, SIGTERM and SIGHUP, so that no chunk is torn; a second Ctrl-C raises as usual.
+    """Records Ctrl-C, SIGTERM and SIGHUP, so that no chunk is interrupted; a second Ctrl-C raises as usual.
 
-    Signals that the program handles or ignores itself are left to it.
+    Signals that the program handles or ignores itself are not recorded.
     """
     interrupted = Interruption()
     if threading.current_thread() is not threading.main_thread():  # signals arrive in the main thread only
@@ -95,12 +95,16 @@ def interruptions() -> Iterator[Interruption]:
 def check_finite(
     chunk: dict[str, np.ndarray], params: Any, updates: int, saved_steps: int, directory: Path | None
 ) -> None:
-    """Raise for the first update of a chunk, which follows `updates`, that is not finite, or for its parameters.
+    """Raise for the first update of a chunk with numbers that are not finite, or for the parameters after it.
+
+    The chunk follows `updates` earlier ones.
 
     Raises:
         NotFiniteError: it names the quantity and the update.
     """
-    kept = f"; the run in {directory} stays as of {saved_steps:,} steps" if directory and saved_steps >= 0 else ""
+    kept = (
+        f"; the run in {directory} stays as it was at {saved_steps:,} steps" if directory and saved_steps >= 0 else ""
+    )
     for i in range(len(chunk["agent_steps"])):
         for name in MUST_BE_FINITE:
             value = chunk[name][i]

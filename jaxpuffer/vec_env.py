@@ -1,4 +1,4 @@
-"""A vector environment over NumPy arrays for people who are not on JAX."""
+"""A vector environment over NumPy arrays for people who do not use JAX."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxpuffer.spaces import action_bounds, choices, mask_sizes
 
 
 class VecEnv:
-    """`num_envs` C environments stepped together, in the interface of Gymnasium's `VectorEnv`.
+    """`num_envs` C environments stepped together, with the interface of Gymnasium's `VectorEnv`.
 
     Every array that `reset` and `step` return is one buffer of this object, updated in
     place by the next call: copy what is to be kept. Ended episodes begin again in the same
@@ -20,17 +20,17 @@ class VecEnv:
 
     Args:
         name: one of `jaxpuffer.list_envs()`.
-        num_envs: how many.
-        threads: how many step them, the caller's included.
+        num_envs: number of environments.
+        threads: number of threads that step them, including the caller's.
         params: the environment's parameters.
 
-    `info` holds `final_obs`, valid where an episode ended, `log`, float32 (num_envs,
-    [num_agents,] 5): return, length, score, perf and 1 where an episode ended, else 0,
-    and `action_mask` where some actions can be illegal.
+    `info` holds `final_obs`, valid where an episode ended; `log`, float32 (num_envs,
+    [num_agents,] 5): return, length, score, perf and 1 where an episode ended, otherwise 0;
+    and `action_mask` if some actions can be illegal.
 
     Raises:
         ImportError: the C environments are not built.
-        ValueError, TypeError: a parameter, or later an action, is not what is allowed.
+        ValueError, TypeError: a parameter, or later an action, is not allowed.
     """
 
     metadata = {"autoreset_mode": "SAME_STEP"}  # noqa: RUF012
@@ -38,7 +38,7 @@ class VecEnv:
     def __init__(self, name: str, num_envs: int = 1, threads: int = 1, **params: Any) -> None:
         require_built()
         from envs_c import _core
-        from jaxpuffer.c_backend import check_twin  # not there without the C half
+        from jaxpuffer.c_backend import check_twin  # needs the C half
 
         for argument, value in (("num_envs", num_envs), ("threads", threads)):
             if not isinstance(value, int) or value < 1:
@@ -91,7 +91,7 @@ class VecEnv:
         self._started = False
 
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """New episodes everywhere: (obs, info). The same seed gives the same episodes."""
+        """New episodes in all environments: (obs, info). The same seed gives the same episodes."""
         if seed is not None:
             self._seeds = np.random.SeedSequence(seed)
         (child,) = self._seeds.spawn(1)
@@ -114,13 +114,13 @@ class VecEnv:
         actions = np.asanyarray(actions)
         right = (
             actions.dtype == np.float32 and list(actions.shape) == self._arrays["action_shape"]
-        )  # else refused below
+        )  # otherwise refused below
         if self._action_bounds is not None and right:
-            # into an array of its own: what the caller has stays
+            # into a separate array: the caller's stays unchanged
             actions = np.clip(actions, *self._action_bounds)
         self._batch.step(actions)
         a = self._arrays
         return a["obs"], a["reward"], a["terminated"], a["truncated"], self._info
 
     def close(self) -> None:
-        """Nothing to release beyond the object itself; here for Gymnasium's sake."""
+        """There is nothing to release; Gymnasium's interface has it."""

@@ -1,6 +1,6 @@
-"""Proof that the C environments and their JAX ports are equal, bit for bit and step for step.
+"""Proof that the C environments and their JAX ports are equal, to the last bit at every step.
 
-`python -m parity` runs it; `docs/parity.md` explains the levels. Nothing here imports
+`python -m parity` runs it; `docs/parity.md` explains the levels. No module here imports
 JAX before `use_mode` has chosen how XLA compiles.
 """
 
@@ -14,10 +14,10 @@ STRICT_FLAG = "--xla_cpu_max_isa=AVX"  # an instruction set without fused multip
 
 
 def use_mode(mode: Mode) -> None:
-    """Make XLA compile as the mode says; to be called before JAX starts its backend.
+    """Make XLA compile for the mode; call it before JAX starts its backend.
 
-    In strict mode XLA runs on the CPU, as C does, and cannot fuse multiplications into
-    additions: its floats are C's.
+    In strict mode XLA runs on the CPU, like C, and cannot fuse multiplications into
+    additions: its floats equal C's.
     """
     if mode == "native":
         return
@@ -28,7 +28,7 @@ def use_mode(mode: Mode) -> None:
             raise RuntimeError(f"strict mode needs XLA_FLAGS={STRICT_FLAG} before JAX starts")
     if platform.machine() not in ("x86_64", "AMD64"):
         print(f"warning: strict mode is for x86-64; equal bits cannot be promised on {platform.machine()}")
-    os.environ["JAX_PLATFORMS"] = "cpu"  # where there is a GPU too, programs would be written for it
+    os.environ["JAX_PLATFORMS"] = "cpu"  # if there is also a GPU, programs would be compiled for it
     if "jax" in sys.modules:
         sys.modules["jax"].config.update("jax_platforms", "cpu")
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {STRICT_FLAG}".strip()

@@ -17,11 +17,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m parity", description=__doc__)
     parser.add_argument("envs", nargs="*", metavar="ENV", help="environments; default all")
     parser.add_argument("--steps", type=int, default=20_000, help="consecutive steps of each environment (%(default)s)")
-    parser.add_argument("--num-envs", type=int, help="environments side by side; default a million agent-steps' worth")
+    parser.add_argument(
+        "--num-envs", type=int, help="environments in the batch; default as many as make a million agent-steps"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--level", choices=("functions", "resync", "rollout"), help="default rollout; native: resync")
+    parser.add_argument(
+        "--level",
+        choices=("functions", "resync", "rollout"),
+        help="what to compare; default rollout, in native mode resync",
+    )
     parser.add_argument("--mode", choices=("strict", "native"), default="strict")
-    parser.add_argument("--device", choices=("cpu", "gpu"), help="the JAX port's; C stays on the CPU (--level resync)")
+    parser.add_argument(
+        "--device", choices=("cpu", "gpu"), help="device of the JAX port; C stays on the CPU (--level resync)"
+    )
     parser.add_argument(
         "--uniform",
         action="store_true",
@@ -36,7 +44,7 @@ def main() -> None:
     if args.steps < 1 or (args.num_envs is not None and args.num_envs < 1):
         parser.error("--steps and --num-envs must be at least 1")
     if args.mode == "native" and args.level == "rollout":
-        parser.error("--level rollout needs --mode strict: without equal bits free-running rollouts part ways")
+        parser.error("--level rollout needs --mode strict: without equal bits free-running rollouts diverge")
     level: Any = args.level or ("rollout" if args.mode == "strict" and args.device is None else "resync")
     if args.device is not None and level != "resync":
         parser.error("--device needs --level resync")
@@ -102,7 +110,7 @@ def parameters(name: str, flags: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for flag, value in itertools.zip_longest(words[::2], words[1::2]):
         if not flag.startswith("--env.") or value is None:
-            raise ValueError(f"{flag} is no flag with a value; parameters are given as --env.NAME VALUE")
+            raise ValueError(f"{flag} is not a flag with a value; parameters are given as --env.NAME VALUE")
         parameter = flag.removeprefix("--env.")
         check_names(env_class(name), [parameter], name)
         try:
@@ -114,7 +122,7 @@ def parameters(name: str, flags: list[str]) -> dict[str, Any]:
 
 
 def record(report: Any) -> dict[str, Any]:
-    """A report as JSON takes it."""
+    """A report as JSON values."""
     return {"kind": "parity", **dataclasses.asdict(report), "agent_steps": report.agent_steps, "equal": report.equal}
 
 

@@ -1,15 +1,15 @@
-"""Run an environment's two ports side by side inside one jitted loop and compare all they produce.
+"""Run an environment's two ports side by side inside one jitted loop and compare all their results.
 
 Levels (each from the same keys and the same players):
 
 - functions: `init`, `transition`, `init`/`respawn` on random end flags, `observe`,
   `score`, `perf` and `action_mask`, each alone and from the same state;
 - resync: whole steps, the JAX state reloaded from C before each;
-- rollout: both run free, auto-reset included.
+- rollout: both run without being re-synchronised, auto-reset included.
 
-With `varied`, every environment of the batch has parameters of its own. A port that divides
-by a parameter where C multiplies by its reciprocal agrees with C as long as they are uniform,
-for XLA then rewrites the division.
+With `varied`, every environment of the batch has its own parameters. A port that divides
+by a parameter where C multiplies by its reciprocal agrees with C if they are uniform,
+because XLA then rewrites the division.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ DEVICE_CHUNK = 100  # the same where C's steps are kept to be sent to another de
 WILD_SHARE = 32  # where there is a mask, one action in so many is drawn without regard to it
 VARIATION = 0.25  # of a parameter's value, up and down
 
-# what native mode allows: FMA moves the last bits of floats, and so, rarely, a comparison
+# what native mode allows: FMA changes the last bits of floats, and so, rarely, the result of a comparison
 NATIVE_INTEGER_SHARE = 1e-6
 NATIVE_FLOAT_ERROR = 1e-5
 
@@ -66,7 +66,7 @@ class Divergence:
 
 @dataclasses.dataclass
 class Report:
-    """What one run compared and found."""
+    """The results of one run."""
 
     env: str
     level: Level
@@ -96,7 +96,7 @@ class Report:
 
     @property
     def gaps(self) -> list[str]:
-        """What the run should have met and did not, so that it shows little, in words."""
+        """What the run should have reached and did not, so that it proves little, in words."""
         found = [] if self.episodes else ["no episode ended"]
         if not self.events:
             found.append("the environment names no events")
@@ -106,7 +106,7 @@ class Report:
 
     @property
     def equal(self) -> bool:
-        """Whether the ports agree as the mode demands."""
+        """Whether the ports agree as the mode requires."""
         if self.nans:
             return False
         if self.mode == "strict":
@@ -159,17 +159,17 @@ def compare(
 
     Stops at the first divergence in strict mode. The environments are operands of the
     jitted program, or constants in it with `closed_over`; XLA rewrites the two differently.
-    With `device`, a GPU say, C plays on the CPU and the JAX port takes the same steps there.
+    With `device`, for example a GPU, C plays on the CPU and the JAX port takes the same steps there.
     With `varied`, the first environment has the given parameters, and the traced ones of the
-    others lie up to a quarter above or below.
+    others are up to a quarter larger or smaller.
 
     Raises:
         ValueError: `device` with another level than resync, or `varied` with a device or level functions.
     """
     if device is not None and level != "resync":
-        raise ValueError(f"level is {level!r}; on a device of its own the JAX port can only be compared at 'resync'")
+        raise ValueError(f"level is {level!r}; on another device the JAX port can only be compared at 'resync'")
     if varied and (device is not None or level == "functions"):
-        raise ValueError("varied is True; parameters vary at levels 'resync' and 'rollout', on the CPU alone")
+        raise ValueError("varied is True; parameters vary at levels 'resync' and 'rollout', only on the CPU")
     env, c_env = make(name, **params), make(name, backend="c", **params)
     if varied:
         env = vary(env, num_envs, seed)
@@ -208,7 +208,7 @@ def compare(
         carry, played = jitted(carry, length=length)
         if device is not None:
             played = checked(jax.device_put(played, device))
-        # the last ones may be more than was asked for
+        # the last chunk may have more steps than needed
         pairs, actions, events, ended = jax.tree.map(lambda x, left=steps - done: x[:left], jax.device_get(played))
         place = tally.add(pairs)
         tally.count(events, ended)
@@ -248,7 +248,7 @@ class _Sides:
             self.jax, self.c = env.batch(num_envs), c_env.batch(num_envs)
 
     def each(self, function: Any, *args: Any) -> Any:
-        """`function(sides, *args)` for environments of one each, whose parameters and `args` have an axis."""
+        """`function(sides, *args)` for each environment alone; its parameters and `args` have an axis."""
 
         def one(env: Env, c_env: CEnv, *args: Any) -> Any:
             return function(_Sides(env, c_env, 1, self.level), *args)
@@ -256,7 +256,7 @@ class _Sides:
         return jax.vmap(one)(self.env, self.c_env, *args)
 
     def start(self, key: Array) -> tuple[Any, dict[str, tuple[Array, Array]]]:
-        """(carry, pairs of what a first reset gives)."""
+        """(carry, pairs of the results of a first reset)."""
         reset_key, play_key = jax.random.split(key)
         firsts, streams = rng.seed(reset_key, (self.num_envs,)), rng.seed(play_key, (self.num_envs,))
         if self.varied:
@@ -275,7 +275,7 @@ class _Sides:
         return (jax_state, c_state, streams), _flatten(pairs)
 
     def step(self, carry: Any) -> tuple[Any, dict[str, tuple[Array, Array]], Any]:
-        """One step: (carry, pairs of what C and JAX produced, (actions, events, ended))."""
+        """One step: (carry, pairs of the results of C and JAX, (actions, events, ended))."""
         if self.varied:
             carry, pairs, rest = self.each(_Sides.step, carry)
             return carry, *jax.tree.map(_rows_together, (pairs, rest))
@@ -294,7 +294,7 @@ class _Sides:
         return (next_jax, next_c, streams), _flatten(pairs), (actions, events, from_c[""].log.n)
 
     def step_c(self, c_state: Array, actions: Array) -> tuple[Array, dict[str, Any]]:
-        """A whole step in C: (state, all that it produced)."""
+        """A whole step in C: (state, all its results)."""
         state, step = self.c.step(c_state, actions)
         produced = {"state": self.c.unpack(state), "": step, "action_mask": self.c.action_mask(state)}
         if self.level != "functions":  # which compares the halves of a step
@@ -303,7 +303,7 @@ class _Sides:
         return state, produced
 
     def step_jax(self, state: Any, actions: Array) -> tuple[Any, dict[str, Any], dict[str, Array]]:
-        """The same in JAX: (state, all that it produced, events)."""
+        """The same in JAX: (state, all its results, events)."""
         middle, step = self.jax.transition(state, actions)
         events = jax.vmap(self.env.events)(state.env, actions, middle.env)
         state, obs = self.jax.reset_ended(middle, step)
@@ -318,10 +318,10 @@ class _Sides:
     def functions(
         self, state: Any, c_state: Any, actions: Array, streams: Array
     ) -> tuple[Any, dict[str, Any], dict[str, Array], dict[str, Any]]:
-        """What `step_jax` gives, and pairs of what each function does alone from the same state.
+        """The result of `step_jax`, and pairs of the results of each function alone from the same state.
 
         JAX takes both in one batch of twice the size: a program takes several times as long to
-        compile where every function stands in it three times.
+        compile if it contains every function three times.
         """
         n = self.c.num_envs
         twice = self.env.batch(2 * n)
@@ -332,7 +332,7 @@ class _Sides:
         def apart(tree: Any) -> tuple[Any, Any]:
             return jax.tree.map(lambda x: x[:n], tree), jax.tree.map(lambda x: x[n:], tree)
 
-        # a transition from the state, and from where the rules turn
+        # a transition from the state, and from the borders of the rules
         edge = state.replace(env=jax.vmap(self.env.edge_case)(state.env, streams))
         alive = (streams[0] != 0).any()  # as every stream is
         middle, step = _unfused(alive, twice.transition, both(state, edge), both(actions, actions))
@@ -341,7 +341,7 @@ class _Sides:
         c_edge, c_edge_step = self.c.transition(self.c.pack(edge), actions)
         events = jax.vmap(self.env.events)(state.env, actions, jax_middle.env)
 
-        # anyone may end anywhere: respawn and init must cope with any state
+        # any agent may end in any state: respawn and init must handle all states
         chance = jnp.where(streams[:, 0] % jnp.uint32(4) == 0, 1.0, 0.3)
         draw = lax.bitcast_convert_type(streams, jnp.int32)[:, :1] >> jnp.arange(self.env.num_agents, dtype=jnp.int32)[
             None, :
@@ -377,7 +377,7 @@ class _Sides:
         return next_jax, from_jax, events, pairs
 
     def run(self, carry: Any, length: int) -> tuple[Any, Any]:
-        """`length` steps: (carry, what `step` gives for each)."""
+        """`length` steps: (carry, the results of `step`)."""
 
         def one(carry: Any, _: None) -> Any:
             carry, pairs, rest = self.step(carry)
@@ -386,7 +386,7 @@ class _Sides:
         return lax.scan(one, carry, length=length)
 
     def record(self, carry: Any, length: int) -> tuple[Any, Any]:
-        """`length` steps in C alone, kept: of each the JAX state before it, the actions and all that it produced."""
+        """`length` steps in C alone, recorded: for each the JAX state before it, the actions and all its results."""
 
         def one(carry: Any, _: None) -> Any:
             _, c_state, streams = carry
@@ -399,7 +399,7 @@ class _Sides:
         return lax.scan(one, carry, length=length)
 
     def check(self, recorded: Any) -> Any:
-        """The recorded steps taken in JAX: what `run` gives for them."""
+        """The recorded steps taken in JAX: the same results as of `run`."""
 
         def one(carry: tuple[()], step: Any) -> Any:
             before, actions, from_c = step
@@ -411,9 +411,9 @@ class _Sides:
 
 
 def choose_action(env: Env, state: Any, stream: Array) -> Array:
-    """The player's action; where there is a mask, now and then one drawn from the whole action space.
+    """The player's action; if there is a mask, sometimes one drawn from the whole action space.
 
-    The second is left out where the rules do not say what an illegal action does.
+    The second is left out if the rules do not say what an illegal action does.
     """
     action = env.player(state, stream)
     if not has_action_mask(env) or not env.illegal_actions:
@@ -425,7 +425,7 @@ def choose_action(env: Env, state: Any, stream: Array) -> Array:
 def vary(env: Env, num_envs: int, seed: int) -> Env:
     """The environment with an axis on each traced parameter: the first row as given, the others near it.
 
-    A value that the environment refuses is left as it was given.
+    A value that the environment refuses is replaced by the given one.
     """
     draw = np.random.default_rng(seed)
     names = [field.name for field, _ in parameter_fields(type(env)) if not field.metadata["static"]]
@@ -448,7 +448,7 @@ def _rows_together(x: Array) -> Array:
 
 
 def _unfused(true: Array, function: Any, *args: Any) -> Any:
-    """`function(*args)` in a branch: else XLA fuses it into each of its uses, and compiles several times as long."""
+    """`function(*args)` in a branch: otherwise XLA fuses it into each use, and compiles several times as long."""
     function = jax.jit(function, inline=True)  # traced once, for both branches
 
     def nothing(*args: Any) -> Any:
@@ -459,7 +459,7 @@ def _unfused(true: Array, function: Any, *args: Any) -> Any:
 
 @dataclasses.dataclass
 class Field:
-    """What was found in one field."""
+    """The differences found in one field."""
 
     differing: int = 0  # environment-steps
     ulps: float = 0.0  # the largest distance, where the integers agree
@@ -468,7 +468,7 @@ class Field:
 
 
 class Tally:
-    """What was found in all chunks of steps so far, on the host: XLA would compile the comparisons for seconds."""
+    """The differences found in all chunks of steps, on the host: XLA would compile the comparisons for seconds."""
 
     def __init__(self) -> None:
         self.fields: dict[str, Field] = {}
@@ -512,7 +512,7 @@ class Tally:
                 field = self.fields[name]
                 field.ulps = max(field.ulps, float(_ulps(c, other).max()))
                 field.error = max(field.error, float(np.abs(c - other).max()))
-        # of the earliest step the states first, from which the rest follows
+        # in the earliest step the states first, because the rest follows from them
         step = min(int(np.argwhere(differs)[0][0]) for differs in differing.values())
         name = min((name for name, differs in differing.items() if differs[step].any()), key=_causes_first)
         where = (step, *map(int, np.argwhere(differing[name][step])[0]))
@@ -547,7 +547,7 @@ def _flatten(pairs: dict[str, Any]) -> dict[str, tuple[Array, Array]]:
 
 
 def _unequal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Differing entries; -0 equals 0, and NaN equals NaN (it is counted apart)."""
+    """Differing entries; -0 equals 0, and NaN equals NaN (it is counted separately)."""
     if a.dtype.kind != "f":
         return a != b
     return ~((a == b) | (np.isnan(a) & np.isnan(b)))

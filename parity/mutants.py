@@ -1,4 +1,4 @@
-"""The mutants of a JAX port: its syntax tree with one constant, comparison or operator altered."""
+"""The mutants of a JAX port: its syntax tree with one constant, comparison or operator changed."""
 
 import ast
 import collections
@@ -30,12 +30,12 @@ SYMBOLS: dict[type, str] = {
 
 @dataclasses.dataclass
 class Mutant:
-    """One alteration of a syntax tree."""
+    """One change of a syntax tree."""
 
-    function: str  # in which it is; of a module's constant, "module"
+    function: str  # the one that contains it; for a module's constant, "module"
     line: int
     source: str  # the line's text
-    change: str  # such as "< to <=", with a number where a line has several such
+    change: str  # such as "< to <=", with a number if a line has several of them
     judged_by: tuple[str, ...]  # the computing functions that reach it
     alter: Callable[[], None]
     restore: Callable[[], None]
@@ -59,7 +59,7 @@ class Source:
         self.mutants = list(self._mutants())
 
     def module(self, mutant: Mutant | None = None) -> types.ModuleType:
-        """The module, executed afresh, altered or as it is."""
+        """The module, executed again, changed or unchanged."""
         if mutant:
             mutant.alter()
         try:
@@ -73,7 +73,7 @@ class Source:
         return module
 
     def constants(self) -> list[float]:
-        """Every number in the computing code, and the numbers that its module constants come to."""
+        """Every number in the computing code, and the values of its module constants."""
         values = {0.0, 1.0}
         module = sys.modules[self.cls.__module__]
         for node, _ in self._reached():
@@ -85,7 +85,7 @@ class Source:
         return sorted(values | {-v for v in values})
 
     def _definitions(self) -> dict[str, list[ast.stmt]]:
-        """Name -> what defines it: functions and constants of the module, methods of its classes."""
+        """Name -> its definition: functions and constants of the module, methods of its classes."""
         found: dict[str, list[ast.stmt]] = collections.defaultdict(list)
         from jaxpuffer.env import Env
 
@@ -112,11 +112,11 @@ class Source:
         return found
 
     def _reached(self) -> list[tuple[ast.stmt, tuple[str, ...]]]:
-        """Each definition that computing functions reach, and which."""
+        """Each definition that computing functions reach, and these functions."""
         definitions = self._definitions()
         by: dict[ast.stmt, list[str]] = collections.defaultdict(list)
         for function in FUNCTIONS:
-            # where an environment defines no perf it is the score
+            # if an environment defines no perf, it is the score
             waiting = [function, "score"] if function == "perf" and "perf" not in definitions else [function]
             seen = set(waiting)
             while waiting:
@@ -157,7 +157,7 @@ def _parts(node: ast.stmt) -> list[ast.stmt]:
 
 
 def _computing(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes below that compute."""
+    """The nodes below this one that compute."""
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns"):
             continue
@@ -183,7 +183,7 @@ def _is_number(node: ast.AST) -> bool:
 def _alterations(
     definition: ast.stmt,
 ) -> Iterator[tuple[int, int, str, Callable[[], None], Callable[[], None]]]:
-    """(line, column, change, alter, restore) of each alteration of a definition."""
+    """(line, column, change, alter, restore) of each change of a definition."""
 
     def setting(owner: Any, key: Any, new: Any) -> tuple[Callable[[], None], Callable[[], None]]:
         if isinstance(owner, list):
@@ -209,7 +209,7 @@ def _alterations(
                     change = f"{SYMBOLS[type(op)]} to {SYMBOLS[new]}"
                     yield _end_line(before), before.end_col_offset or 0, change, *setting(node.ops, i, new())
         elif isinstance(node, ast.UnaryOp) and type(node.op) in SYMBOLS:
-            # a plus instead does nothing
+            # a plus in its place does nothing
             yield node.lineno, node.col_offset, f"drop {SYMBOLS[type(node.op)]}", *setting(node, "op", ast.UAdd())
 
 

@@ -1,17 +1,17 @@
-"""python -m parity.mutate [ENV ...]: would the parity harness notice a wrong port?
+"""python -m parity.mutate [ENV ...]: would the parity harness detect a wrong port?
 
 Every numeric constant, comparison and arithmetic operator of what a JAX port computes is
 altered, one at a time, and each of these mutants is judged against what the C port did
 with a few thousand states: those that brought an event of `env.events`, random ones, and ones
 set by hand on the bounds of comparisons.
 
-What a port computes is `init`, `transition`, `respawn`, `observe`, `score`, `perf`,
-`action_mask`, and the functions and module constants that these use. Not altered: the
+The computing code is `init`, `transition`, `respawn`, `observe`, `score`, `perf`,
+`action_mask`, and the functions and module constants that these use. Not changed: the
 picture, the player, the events, annotations, parameter declarations and class attributes
-that are no function (spaces among them), `raise` and `assert`.
+that are not functions (such as spaces), `raise` and `assert`.
 
 A mutant is caught when anything differs (-0 equals 0), or it raises, or does not return.
-The reasons why some cannot be caught stand in equivalent_mutants.toml.
+equivalent_mutants.toml has the reasons why some cannot be caught.
 """
 
 import argparse
@@ -39,13 +39,13 @@ from parity.proven import is_proven
 from parity.states import Data, play
 
 REASONS = Path(__file__).with_name("equivalent_mutants.toml")
-REQUIRED = 0.95  # share of the mutants that are not equivalent to be caught
+REQUIRED = 0.95  # least share of mutants caught, of those that are not equivalent
 SECONDS = 60  # a mutant that takes longer does not return
-START_SECONDS = 900  # for the data and the judgement of the port itself
+START_SECONDS = 900  # for the data and the check of the port itself
 
 
 class Judge:
-    """Compares an altered module with what C did."""
+    """Compares a changed module with the results of C."""
 
     def __init__(self, source: Source, datas: list[Data]) -> None:
         from jaxpuffer import rng  # noqa: F401  (starts JAX before the clock runs)
@@ -57,7 +57,7 @@ class Judge:
             raise RuntimeError(f"the port itself differs from C, so no mutant can be judged: {found}")
 
     def judge(self, mutant: Mutant | None) -> str:
-        """'caught: why', 'survived', or 'same program' where no function compiles to anything else."""
+        """'caught: why', 'survived', or 'same program' if all functions compile to the same program."""
         verdict = "same program"
         try:
             module = self.source.module(mutant)
@@ -95,14 +95,14 @@ class Judge:
 
 
 def _callable(module: types.ModuleType, function: str) -> Any:
-    """One function of an environment over rows, with states as their leaves."""
+    """One function of an environment over rows; states are given as their leaves."""
     import jax
     import jax.numpy as jnp
 
     from jaxpuffer.env import settle
 
     def state(env: Any, leaves: list[Any]) -> Any:
-        # the altered module has its own State class
+        # the changed module has its own State class
         shapes = jax.eval_shape(env.init, jax.ShapeDtypeStruct((2,), jnp.uint32))
         return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
@@ -124,7 +124,7 @@ def _callable(module: types.ModuleType, function: str) -> Any:
 
 
 def _work(connection: Any, name: str, seed: int, file: str) -> None:
-    """A process that judges the mutants whose indices it is sent."""
+    """A process that receives indices of mutants and judges them."""
     use_mode("strict")
     import jax
 
@@ -137,7 +137,7 @@ def _work(connection: Any, name: str, seed: int, file: str) -> None:
             datas = [play(name, seed, params, constants) for params in ({}, *env_class(name).variants)]
             Path(file).write_bytes(pickle.dumps(datas))
         datas = pickle.loads(Path(file).read_bytes())
-        # from here on hundreds of programs that run once: compile them fast
+        # from here on there are hundreds of programs that run once: compile them fast
         jax.config.update("jax_disable_most_optimizations", True)
         judge = Judge(source, datas)
     except Exception:
@@ -155,14 +155,14 @@ def _work(connection: Any, name: str, seed: int, file: str) -> None:
 
 @dataclasses.dataclass
 class Summary:
-    """What became of an environment's mutants."""
+    """The results of an environment's mutants."""
 
     env: str
     mutants: int
     caught: int
     equivalent: list[str]
     survived: list[str]
-    stale: list[str]  # reasons given for mutants that are caught, or that there are not
+    stale: list[str]  # reasons given for mutants that are caught, or that do not exist
     unseen_events: list[str]
     seconds: float
 

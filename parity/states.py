@@ -16,15 +16,15 @@ CHUNK_BYTES = 2**27  # of candidate rows held at once
 
 @dataclasses.dataclass
 class Data:
-    """What C's functions returned: function -> (operands, results), states as their leaves."""
+    """The results of C's functions: function -> (operands, results), states as their leaves."""
 
     params: dict[str, Any]
     functions: dict[str, tuple[list[Any], list[np.ndarray]]]
-    events: dict[str, int]  # rows of each
+    events: dict[str, int]  # number of rows of each
 
 
 def play(name: str, seed: int, params: dict[str, Any], constants: list[float]) -> Data:
-    """Let the C port play, keep some thousand rows of it, and note what C makes of them."""
+    """Let the C port play, keep some thousand rows of it, and record C's results on them."""
     import jax
     import jax.numpy as jnp
 
@@ -38,7 +38,7 @@ def play(name: str, seed: int, params: dict[str, Any], constants: list[float]) -
     streams = rng.seed(play_key, (num_envs,))
     rows, _ = jax.jit(c.reset)(reset_key)
 
-    # each step offers a row of each event that happened, and one at random
+    # each step gives one row for each event that happened, and one at random
     def step(carry: Any, key: Any) -> Any:
         rows, streams = carry
         state = c.unpack(rows).env
@@ -56,7 +56,7 @@ def play(name: str, seed: int, params: dict[str, Any], constants: list[float]) -
     length = max(10, min(500, CHUNK_BYTES // (c.row_bytes * (len(events) + 1))))
     run = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
 
-    # of the rows on offer keep those with the lowest lots: a fair draw from the whole run
+    # of these rows keep those with the lowest random numbers: a uniform draw from the whole run
     draw = np.random.default_rng(seed)
     kept: list[list[Any]] = [[] for _ in (*events, "random")]
     limits = [ROWS_PER_EVENT] * len(events) + [RANDOM_ROWS]
@@ -115,23 +115,23 @@ class _Rows:
             return [*jax.tree.leaves(c.unpack(middle).env), step.terminated, step.truncated, step.reward]
 
         def course(leaves: list[Any]) -> Any:
-            # whatever does not change gradually: integers, and the signs of floats
+            # everything that does not change gradually: integers, and the signs of floats
             parts = [x > 0 if x.dtype == np.float32 else x for x in after(leaves)]
             return jnp.concatenate([jnp.int32(x).reshape(len(x), -1) for x in parts], 1)
 
         self.pack, self.after, self.course = jax.jit(pack), jax.jit(after), jax.jit(course)
 
     def possible(self, leaves: list[np.ndarray]) -> np.ndarray:
-        """Which rows lead to no NaN, as those do that cannot be."""
+        """Which rows lead to no NaN; impossible states lead to NaN."""
         nan = [np.isnan(x).reshape(len(x), -1).any(1) for x in map(np.asarray, self.after(leaves))]
         return np.flatnonzero(~np.any(nan, axis=0))
 
 
 def _tied(rows: _Rows, values: np.ndarray, draw: np.random.Generator) -> list[np.ndarray]:
-    """Rows with a field set to a constant that lies in the field's range, some with all floats zero besides.
+    """Rows with a field set to a constant in the field's range, some with all other floats zero.
 
-    Floats of a running game hardly ever equal a bound; these tell `<` from `<=`. Integers
-    are set where a field is one number, not an array that others may have to agree with.
+    Floats of a running game almost never equal a bound; these rows distinguish `<` from `<=`. Integers
+    are set only if a field is one number, not an array with which other fields may have to agree.
     """
     before, after = rows.leaves, [np.asarray(x) for x in rows.after(rows.leaves)]
     ties = []
@@ -158,9 +158,9 @@ def _tied(rows: _Rows, values: np.ndarray, draw: np.random.Generator) -> list[np
 
 
 def _bounds(rows: _Rows, draw: np.random.Generator) -> list[list[np.ndarray]]:
-    """Pairs of rows with two neighbouring floats in one field, between which the game takes another course.
+    """Pairs of rows with two neighbouring floats in one field, for which the game continues differently.
 
-    Found by bisection between a row and the same with another row's value in that field.
+    Found by bisection between a row and the same row with another row's value in that field.
     """
     if not rows.floats:
         return []
@@ -185,7 +185,7 @@ def _bounds(rows: _Rows, draw: np.random.Generator) -> list[list[np.ndarray]]:
 
 
 def _ordered(x: np.ndarray) -> np.ndarray:
-    """Floats as integers in the same order, neighbours one apart."""
+    """Floats as integers in the same order; neighbouring floats differ by one."""
     bits = x.view(np.int32).astype(np.int64)
     return np.where(bits < 0, -(2**31) - bits, bits)
 
@@ -195,7 +195,7 @@ def _float(ordered: np.ndarray) -> np.ndarray:
 
 
 def _edge_cases(c_env: Any, rows: np.ndarray, actions: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows moved to the borders of the rules by the environment's own `edge_case`, where it has one."""
+    """Rows moved to the borders of the rules by the environment's own `edge_case`, if it has one."""
     import jax
 
     from jaxpuffer import Env, rng
@@ -216,7 +216,7 @@ def _edge_cases(c_env: Any, rows: np.ndarray, actions: np.ndarray, seed: int) ->
 
 
 def _answers(c_env: Any, rows: np.ndarray, actions: np.ndarray, key: Any) -> dict[str, Any]:
-    """What each function of the C port returns for these rows."""
+    """The results of each function of the C port for these rows."""
     import jax
     import jax.numpy as jnp
 

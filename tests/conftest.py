@@ -17,10 +17,11 @@ use_mode("strict")
 
 # compiling is most of what the tests wait for; `python -m parity` and the benchmarks compile as users do
 os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
-if tuple(map(int, version("jaxlib").split(".")[:3])) < (0, 11, 1):  # later ones know no other way, and die of the flag
+# later versions have only one way, and fail with the flag
+if tuple(map(int, version("jaxlib").split(".")[:3])) < (0, 11, 1):
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
-# what the command line keeps of compiled programs
+# where the command line keeps compiled programs
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parent.parent / ".pytest_cache")
 
 import jax  # noqa: E402
@@ -34,7 +35,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-with contextlib.suppress(ValueError):  # which is ignored where the tests run in the background
+with contextlib.suppress(ValueError):  # SIGINT is ignored if the tests run in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -1,7 +1,7 @@
 """Kill runs at random moments; run by hand: python tests/kill_runs.py [SIGTERMS SIGKILLS FULL_DISKS PAIRS].
 
-What was readable before must be readable after, and a run that was ended many times must be where a run that never was
-is after as many updates, bit for bit. Full disks are a small tmpfs, which only root can mount.
+What was readable before must be readable after. A run that was ended many times must be equal, to the last bit, to a
+run that was never ended, after the same number of updates. Full disks are a small tmpfs, which only root can mount.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ fit(Corridor(), jax.random.key(0), config, directory=sys.argv[1], resume=True, p
 
 
 def start(run: Path) -> subprocess.Popen:
-    """A process that trains in `run`, and has begun to."""
+    """A process that trains in `run`, and has already begun."""
     code = TRAIN.format(paths=sys.path[-2:])
     command = [sys.executable, "-c", code, str(run)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -56,7 +56,7 @@ def main() -> None:
     from jaxpuffer.ppo import init
 
     def exact(run: Path) -> int:
-        """The updates of a run, found to be those of one that was never ended."""
+        """The updates of a run, after checking that it equals one that was never ended."""
         saved = load(run, Corridor())
         env, config, module = saved.env, saved.config, saved.policy.module
         state, left = (

@@ -1,4 +1,4 @@
-"""Run by test_sharding.py in processes of its own, since a process has its devices from the start; prints JSON."""
+"""Run by test_sharding.py in separate processes, since a process has its devices from the start; prints JSON."""
 
 import functools
 import json
@@ -19,7 +19,7 @@ def config() -> PPOConfig:
 
 
 def outcome(result: Any) -> dict[str, Any]:
-    """Metrics and parameters, which every process holds whole."""
+    """Metrics and parameters, which are complete on every process."""
     leaves = jax.tree.leaves(result.policy.params)
     numbers = {name: np.asarray(x).tolist() for name, x in result.metrics.items()}
     return numbers | {f"parameter {i}": np.asarray(x).ravel().tolist() for i, x in enumerate(leaves)}
@@ -54,7 +54,7 @@ def interrupted(backend: str, folder: str) -> dict[str, Any]:
         fit(env, key, **settings | {"mesh": None}, resume=True)
     except ValueError as error:
         refusal = str(error)
-    # an aim that is never reached: the policy is evaluated on the way
+    # a score that is never reached: the policy is evaluated during training
     whole = fit(env, key, **settings, resume=True, stop_at_score=1000.0)
     straight = fit(env, key, config(), progress=False, mesh=data_mesh())
     return {

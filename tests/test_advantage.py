@@ -35,7 +35,7 @@ def single(data: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def transcription(data: dict[str, np.ndarray], gamma: float, lam: float, rho_clip: float, c_clip: float) -> np.ndarray:
-    """The recursion as PufferLib writes it, a step at a time, with a value after the last step."""
+    """The recursion as PufferLib writes it, step by step, with a value after the last step."""
     reward, value, ended, ratio = (data[name] for name in ("reward", "value", "ended", "ratio"))
     time, rows = reward.shape
     out = np.zeros((time, rows))
@@ -144,7 +144,7 @@ def test_larger_clips_hand_on_more_where_differences_are_not_negative(seed: int,
 
 
 def test_rho_weights_a_truncated_rest_as_it_does_a_bootstrap() -> None:
-    """A step cut by the clock, its rest in the reward, is worth what it is where the rollout goes on from it."""
+    """A truncated step, with the next value in its reward, has the same advantage as if the rollout continued."""
     ratio, value, rest = jnp.float32([[0.4]]), jnp.float32([[2.0]]), jnp.float32([5.0])
     clips = {"gamma": 0.9, "gae_lambda": 0.8, "rho_clip": 1.0, "c_clip": 1.0}
     goes_on = puffer_advantage(jnp.ones((1, 1)), value, rest, jnp.array([[False]]), ratio, **clips)
@@ -154,7 +154,7 @@ def test_rho_weights_a_truncated_rest_as_it_does_a_bootstrap() -> None:
 
 
 def test_a_kind_is_a_function_and_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of advantages and of policy objectives: another name with the same function trains to the same bits."""
+    """Advantages and policy objectives: another name for the same function trains to the same bits."""
     config = tiny_config(total_steps=1024, update_epochs=4.0)
     expected = train(Corridor(), jax.random.key(0), config).state.params
     monkeypatch.setitem(ADVANTAGES, "mine", ADVANTAGES["gae"])

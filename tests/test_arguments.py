@@ -1,4 +1,4 @@
-"""What the functions of the package take, what they refuse, and how they say so."""
+"""What the functions of the package accept, what they refuse, and with which message."""
 
 import json
 import warnings
@@ -24,7 +24,7 @@ LARGE = 10**12
 
 
 class Bad(CartPole):
-    """A shipped environment's heir."""
+    """A class derived from a shipped environment's."""
 
 
 def test_names_results_and_old_keys_are_taken() -> None:
@@ -130,7 +130,7 @@ def test_what_init_returns_can_be_donated() -> None:
 
 
 def test_an_heir_takes_its_parents_configuration_and_says_so() -> None:
-    with pytest.warns(UserWarning, match="Bad has no configuration of its own; it takes cartpole's"):
+    with pytest.warns(UserWarning, match="Bad has no configuration of its own; it uses cartpole's"):
         assert tuned_config(Bad()) == tuned_config(CartPole())
     assert name_of(Bad()) is None
     with warnings.catch_warnings():

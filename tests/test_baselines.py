@@ -1,4 +1,4 @@
-"""The agents that ship: small, loadable, and as good as their record says, on both backends."""
+"""The agents that ship: small, loadable, and with the recorded score, on both backends."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Batches: auto-reset is exact, however it is vmapped, and what an author gets wrong is said by name."""
+"""Batches: auto-reset is exact under every vmap, and an author's mistakes are named."""
 
 import re
 from typing import Any, ClassVar
@@ -22,12 +22,12 @@ STEPS = 60
 class WorldState(PyTreeNode):
     rng: Array  # uint32 (2,)
     place: Array  # int32 (3,), of each agent
-    fuel: Array  # int32 (3,), steps it still lives
+    fuel: Array  # int32 (3,), steps it has left
     clock: Array  # int32 ()
 
 
 class World(Env[WorldState]):
-    """Three agents walk on a ring until their fuel is spent; at `hours` the whole world ends."""
+    """Three agents walk on a ring until their fuel is empty; at `hours` the whole world ends."""
 
     multi_agent = True
     num_agents = 3
@@ -60,13 +60,13 @@ class World(Env[WorldState]):
         return jnp.float32(s.place)
 
     def action_mask(self, s: WorldState) -> Array:
-        # nobody may stay at place 3; at place 5 there is one way only
+        # no agent may stay at place 3; at place 5 only one direction is legal
         allowed = jnp.ones((3, 3), bool).at[:, 0].set(s.place != 3)
         return allowed & ((s.place != 5)[:, None] | (jnp.arange(3) == 1)[None, :])
 
 
 class CostlyCartPole(type(make("cartpole"))):  # type: ignore[misc]
-    """CartPole whose episodes are begun in chunks."""
+    """CartPole whose episodes are started in chunks."""
 
     cheap_init = False
 
@@ -76,7 +76,7 @@ class CostlyWorld(World):
 
 
 def play(env: Env, key: Array, num_envs: int = 8, steps: int = STEPS) -> tuple:
-    """Everything that a batch brought, and the actions it was given."""
+    """All results of a batch, and its actions."""
     batch = env.batch(num_envs)
     state, obs = batch.reset(key)
 
@@ -92,7 +92,7 @@ def play(env: Env, key: Array, num_envs: int = 8, steps: int = STEPS) -> tuple:
 
 
 def loop(env: Env, key: Array, actions: np.ndarray, num_envs: int = 8) -> tuple:
-    """The same by a plain loop over single environments: what a batch brings, by [t, row]."""
+    """The same by a plain loop over single environments: the results of a batch, by [t, row]."""
 
     @jax.jit
     def step(state, action):  # type: ignore[no-untyped-def]
@@ -316,7 +316,7 @@ def test_what_an_author_left_out() -> None:
 
 @pytest.mark.parametrize("name", ["breakout", "pong", "connect4"])
 def test_an_accelerators_way_is_the_same_game(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frames written out and resets without a condition, compiled for the CPU here, against loops and branches."""
+    """Unrolled frames and resets without a condition, compiled for the CPU here, against loops and branches."""
     env = make(name) if name == "connect4" else make(name, max_steps=20)
     batch = env.batch(64)
 
@@ -333,7 +333,7 @@ def test_an_accelerators_way_is_the_same_game(name: str, monkeypatch: pytest.Mon
     for backend in ("cpu", "gpu"):
         monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
         programs[backend] = jax.jit(lambda *args: play(*args)).lower(env, jax.random.key(0))
-    # written out, there is no loop but the one over steps, and nothing that asks whether an episode ended
+    # unrolled, there is no loop except the one over steps, and no condition on whether an episode ended
     text = programs["gpu"].as_text()
     assert text.count("stablehlo.while") < programs["cpu"].as_text().count("stablehlo.while") or name == "connect4"
     assert text.count("stablehlo.case") < programs["cpu"].as_text().count("stablehlo.case")

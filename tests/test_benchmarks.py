@@ -1,4 +1,4 @@
-"""The benchmarks run, and their records hold what is needed to judge them. Nothing is timed here."""
+"""The benchmarks run, and their records hold everything needed to judge them. Nothing is timed here."""
 
 import json
 import os
@@ -183,7 +183,7 @@ def test_seeds_against_one_batch():
 @pytest.mark.needs_c
 @pytest.mark.parametrize("env", ["cartpole", "connect4"])  # the last has a mask
 def test_a_comparison_measures_in_turn(env):
-    # the peer's place taken by ourselves: peers are not installed here
+    # our own scripts in place of the peer's: peers are not installed here
     small = {"backend": "jax", "num_envs": 4, "cycle": 2}
     ours, theirs = ("ours_env.py", {"env": env, **small}), ("numpy_cartpole.py", {"peer": None, "threads": 1, **small})
     r = sides.compare("numpy", sys.executable, 3, 1e-4, 1, "ours and ours", "4", env, ours, theirs)
@@ -274,7 +274,7 @@ def test_a_roofline_counts_what_a_network_costs():
     costs = gpu.costs("breakout", 16, 16, 4)
     assert {part: cost["times"] for part, cost in costs.items()} == {"environment": 16, "policy": 16, "optimization": 4}
     assert all(cost["flops"] > 0 and cost["bytes"] > 0 for cost in costs.values())
-    # products at two operations for each weight and row; a gradient step costs about three of them
+    # products have two operations for each weight and row; a gradient step has about three times as many
     env, config = gpu.chosen("breakout", 16, 16, 4)
     params = jax.eval_shape(init, env, jax.random.key(0), config).params
     product = 2 * sum(x.size for x in jax.tree.leaves(params) if len(x.shape) == 2) * config.batch_size

@@ -1,7 +1,7 @@
 """Every C environment, at every extreme of its parameters, played at random.
 
 Under the sanitizers (tests/sanitize.sh) this shows that nothing reads or writes out of
-bounds and that no behaviour is undefined; here, that what comes out is what the spaces say.
+bounds and that no behaviour is undefined; here it shows that the results are in the spaces.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ STEPS, NUM_ENVS = 300, 6
 
 
 def extremes(name: str) -> list[dict]:
-    """Parameter settings: the defaults, and each parameter at its least and greatest alone."""
+    """Parameter settings: the defaults, and each parameter alone at its minimum and maximum."""
     settings: list[dict] = [{}]
     env = make(name)
     for field, kind in parameter_fields(type(env)):
@@ -37,7 +37,7 @@ def test_random_play(name: str, params: dict) -> None:
     try:
         make(name, **params)
     except ValueError as error:
-        # an extreme that does not go with the other defaults must be refused by name
+        # an extreme that does not fit the other defaults must be refused by name
         assert next(iter(params)) in str(error) or "must be" in str(error)
         return
     one, two = (envs_c.VecEnv(name, NUM_ENVS, threads=threads, **params) for threads in (1, 2))

@@ -1,4 +1,4 @@
-"""The C environments as NumPy buffers and inside XLA: the same episodes as the JAX twins', and errors that help."""
+"""The C environments as NumPy buffers and inside XLA: the same episodes as the JAX twins', and helpful errors."""
 
 from typing import Any
 
@@ -85,7 +85,7 @@ def test_buffers_are_updated_in_place() -> None:
     assert results[0] is obs and not np.array_equal(obs, first)
     again = env.step(actions)
     assert all(a is b for a, b in zip(results, again, strict=True)) and again[4] is info
-    # the states lie where the batch keeps them, and obs is read from them
+    # `state` is a view of the batch's own memory, from which obs is computed
     env.state["position"][1] = 1.5
     env.state["velocity"][1] = 0.5
     env.step(actions)
@@ -97,7 +97,7 @@ def test_seeds() -> None:
     np.testing.assert_array_equal(one.reset(seed=7)[0], same.reset(seed=7)[0])
     assert not np.array_equal(one.state["rng"], other.reset(seed=8)[0])
     assert not (one.state["position"] == other.state["position"]).any()
-    first = one.reset()[0].copy()  # goes on from the seed
+    first = one.reset()[0].copy()  # continues from the seed
     np.testing.assert_array_equal(first, same.reset()[0])
     assert not np.array_equal(first, one.reset(seed=7)[0])
     assert len(np.unique(one.state["rng"], axis=0)) == 4
@@ -105,7 +105,7 @@ def test_seeds() -> None:
 
 @pytest.mark.parametrize("name", ["cartpole", "snake"])
 def test_threads_change_no_bit(name: str) -> None:
-    """Enough rows that both threads work."""
+    """Enough rows to use both threads."""
     one, two = (envs_c.VecEnv(name, 1024 if name == "cartpole" else 64, threads=n) for n in (1, 2))
     one.reset(seed=0)
     two.reset(seed=0)
@@ -168,7 +168,7 @@ def test_numpy_view_equals_the_jax_twin(name: str) -> None:
 
 
 def run(env, key, steps=80):  # type: ignore[no-untyped-def]
-    """A rollout of 6 environments from a key, whichever backend."""
+    """A rollout of 6 environments from a key, with either backend."""
     batch = env.batch(6)
     state, obs = batch.reset(key)
     actions = jax.random.randint(key, (steps, 6), 0, 2, jnp.int32)
@@ -199,7 +199,7 @@ def test_c_equals_jax_however_it_is_vmapped() -> None:
 
 
 def test_the_old_state_survives_a_step() -> None:
-    """The rows are updated in place only where nobody reads the old ones."""
+    """The rows are updated in place only if the old ones are not used again."""
     batch = make("cartpole", backend="c").batch(4)
     state, _ = jax.jit(batch.reset)(jax.random.key(0))
     before = np.asarray(state).copy()
@@ -285,13 +285,13 @@ def test_one_environment_in_a_notebook(name: str) -> None:
 
 
 def bind(name: str, env: Env) -> None:
-    from jaxpuffer.c_backend import check_twin  # not there without the C half
+    from jaxpuffer.c_backend import check_twin  # needs the C half
 
     check_twin(name, env)
 
 
 class TestTwins:
-    """A header that disagrees with its twin is found when the two are bound."""
+    """A header that differs from its twin is detected when the two are combined."""
 
     @pytest.mark.parametrize("size, message", [(5, "C writes 16 bytes .* JAX has 20"), (3, "C writes 16 .* has 12")])
     def test_size_of_observations(self, size: int, message: str) -> None:

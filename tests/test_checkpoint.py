@@ -1,4 +1,4 @@
-"""Saved runs come back whole, go on exactly, and survive being killed."""
+"""Saved runs load completely, continue exactly, and survive being killed."""
 
 import json
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_a_save_that_is_killed_leaves_the_one_before(result, tmp_path, monkeypat
     def killed(*args):
         raise SystemExit
 
-    monkeypatch.setattr("os.replace", killed)  # the last moment before the new save counts
+    monkeypatch.setattr("os.replace", killed)  # the last moment before the new save is valid
     with pytest.raises(SystemExit):
         save(other, tmp_path)
     monkeypatch.undo()
@@ -116,7 +116,7 @@ def test_a_policy_trained_in_c_plays_in_jax(tmp_path):
 
 
 class Small(nn.Module):
-    """A policy of one's own without memory."""
+    """A user's own policy without memory."""
 
     def initialize_carry(self, rows):
         return ()

@@ -1,4 +1,4 @@
-"""The command line as a person meets it, in processes of its own."""
+"""The command line as a user runs it, in separate processes."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def test_train_then_evaluate(tmp_path):
     done = run("train", "cartpole", "--backend=jax", *TINY, "--env.max_steps=30", "--seed=3", f"--out={out}")
     assert done.returncode == 0, done.stderr
     assert "backend jax, seed 3" in done.stdout
-    assert "256 episodes" in done.stdout and "since the process began" in done.stdout and "compiling" in done.stdout
+    assert "256 episodes" in done.stdout and "since the process started" in done.stdout and "compiling" in done.stdout
     record = json.loads((out / "run.json").read_text())
     assert (record["backend"], record["seed"], record["agent_steps"]) == ("jax", 3, 640)
     assert record["parameters"]["max_steps"] == 30
@@ -85,7 +85,7 @@ def test_resume_takes_the_runs_settings_and_refuses_others(tmp_path, capsys):
     assert f"backend {default_backend()}" in capsys.readouterr().out
     before = json.loads((tmp_path / "run.json").read_text())["config"]
     for args, message in (
-        ([], "by --resume, or choose another --out"),
+        ([], "with --resume, or choose another --out"),
         (["--resume", "--config.gamma", "0.5"], "not 0.5"),
         (["--resume", "--seed", "4"], "key [0, 3], not [0, 4]"),
     ):
@@ -153,7 +153,7 @@ def test_a_minibatch_follows_a_batch_that_it_no_longer_divides(capsys) -> None:
     assert cli._chosen_config(chosen, tuned, 1) == tuned and not capsys.readouterr().out
     config = cli._chosen_config(chosen | {"num_envs": 48}, tuned, 1)
     assert config.minibatch_size == 48 * 16
-    assert "config.minibatch_size is 768, for 512 does not divide the batch, 768" in capsys.readouterr().out
+    assert "config.minibatch_size is 768, because 512 does not divide the batch, 768" in capsys.readouterr().out
     assert cli._chosen_config(chosen, tuned, 3).minibatch_size == 512
     with pytest.raises(ValueError, match="minibatch_size is 500"):
         cli._chosen_config(chosen | {"minibatch_size": 500}, tuned, 1)

@@ -1,4 +1,4 @@
-"""The documentation: its examples run, and what it says of parameters and of the configuration is so."""
+"""The documentation: its examples run, and its tables of parameters and of the configuration are correct."""
 
 import ast
 import importlib
@@ -26,7 +26,7 @@ def blocks(page: Path) -> list[str]:
 @pytest.mark.needs_c
 @pytest.mark.parametrize("page", ["environments", "c_environments", "write_an_environment"])
 def test_examples_run(page: str) -> None:
-    """The blocks of a page in turn, as one program."""
+    """The blocks of a page in order, as one program."""
     names: dict[str, Any] = {"__name__": "example"}
     for block in blocks(ROOT / f"docs/{page}.md"):
         exec(compile(block, f"docs/{page}.md", "exec"), names)
@@ -73,7 +73,8 @@ def test_parameters(name: str) -> None:
 
 @pytest.mark.parametrize("name", list_envs())
 def test_an_observation_is_the_same_everywhere(name: str) -> None:
-    """Class, header and page begin with one text, such as `float32 (8,)`; where it is of numbers, it is the space's."""
+    """Class, header and page begin with the same text, such as `float32 (8,)`; if it is numbers, it equals the
+    space."""
     env = make(name)
     page = (ROOT / f"docs/envs/{type(env).__module__.rpartition('.')[2]}.md").read_text()
     match = re.search(r"^## Observation\n+`([^`]*)`", page, re.M)
@@ -81,7 +82,7 @@ def test_an_observation_is_the_same_everywhere(name: str) -> None:
     said = match[1]
     header = ROOT / f"envs_c/{name}.h"
     docstring = inspect.getdoc(type(env)) or ""
-    if "Observation:" in docstring:  # else the class above it says so
+    if "Observation:" in docstring:  # otherwise its base class has it
         assert f"Observation: {said}" in docstring
         assert re.search(rf"^// observation +{re.escape(said)}", header.read_text(), re.M)
     space = env.observation_space

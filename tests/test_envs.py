@@ -1,4 +1,4 @@
-"""What every registered environment must be, whatever its rules."""
+"""What must hold for every registered environment."""
 
 import chex
 import jax
@@ -69,7 +69,7 @@ def test_a_step_is_a_function_of_state_and_action(env: Env) -> None:
 
 @pytest.mark.of_rules
 def test_the_clock_truncates(env: Env) -> None:
-    """With a time limit of three steps nothing runs longer, and who was not terminated is truncated."""
+    """With a time limit of three steps nothing runs longer, and agents that were not terminated are truncated."""
     batch = env.replace(max_steps=3).batch(64)
     state, _ = jax.jit(batch.reset)(jax.random.key(0))
     step = jax.jit(batch.step)

@@ -60,7 +60,7 @@ def test_at_the_cap_a_running_episode_counts_with_its_score_so_far():
 
 
 def test_masked_actions_are_never_taken():
-    # left is liked, and at the wall illegal: only the time limit ends these episodes
+    # the policy prefers left, which is illegal at the wall: only the time limit ends these episodes
     evaluation = evaluate_function(Corridor(max_steps=20), Policy({}, Right(likes=-100.0)), KEY, episodes=4)
     assert (evaluation.score >= 0).all()
     np.testing.assert_array_equal(evaluation.episode_length, np.full(4, 20))
@@ -121,4 +121,4 @@ def test_a_trained_policy_scores_the_same_on_the_other_backend(trained_on, plays
     policy = jaxpuffer.train(here, KEY, config).policy
     scores = [evaluate_function(env, policy, evaluation_key(KEY), episodes=32).score for env in (here, there)]
     np.testing.assert_array_equal(*scores)
-    assert len(np.unique(scores[0])) > 3  # it plays, and not always the same game
+    assert len(np.unique(scores[0])) > 3  # it plays, and not always the same episode

@@ -1,4 +1,4 @@
-"""fit trains what train trains, and can be watched, stopped, killed and resumed."""
+"""fit gives the same result as train, and can be watched, stopped, killed and resumed."""
 
 import os
 import signal
@@ -62,7 +62,7 @@ def test_log_gets_every_step_once():
 
 
 def test_score_is_the_last_known_where_no_episode_ended():
-    # episodes of 30 steps, updates of 8: most updates end none
+    # episodes of 30 steps, updates of 8: in most updates no episode ends
     means = []
     config = tiny_config(total_steps=16 * 8 * 12)
     result = fit(Corridor(length=1000, max_steps=30), KEY, config, log=lambda _, m: means.append(m), progress=False)
@@ -125,7 +125,7 @@ def test_refuses_another_run(tmp_path):
 
 
 def test_the_same_as_train_with_fused_multiply_add():
-    # the tests run in strict mode, which forgives a program that is fused differently; this is how people run
+    # the tests run in strict mode, where a program that is fused differently gives the same bits; people run it so
     program = """
 import jax, numpy as np
 from jaxpuffer import PPOConfig, fit, make, train
@@ -148,6 +148,6 @@ def test_evaluations_compile_before_training(aim, monkeypatch):
 
     monkeypatch.setattr(stopping, "evaluate", spy)
     fit(ENV, KEY, tiny_config(), stop_at_score=aim, progress=False, log=lambda *_: happened.append("chunk"))
-    # one step, before the first chunk is done; without an aim nothing is evaluated
+    # one step, before the first chunk is done; without a score to stop at nothing is evaluated
     assert happened[0] == ("chunk" if aim is None else 1)
     assert happened.count(1) == (aim is not None) and (aim is not None or set(happened) == {"chunk"})

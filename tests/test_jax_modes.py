@@ -1,4 +1,4 @@
-"""JAX's switches that change types, keys or what a NaN does: environments and the trainer work with each."""
+"""JAX's switches that change types, keys or the effect of a NaN: environments and the trainer work with each."""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def test_x64_changes_no_number(backend: str) -> None:
 
 
 def test_debug_nans_finds_no_nan_of_ours() -> None:
-    """In the first updates no episode of pong ends, whose mean score is then NaN."""
+    """In the first updates no episode of pong ends, so the mean score is NaN."""
     with jax.debug_nans(True):
         for run in (lambda: train(make("pong"), KEY, CONFIG), lambda: fit(make("pong"), KEY, CONFIG, progress=False)):
             metrics = run().metrics

@@ -1,4 +1,4 @@
-"""Policies: sequences equal single steps, the recurrences equal their formulas, encoders see what they should."""
+"""Policies: sequences equal single steps, the recurrences equal their formulas, encoders read all they should."""
 
 import functools
 from typing import Any
@@ -34,7 +34,7 @@ def make(policy: str = "mlp", encoder: str = "flat", space: Space | None = None,
 
 
 def sample(space: Space, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
-    """As `space.sample`, but without compiling anything."""
+    """The same as `space.sample`, but without compiling anything."""
     generator = np.random.default_rng(seed)
     assert isinstance(space, Box)
     if space.is_tiles:
@@ -51,7 +51,7 @@ def inputs(space: Space, time: int = TIME, rows: int = ROWS) -> tuple[np.ndarray
 
 
 def random_carry(module: ActorCritic) -> Any:
-    """As if some steps had been played, all positive as MinGRU's are."""
+    """A carry as after some steps, all positive like MinGRU's."""
     generator = np.random.default_rng(2)
     shapes = jax.eval_shape(lambda: module.initialize_carry(ROWS))
     return jax.tree.map(lambda x: np.float32(generator.random(x.shape)), shapes)
@@ -140,7 +140,7 @@ def test_gradients_of_a_sequence_equal_those_of_its_steps(policy: str) -> None:
 
 @pytest.mark.parametrize("policy", RECURRENT)
 def test_a_reset_forgets_exactly_what_came_before_it(policy: str) -> None:
-    """At step 3: step 3 plays as if it were the first, and step 2 does not; shifted by one, results differ."""
+    """A reset at step 3: step 3 is computed as a first step, and step 2 is not; shifted by one, results differ."""
     module = make(policy)
     obs, _ = inputs(FLOATS)
     params, carry = parameters(module, FLOATS), random_carry(module)
@@ -159,7 +159,7 @@ def test_a_reset_forgets_exactly_what_came_before_it(policy: str) -> None:
         for step in (min(other, 3), 3):
             assert np.abs(shifted[step] - logits[step]).max() > 1e-4
 
-    # at step 0 the carry handed in does not matter; without a reset it does
+    # with a reset at step 0 the given carry has no effect; without a reset it has
     assert_close(run(carry, 0), run(no_carry(module), None))
     assert np.abs(run(carry, None)[1][0] - run(carry, 0)[1][0]).max() > 1e-4
 
@@ -271,7 +271,7 @@ def test_the_lstm_gradient_is_the_slope_of_its_outputs() -> None:
     from_input, bias = np.float32(draw.normal(size=(5, 3, 16))), np.float32(draw.normal(size=16))
     from_memory = np.float32(draw.normal(size=(4, 16)))
     reset = np.zeros((5, 3), bool)
-    reset[0, 0] = reset[2, 1] = reset[4, 1] = True  # and none in row 2
+    reset[0, 0] = reset[2, 1] = reset[4, 1] = True  # and no reset in row 2
 
     def scan(start: Any, from_input: Array, bias: Array, from_memory: Array) -> Any:
         return networks.lstm_scan(start, from_input, bias, from_memory, reset)
@@ -457,7 +457,7 @@ def test_a_separate_critic_shares_nothing_with_the_actor() -> None:
     [*[("linear", encoder) for encoder in ENCODERS], *[(policy, "embedding") for policy in POLICIES[1:]]],
 )
 def test_every_encoder_and_every_policy_in_both_dtypes(policy: str, encoder: str) -> None:
-    """In bfloat16 it returns float32, near what it returns in float32."""
+    """In bfloat16 it returns float32, close to its result in float32."""
     space = SEEN_BY[encoder]
     exact, rough = make(policy, encoder, hidden=32), make(policy, encoder, hidden=32, dtype=jnp.bfloat16)
     obs, reset = inputs(space)
@@ -489,7 +489,7 @@ def test_parameters_and_gradients_map(policy: str, encoder: str) -> None:
 
 
 class Counter(nn.Module):
-    """The smallest recurrent policy a user could write by the docstring: it remembers how many steps it saw."""
+    """The smallest recurrent policy that follows the docstring: it remembers how many steps it has had."""
 
     def initialize_carry(self, rows: int) -> Array:
         return jnp.zeros(rows, jnp.float32)

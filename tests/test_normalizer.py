@@ -9,7 +9,7 @@ from jaxpuffer.spaces import Box
 
 
 def test_several_batches_count_as_one() -> None:
-    """Also where the mean is large beside the deviation, which squares would drown in float32."""
+    """Also if the mean is much larger than the deviation, where squares in float32 would lose it."""
     random = np.random.default_rng(0)
     scale, shift = np.array([1.0, 0.5, 3.0]), np.array([0.0, 3000.0, -20.0])
     batches = [np.float32(random.normal(size=(4, n, 3)) * scale + shift) for n in (5, 64, 17)]

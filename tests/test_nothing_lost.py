@@ -1,4 +1,4 @@
-"""What was trained is not lost: signals, errors on the way, folders of others, damaged files."""
+"""Trained results are not lost: signals, errors during training, folders of other runs, damaged files."""
 
 import json
 import os
@@ -164,13 +164,13 @@ def test_a_save_that_fails_leaves_the_one_before_and_the_result(
 
 
 def full_disk(self, path: Path, *_):
-    path.mkdir()  # half of it is there
+    path.mkdir()  # half of it exists
     raise OSError("No space left on device")
 
 
 @pytest.mark.parametrize("stop, code", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_save_and_end(tmp_path: Path, stop: signal.Signals, code: int) -> None:
-    before = signal.signal(stop, signal.SIG_DFL)  # ignored, perhaps, where the tests run without a terminal
+    before = signal.signal(stop, signal.SIG_DFL)  # it may be ignored if the tests run without a terminal
     with pytest.raises(SystemExit) as ended:
         fit(
             Corridor(), KEY, tiny_config(total_steps=10**8), directory=tmp_path, progress=False,
@@ -199,10 +199,10 @@ def test_an_interrupted_command_exits_with_130(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parent.parent,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where the tests run in the background
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also if the tests run in the background
     ) as process:
         assert process.stderr is not None
-        process.stderr.readline()  # of progress
+        process.stderr.readline()  # a line of progress
         process.send_signal(signal.SIGINT)
         error = process.stderr.read()
     assert process.returncode == 130
@@ -245,7 +245,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(text)
     load(tmp_path, Corridor())
 
-    # every file of the checkpoint cut, or with one byte changed: read right, or refused
+    # every file of the checkpoint cut, or with one byte changed: read correctly, or refused
     right = jax.tree.leaves(load(tmp_path, Corridor()).policy)
     files = [p for p in (tmp_path / "checkpoint-1").rglob("*") if p.is_file() and p.stat().st_size]
     refused = 0
@@ -291,7 +291,7 @@ def test_an_observation_that_is_infinite_ends_the_run() -> None:
     [
         ({"entropy": 0.001}, "entropy fell to 0.001 early, at 2,560 steps"),
         ({"value_out_of_range": 0.25}, "25% of the values are far from all returns; try a lower learning_rate"),
-        ({"reward_clipped": 0.5}, "50% of the rewards are beyond reward_clip"),
+        ({"reward_clipped": 0.5}, "50% of the rewards are outside reward_clip"),
         ({}, None),
     ],
 )
@@ -321,7 +321,7 @@ def test_warnings_say_what_to_try() -> None:
     with pytest.warns(RuntimeWarning) as seen:
         fit(Endless(), KEY, tiny_config(reward_clip=1.0), progress=False)
     messages = [str(w.message) for w in seen]
-    assert sum("100% of the rewards are beyond reward_clip" in m for m in messages) == 1
+    assert sum("100% of the rewards are outside reward_clip" in m for m in messages) == 1
     assert sum("no episode has ended" in m for m in messages) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -53,7 +53,7 @@ needs_strict_mode = pytest.mark.skipif(
 
 @pytest.fixture(scope="session")
 def c(tmp_path_factory):
-    """c(name, *arrays): a tuple of what the C function gives for each entry."""
+    """c(name, *arrays): a tuple of the results of the C function for each entry."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler")
@@ -91,7 +91,7 @@ def assert_same_bits(got, expected, *arguments):
 
 
 def ulps(got, truth):
-    """The error in units of the last place of a float32 next to the true value."""
+    """The error in units in the last place of the float32 nearest to the true value."""
     exponent = np.frexp(np.maximum(np.abs(truth), 2.0**-126))[1]
     return np.abs(got.astype(np.float64) - truth) / np.ldexp(1.0, exponent - 24)
 
@@ -102,7 +102,7 @@ def inputs(name):
     draw = np.random.default_rng(sum(name.encode()))
 
     def over_scales(low, high, count=COUNT):
-        # every order of magnitude alike, both signs
+        # every order of magnitude equally often, both signs
         return np.exp(draw.uniform(np.log(low), np.log(high), count)) * draw.choice([-1.0, 1.0], count)
 
     def neighbours(*centres, count=2_000):
@@ -205,7 +205,7 @@ def test_special_values_and_values_out_of_range(c, name):
 @needs_strict_mode
 @pytest.mark.parametrize("name", ONE_ARGUMENT)
 def test_same_bits_inside_larger_expressions(c, name):
-    # where XLA could merge a constant or a division of the caller with one in here
+    # cases in which XLA could merge a constant or a division of the caller with one in these functions
     function = getattr(numerics, name)
     scale, shift = np.float32(0.7071), np.float32(0.3)
     x = np.random.default_rng(1).uniform(0.5, 40, 400_000).astype(np.float32)
@@ -238,7 +238,7 @@ def test_same_bits_of_pairs_inside_larger_expressions(c):
     for arguments in (lambda x, y: (x * scale, y * scale), lambda x, y: (x / y, scale), lambda x, y: (x, y)):
         got = jitted(lambda x, y, pair=arguments: numerics.unit(*pair(x, y)), x, y)
         assert_same_bits(got, c("unit", *arguments(x, y)), x, y)
-    # what a caller does with the result, one at a time
+    # uses of the result by a caller, one at a time
     plain = c("unit", x, y)
     for use in (lambda u, x: u * scale, lambda u, x: u * x, lambda u, x: x / u, lambda u, x: u / x):
         got = jitted(lambda x, y, use=use: tuple(use(u, x) for u in numerics.unit(x, y)), x, y)

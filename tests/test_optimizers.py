@@ -20,7 +20,7 @@ def made_up(seed: int) -> dict[str, np.ndarray]:
 
 
 def steps(config: PPOConfig, count: int) -> dict[str, Any]:
-    """Parameters after some steps of ours."""
+    """Parameters after some steps of our optimiser."""
     optimizer = make_optimizer(config)
     params = jax.tree.map(jnp.float32, made_up(0))
     state = optimizer.init(params)
@@ -61,7 +61,7 @@ def test_muon(weight_decay: float) -> None:
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
 def test_adam(weight_decay: float) -> None:
-    """Textbook Adam; with decay AdamW, where everything decays."""
+    """Textbook Adam; with decay it is AdamW, in which everything decays."""
     config = SMALL.replace(optimizer="adam", learning_rate=0.1, momentum=0.8, schedule="constant", max_grad_norm=2.0)
     config = config.replace(weight_decay=weight_decay)
     params = made_up(0)
@@ -86,7 +86,7 @@ def test_singular_values_become_about_one(shape: tuple[int, int]) -> None:
     matrix = left * np.geomspace(1.0, 0.05, n) @ right.T
     got = np.linalg.svd(np.asarray(orthogonal(jnp.float32(matrix))), compute_uv=False)
     assert got.min() > 0.97 and got.max() < 1.15
-    # and the directions stay
+    # and the directions do not change
     np.testing.assert_allclose(left.T @ np.asarray(orthogonal(jnp.float32(matrix))) @ right, np.diag(got), atol=0.2)
 
 
@@ -110,7 +110,7 @@ def test_an_unknown_schedule_is_refused() -> None:
 
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
 def test_the_state_keeps_its_layout(optimizer: str) -> None:
-    """Saved runs name their leaves by path: another layout would leave them unreadable."""
+    """Saved runs name their leaves by path: with another layout they could not be read."""
     state = make_optimizer(SMALL.replace(optimizer=optimizer)).init(jax.tree.map(jnp.float32, made_up(0)))
     got = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]}
     traces = {f"[1][0].trace['{name}']" for name in SHAPES}

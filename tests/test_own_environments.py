@@ -1,4 +1,4 @@
-"""Environments of a user's own: spaces, masks and ends that no shipped one has."""
+"""A user's own environments: spaces, masks and ends that no shipped one has."""
 
 from typing import Any, ClassVar
 
@@ -144,12 +144,12 @@ def test_an_environment_sees_no_action_beyond_its_bounds(space: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------------
-# what a critic cannot know
+# observations that a critic cannot know
 # ------------------------------------------------------------------------------------------
 
 
 class Clock(Simple):
-    """Five steps cut off by the time limit; observations tell the time, and the last tick is on final ones alone."""
+    """Five steps, then truncated; observations contain the time, and its last value is only in final observations."""
 
     observation_space: ClassVar[Any] = Box(-np.inf, np.inf, (1,))
     action_space: ClassVar[Any] = Discrete(2)
@@ -219,7 +219,7 @@ def test_tiles_beyond_their_space_are_told() -> None:
         def observe(self, s):
             return jnp.full(2, s.steps, jnp.int8)
 
-    with pytest.warns(RuntimeWarning, match="of the observed tiles are beyond the observation space"):
+    with pytest.warns(RuntimeWarning, match="of the observed tiles are outside the observation space"):
         fit(Tiles(), KEY, tiny_config(horizon=8), progress=False)
 
 
@@ -228,7 +228,9 @@ def test_an_infinite_final_observation_is_named() -> None:
         def observe(self, s):
             return jnp.where(s.steps == 5, jnp.inf, super().observe(s))
 
-    with pytest.raises(FloatingPointError, match="of the values are NaN or infinite, as after such an observation"):
+    with pytest.raises(
+        FloatingPointError, match="of the values are NaN or infinite, for example after such an observation"
+    ):
         fit(Late(), KEY, tiny_config(), progress=False)
 
 

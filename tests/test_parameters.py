@@ -1,4 +1,4 @@
-"""Parameters: one trace whatever the number's type, messages that help, and a pytree that never validates."""
+"""Parameters: one trace for all types of numbers, helpful messages, and a pytree that never validates."""
 
 import chex
 import jax
@@ -42,7 +42,7 @@ def test_one_trace_for_every_type_of_number() -> None:
 def test_one_trace_when_replaced_inside_and_out() -> None:
     chex.clear_trace_counter()
     faster = jax.jit(chex.assert_max_traces(lambda thing, v: thing.replace(speed=v).speed * 2, n=2))
-    assert faster(Thing(), 2.0) == faster(Thing(), jnp.float32(2)) == 4  # a weak type is another trace to jit
+    assert faster(Thing(), 2.0) == faster(Thing(), jnp.float32(2)) == 4  # jit makes another trace for a weak type
     assert not jax.eval_shape(lambda v: Thing(speed=v).speed, 2.0).weak_type
     assert jax.eval_shape(lambda v: Thing(speed=v).speed, 2).dtype == jnp.float32  # a traced integer is a number too
 
@@ -89,9 +89,9 @@ def test_tracing() -> None:
         jax.jit(lambda n: Thing(size=n))(3)
     with pytest.raises(TypeError, match=r"Thing.count is a traced float32; it must be int32"):
         jax.jit(lambda n: Thing(count=n))(3.0)
-    # a traced value cannot be seen, and is taken on trust
+    # a traced value is not known, and is not checked
     assert jax.jit(lambda v: Thing(speed=v).speed)(1e6) == 1e6
-    # a static parameter is no leaf: another value is another program
+    # a static parameter is not a leaf: another value is another program
     assert len(jax.tree.leaves(Thing())) == 3
     assert jax.tree.structure(Thing(size=3)) != jax.tree.structure(Thing(size=4))
 
@@ -102,12 +102,12 @@ def test_the_pytree_never_validates() -> None:
     assert nothing.speed is None and nothing.size == 4
     marker = object()
     assert jax.tree.map(lambda _: marker, thing).count is marker
-    assert jax.tree.map(lambda x: jnp.float32(x) * 1000, thing).speed == 2000  # out of range, and no matter
+    assert jax.tree.map(lambda x: jnp.float32(x) * 1000, thing).speed == 2000  # out of range, and not checked
     shapes = jax.eval_shape(lambda t: t, thing)
     assert isinstance(shapes.speed, jax.ShapeDtypeStruct)
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(thing)[0]]
     assert paths == [".speed", ".count", ".wild"]
-    # replace does, also what comes out of a map
+    # replace checks, also the result of a map
     with pytest.raises(ValueError, match=r"Thing.speed is .*2000.*; it must be from 0.0 to 10.0"):
         jax.tree.map(lambda x: jnp.float32(x) * 1000, thing).replace(count=3)
 

@@ -1,4 +1,4 @@
-"""The parity harness: the ports agree, and it says so when one does not."""
+"""The parity harness: the ports agree, and it reports a port that does not."""
 
 import dataclasses
 import functools
@@ -60,7 +60,7 @@ def test_ports_are_equal(name: str, level: Any) -> None:
     ],
 )
 def test_other_shapes_and_branches_are_equal(name: str, params: dict[str, Any]) -> None:
-    """Parameters that change arrays or which code there is, away from their defaults."""
+    """Parameters that change arrays or the code, different from their defaults."""
     report = compare(name, "resync", steps=120, num_envs=8, **params)
     assert report.equal, report.line()
 
@@ -73,7 +73,7 @@ def test_every_event_of_cartpole(name: str, level: Any) -> None:
 
 
 def test_parameters_as_constants_of_the_program() -> None:
-    """XLA rewrites constants, and the bits stay."""
+    """XLA rewrites constants, and the bits do not change."""
     report = compare("cartpole", "functions", steps=300, num_envs=32, closed_over=True, pole_mass=0.37, force=7.3)
     assert report.equal, report.line()
 
@@ -126,7 +126,7 @@ class WrongPerf(CartPole):
 
 
 class NotANumber(CartPole):
-    """Both ports would agree here, for the C state is what this is loaded from: NaN is no state all the same."""
+    """Both ports would agree here, because this state is loaded from C; but NaN is not a valid state."""
 
     def observe(self, s: Any) -> Any:
         return super().observe(s).at[1].set(jnp.where(s.steps == 15, jnp.nan, s.velocity))
@@ -138,7 +138,7 @@ def test_the_first_divergence_is_named(monkeypatch: pytest.MonkeyPatch, level: A
     report = compare("cartpole", level, steps=200, num_envs=8, seed=3)
     found = report.divergence
     assert not report.equal and found is not None
-    # the twentieth step of the first episode that lasts so long
+    # the twentieth step of the first episode that is long enough
     assert (found.step, found.field) == (19, "state.env.position")
     assert found.c != found.jax and found.ulps == 1 and abs(found.c - found.jax) < 1e-6
     assert found.action in (0, 1) and 0 <= found.env_index < 8
@@ -148,7 +148,7 @@ def test_the_first_divergence_is_named(monkeypatch: pytest.MonkeyPatch, level: A
 
 
 def test_on_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """C's steps are recorded, and the port takes them elsewhere: the same verdict as side by side."""
+    """C's steps are recorded, and the port repeats them on another device: the same verdict as side by side."""
     device = jax.devices()[0]
     here = compare("cartpole", "resync", steps=250, num_envs=8, seed=3)
     there = compare("cartpole", "resync", steps=250, num_envs=8, seed=3, device=device)
@@ -167,7 +167,7 @@ def test_a_divergence_in_a_later_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
             return s, outcome.replace(reward=jnp.where(s.steps >= 1100, jnp.float32(2), outcome.reward))
 
     monkeypatch.setattr(envs_jax.cartpole, "CartPole", Latest)
-    # no force, so that only the time limit ends an episode: none does in these steps
+    # no force, so that only the time limit ends an episode: no episode ends in these steps
     params = {"force": 0.0, "gravity": 0.0, "max_steps": 5000}
     report = compare("cartpole", steps=3000, num_envs=4, **params)
     found = report.divergence
@@ -184,7 +184,7 @@ def test_a_wrong_log_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class OtherFinalObs(CartPole):
-    """Wrong where an episode is over: only the final observation shows it."""
+    """Wrong at the end of an episode: only the final observation shows it."""
 
     def observe(self, s: Any) -> Any:
         return super().observe(s) + jnp.where(s.steps == self.max_steps, jnp.float32(1), jnp.float32(0))
@@ -337,7 +337,7 @@ def test_command_line(tmp_path: Path) -> None:
         (["cartpole", "--env.max_steps", "0"], "CartPole.max_steps is 0"),
         (["cartpole", "--env.max_steps", "many"], "--env.max_steps is 'many'; it must be a value of type"),
         (["cartpole", "pong", "--env.max_steps", "9"], "parameters need exactly one environment"),
-        (["cartpole", "--env.max_steps"], "--env.max_steps is no flag with a value"),
+        (["cartpole", "--env.max_steps"], "--env.max_steps is not a flag with a value"),
     ):
         done = command("parity", *flags)
         assert done.returncode == 2 and message in done.stderr, done.stderr
@@ -363,12 +363,12 @@ def test_mutants_of_cartpole() -> None:
     bounds = "off_track = (s.position < -TRACK_HALF_LENGTH) | (s.position > TRACK_HALF_LENGTH)"
     assert {c for _, c, s in found if s == bounds} == {"< to <=", "> to >=", "| to &", "drop -"}
     assert not {f for f, _, _ in found} & {"render", "player", "events", "_lean"}
-    # an alteration is undone
+    # a change is undone
     source = mutants.Source(CartPole)
     for mutant in source.mutants[::10]:
         source.module(mutant)
     assert source.module().CartPole().perf(CartPole().init(jnp.array([1, 2], jnp.uint32))) == 0
-    # what one class overrides is no mutant of the other
+    # a method that one class overrides gives no mutant of the other
     continuous = mutants.Source(envs_jax.cartpole.CartPoleContinuous).mutants
     assert "clip" not in "".join(m.source for m in own) and "clip" in "".join(m.source for m in continuous)
     assert {m.judged_by for m in own if m.function == "push"} == {("transition",)}
@@ -384,7 +384,7 @@ def test_a_sample_of_mutants_is_caught(tmp_path: Path) -> None:
 
 
 def test_strict_mode_runs_on_the_cpu():
-    """Where there is a GPU too, XLA would else compile for it; whether JAX was imported before or not."""
+    """If there is also a GPU, XLA would otherwise compile for it; JAX may be imported before or after."""
     says = "assert jax.config.jax_platforms == 'cpu' and os.environ['JAX_PLATFORMS'] == 'cpu'"
     for order in ("use_mode('strict'); import jax", "import jax; use_mode('strict')"):
         environment = {name: x for name, x in os.environ.items() if name not in ("JAX_PLATFORMS", "XLA_FLAGS")}

@@ -98,7 +98,7 @@ class ProbeState(PyTreeNode):
 
 
 class Truncated(Env[ProbeState]):
-    """Reward 1 for ever, cut by the clock after three steps: with discount g every state is worth 1 / (1 - g)."""
+    """Reward 1 without end, truncated after three steps: with discount g every state has the value 1 / (1 - g)."""
 
     observation_space = Box(0.0, 1.0, (1,))
     action_space = Discrete(2)
@@ -118,7 +118,7 @@ class Truncated(Env[ProbeState]):
 
 
 class Terminated(Truncated):
-    """The same, ended by the rules."""
+    """The same, but terminated."""
 
     def observe(self, s: ProbeState) -> Array:
         return jnp.float32(s.steps)[None] * (1 / 3)
@@ -147,7 +147,7 @@ def test_a_terminated_episode_is_worth_what_it_brought() -> None:
 
 
 class Masked(Truncated):
-    """Action k of four is legal in steps where k > steps; an illegal one is punished out of all proportion."""
+    """Action k of four is legal in steps where k > steps; an illegal one has a very large penalty."""
 
     action_space = Discrete(4)
 
@@ -265,11 +265,11 @@ def test_microbatches_divide_their_minibatch() -> None:
 
 
 def test_explained_variance_is_of_the_returns_that_the_rollout_led_to() -> None:
-    """Returns are written down step by step in float64, from what `collect` saw."""
+    """Returns are computed step by step in float64, from the rollouts of `collect`."""
     env, config = make("cartpole"), SMALL.replace(gae_lambda=0.9)
     module, state = make_module(env, config), init(env, jax.random.key(0), config)
     step = jax.jit(lambda state: update(env, state, config, module))
-    for _ in range(5):  # until values are not all alike
+    for _ in range(5):  # until values are not all equal
         state, _ = step(state)
     policy = state.policy(module)
     after, rollout, _ = jax.jit(lambda play: collect(env, policy, play, config))(state.play)

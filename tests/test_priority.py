@@ -1,4 +1,4 @@
-"""Prioritised segments: frequencies, weights, and what is refused."""
+"""Prioritised segments: frequencies, weights, and errors."""
 
 import itertools
 
@@ -49,7 +49,7 @@ def test_weights_undo_the_preference() -> None:
     p = jnp.float32([0.5, 0.25, 0.125, 0.125])
     np.testing.assert_allclose(importance(p, 1.0), [0.5, 1.0, 2.0, 2.0], rtol=1e-6)
     np.testing.assert_allclose(importance(p, 0.0), np.ones(4))
-    # the weighted mean over what is drawn is the plain mean over all
+    # the weighted mean over the drawn segments is the plain mean over all
     x = jnp.float32([3.0, -1.0, 4.0, 1.5])
     assert float((p * importance(p, 1.0) * x).sum()) == pytest.approx(float(x.mean()), rel=1e-6)
 

@@ -28,7 +28,7 @@ class ProbeState(PyTreeNode):
 
 
 class Probe(Env[ProbeState]):
-    """Episodes of `length` steps that the rules end. The observation is the cue, -1 or 1."""
+    """Episodes that are terminated after `length` steps. The observation is the cue, -1 or 1."""
 
     length: int = static(default=1, minimum=1)
 
@@ -104,7 +104,7 @@ def test_a_linear_policy() -> None:
 
 
 class Late(Probe):
-    """Two steps; the reward comes with the second: worth gamma at the first."""
+    """Two steps; the reward comes with the second, so its value at the first is gamma."""
 
     def reward(self, s: ProbeState, action: Array) -> Array:
         return jnp.float32(s.steps)
@@ -116,7 +116,7 @@ def test_credit_over_two_steps() -> None:
 
 
 class Obey(Probe):
-    """The action that equals the cue brings 1, the other -1."""
+    """The action that equals the cue gives a reward of 1, the other -1."""
 
     def reward(self, s: ProbeState, action: Array) -> Array:
         return jnp.where(action == s.cue, 1.0, -1.0)
@@ -144,7 +144,7 @@ class Remember(Probe):
 
 @pytest.mark.parametrize("policy, least, most", [("mlp", -0.2, 0.2), ("mingru", 0.9, 1.0), ("lstm", 0.9, 1.0)])
 def test_a_cue_to_remember(policy: str, least: float, most: float) -> None:
-    """Without memory every guess is as good; with it the return is 1. Horizons of 16 cut episodes of 3 anywhere."""
+    """Without memory all guesses are equal; with it the return is 1. Horizons of 16 cut episodes of 3 at any step."""
     result = learned(Remember(length=3), [[1, 0]], policy=policy, gamma=0.9, entropy_coefficient=0.01)[2]
     assert least <= float(result.metrics["episode_return"][-20:].mean()) <= most
 
@@ -168,7 +168,7 @@ def test_a_mixed_action() -> None:
 
 
 class OwnPolicy(nn.Module):
-    """As a user would write it: counts the steps of its episode in its carry."""
+    """A policy as a user would write it: it counts the steps of its episode in its carry."""
 
     def initialize_carry(self, rows: int) -> Array:
         return jnp.zeros((rows, 1), jnp.float32)

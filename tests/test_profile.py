@@ -1,4 +1,4 @@
-"""Where the time of an update goes: every part is measured, and the shares are shares."""
+"""How the time of an update is spent: every part is measured, and the shares are from 0 to 1."""
 
 import jax
 import pytest

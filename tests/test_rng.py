@@ -1,4 +1,4 @@
-"""rng.py and rng.h: the same stream, xoroshiro64** as published, drawn from evenly."""
+"""rng.py and rng.h: the same stream, xoroshiro64** as published, with uniform draws."""
 
 import ctypes
 import shutil
@@ -21,7 +21,7 @@ C_LOOPS = """
 #include <string.h>
 
 #include "rng.h"
-// each stream draws in turn; the k-th draw takes the k-th argument
+// one stream draws after the other; the k-th draw takes the k-th argument
 #define LOOP(name, argument_type, drawn_type, draw) \\
   void loop_##name(uint32_t *stream, const argument_type *argument, drawn_type *drawn, \\
                    int64_t streams, int64_t draws) { \\
@@ -44,7 +44,7 @@ void loop_shuffle(uint32_t *stream, const int32_t *argument, int32_t *drawn, int
 
 @pytest.fixture(scope="session")
 def c(tmp_path_factory):
-    """c(name, streams, argument, dtype): the advanced streams and what each drew, one draw per argument."""
+    """c(name, streams, argument, dtype): the advanced streams and the draws of each, one per argument."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler")
@@ -116,7 +116,7 @@ CASES = {
     "bits": (lambda s, _: rng.bits(s), np.zeros(DRAWS, np.int32), np.uint32),
     "float": (lambda s, _: rng.uniform(s), np.zeros(DRAWS, np.int32), np.float32),
     "uniform": (
-        # powers of two: no rounding for a fused multiply-add to leave out
+        # powers of two: no rounding that a fused multiply-add could leave out
         lambda s, scale: rng.uniform(s, -scale, 3.0 * scale),
         np.resize(2.0 ** np.arange(-20, 20), DRAWS).astype(np.float32),
         np.float32,
@@ -164,7 +164,7 @@ def test_a_probability_of_zero_or_one_is_certain(streams):
     assert (drawn == (turns == 1)).all()
 
 
-# each of these rejects an even generator once in a million: the key is fixed, so they never flake
+# each of these rejects a uniform generator once in a million: the key is fixed, so the result is always the same
 REJECT = 1e-6
 
 

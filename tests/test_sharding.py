@@ -1,4 +1,4 @@
-"""Several devices: the same training, and nothing but gradients and means between them."""
+"""Several devices: the same training, and only gradients and means are exchanged between them."""
 
 import json
 import os
@@ -43,8 +43,8 @@ def test_eight_devices_train_as_one(backend: str) -> None:
     got = answer(run("local", backend))
     same(got["one"], got["eight"])
     assert got["episodes"] > 100
-    # what crosses between the devices
-    # means, and the pairs of mean and variance that advantages are normalised by
+    # what the devices exchange
+    # means, and the pairs of mean and variance that normalise advantages
     assert got["collectives"] == ["all-gather", "all-reduce"]
 
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_split_is_refused() -> None:
     with pytest.raises(ValueError, match="it must have the one axis 'data'"):
         train_on(env, key, PPOConfig(num_envs=4, horizon=16, minibatch_size=16), mesh=other)
 
-    # shapes are all that is looked at: a mesh of eight devices that are not there
+    # only shapes are used: a mesh of eight devices that do not exist
     class Eight:
         axis_names = ("data",)
         size = 8

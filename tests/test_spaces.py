@@ -1,4 +1,4 @@
-"""What spaces draw, they contain, and nothing else."""
+"""Spaces contain what they draw, and nothing else."""
 
 from typing import Any, ClassVar
 
@@ -42,7 +42,7 @@ def test_mixed_refuses_a_choice_that_is_no_whole_number() -> None:
 
 
 class Wired(Corridor):
-    """The corridor with another space of actions, for drawing alone."""
+    """The corridor with another action space, used only for drawing."""
 
     action_space: ClassVar[Space] = MIXED
 

@@ -47,7 +47,7 @@ class Pull(Env[PullState]):
 
 @pytest.mark.parametrize("advantage", ["gae", "puffer"])
 def test_the_unit_of_rewards_changes_nothing(advantage: str) -> None:
-    """A power of two, so that only what is added to a denominator could differ."""
+    """The unit is a power of two, so that only numbers added to a denominator could make a difference."""
     settings = {"advantage": advantage, "prioritize": "with_replacement", "update_epochs": 2}
     one, large, small = (
         train(Corridor(), KEY, tiny_config(reward_scale=2.0**power, **settings)) for power in (0, 12, -12)
@@ -71,7 +71,7 @@ def test_without_normalised_returns_the_unit_of_rewards_matters() -> None:
 def test_values_are_in_the_unit_of_rewards() -> None:
     returns = Returns.fresh().with_batch(jnp.float32([[100.0, 300.0]]))
     np.testing.assert_allclose(returns.value(jnp.float32([0.0, 1.0, -2.0])), [200.0, 300.0, 0.0])
-    # nothing varies: the mean is all there is to say
+    # nothing varies: there is only the mean
     constant = Returns.fresh().with_batch(jnp.full((4, 2), 7.0))
     np.testing.assert_array_equal((constant.value(jnp.float32(1.0)), constant.deviation), (7.0, 1.0))
 

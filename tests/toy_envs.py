@@ -1,4 +1,4 @@
-"""Small environments, in no registry, whose scores can be worked out by hand."""
+"""Small environments that are not registered, whose scores can be worked out by hand."""
 
 from typing import Any, ClassVar
 
@@ -93,6 +93,6 @@ def tiny_config(**changes: Any) -> Any:
 
 
 def settled_transition(env: Any, state: Any, action: Any) -> tuple[Any, Outcome]:
-    """A transition as a batch takes it: where both flags are set, terminated wins."""
+    """A transition as in a batch: if both flags are set, terminated wins."""
     state, outcome = env.transition(state, action)
     return state, settle(outcome)

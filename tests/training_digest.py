@@ -1,6 +1,6 @@
 """Train some environments for a few updates in strict mode and print a digest of the parameters of each.
 
-`python tests/training_digest.py [ENV ...]` before and after a change that should not alter what is computed.
+`python tests/training_digest.py [ENV ...]` before and after a change that should not change any result.
 """
 
 import hashlib

@@ -1,1 +1,1 @@
-"""The panel: small tasks in odd units on which the untouched defaults of `PPOConfig` must learn."""
+"""The panel: small tasks in unusual units on which the unchanged defaults of `PPOConfig` must learn."""

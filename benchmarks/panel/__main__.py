@@ -1,4 +1,4 @@
-"""python -m benchmarks.panel [TASK ...]: what the untouched defaults learn, beside a random and a good player."""
+"""python -m benchmarks.panel [TASK ...]: the unchanged defaults, compared with a random and a good player."""
 
 import argparse
 import json
@@ -60,7 +60,7 @@ def measured(name: str, seeds: int, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def line(row: dict[str, Any]) -> str:
-    """The row in a table in Markdown."""
+    """The row of a Markdown table."""
     scores = np.array(row["scores"])
     worst = f"{scores.min():.4g}" + (" (worse than random)" if scores.min() < row["random"] else "")
     cells = f"{row['random']:.4g}", f"{row['good']:.4g}", f"{scores.mean():.4g}", worst, f"{scores.max():.4g}"
@@ -69,7 +69,7 @@ def line(row: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.panel", description=__doc__)
-    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(TASKS)}; default all")
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"tasks to train, of {', '.join(TASKS)}; default all")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--config", action="append", default=[], metavar="FIELD=VALUE", help="change a default")
     parser.add_argument("--json", metavar="FILE", help="write the rows there")

@@ -1,8 +1,8 @@
-"""The panel's environments, as a researcher writes them on the first day.
+"""The panel's environments, written as by a researcher who is new to the library.
 
-They differ where defaults break: units of rewards (0.001 to 1000) and observations (0.01 to 1000), dense and
-sparse rewards, lengths of episodes (5 to 5000 steps), kinds of spaces, masks, memory. Each has `good_return`, what a
-good player is known to reach, or `good_player`, a scripted one to be measured. The score is the return.
+They differ in ways that can break defaults: units of rewards (0.001 to 1000) and observations (0.01 to 1000), dense
+and sparse rewards, lengths of episodes (5 to 5000 steps), kinds of spaces, masks, memory. Each has `good_return`, the
+known return of a good player, or `good_player`, a scripted player that is measured. The score is the return.
 """
 
 import math
@@ -17,7 +17,7 @@ from jaxpuffer.spaces import Box, Discrete, MultiDiscrete, Space
 
 
 class State(PyTreeNode):
-    """Of every task: some numbers, some whole numbers, and what the episode brought so far."""
+    """The state of every task: some numbers, some whole numbers, and the episode's return until now."""
 
     rng: Array  # uint32 (2,)
     x: Array  # float32 (n,)
@@ -37,7 +37,7 @@ class Task(Env[State]):
 
     limit: ClassVar[int] = 200  # steps
     good_return: ClassVar[float | None] = None
-    settings: ClassVar[dict[str, Any]] = {}  # of PPOConfig, where the defaults cannot do: a memory
+    settings: ClassVar[dict[str, Any]] = {}  # fields of PPOConfig that the defaults cannot have: a memory
 
     def rule(self, s: State, action: Array) -> tuple[State, Array, Array]:
         raise NotImplementedError
@@ -184,7 +184,7 @@ class Inventory(Task):
 
 
 class MountainCarContinuous(Task):
-    """Gymnasium's MountainCarContinuous-v0: 100 at the top, which has to be found, force costs; solved at 90."""
+    """Gymnasium's MountainCarContinuous-v0: 100 at the top, which has to be found; force has a cost; solved at 90."""
 
     observation_space: ClassVar[Space] = Box(-1.2, 0.6, (2,))
     action_space: ClassVar[Space] = Box(-1.0, 1.0, (1,))
@@ -233,7 +233,7 @@ class Harbour(Task):
 
 
 class Lens(Task):
-    """Hold a lens in focus: positions of 0.01, moves of 0.002 at most, rewards of 0.001 at most, wind."""
+    """Keep a lens in focus: positions of 0.01, moves of 0.002 at most, rewards of 0.001 at most, wind."""
 
     observation_space: ClassVar[Space] = Box(-1.0, 1.0, (2,))
     action_space: ClassVar[Space] = Box(-0.002, 0.002, (1,))
@@ -257,7 +257,7 @@ class Lens(Task):
 
 
 class Casino(Task):
-    """Five bets on which of four machines, shown by a colour, pays 1000; the others cost 1000."""
+    """Five bets: one of four machines, shown by a colour, pays 1000; the others cost 1000."""
 
     observation_space: ClassVar[Space] = Box(0.0, 1.0, (4,))
     action_space: ClassVar[Space] = Discrete(4)
@@ -304,7 +304,7 @@ class Reactor(Task):
 
 
 class Vault(Task):
-    """Nothing until both a key and a door of a 6 by 6 room were reached, then 1: sparse, terminated there."""
+    """A reward of 1 after both a key and a door of a 6 by 6 room were reached: sparse, terminated there."""
 
     observation_space: ClassVar[Space] = Box(0.0, 5.0, (3,))
     action_space: ClassVar[Space] = Discrete(4)
@@ -332,7 +332,8 @@ class Vault(Task):
 
 
 class Cliff(Task):
-    """Gymnasium's CliffWalking with the fall at its end: -1 per step, -100 for a fall, a Discrete observation."""
+    """Gymnasium's CliffWalking in which a fall ends the episode: -1 per step, -100 for a fall, a Discrete
+    observation."""
 
     observation_space: ClassVar[Space] = Discrete(48)
     action_space: ClassVar[Space] = Discrete(4)
@@ -353,7 +354,7 @@ class Cliff(Task):
 
 
 class Taps(Task):
-    """Two taps of five and three positions fill tanks of litres and millilitres to the mark; cost in cents."""
+    """Two taps of five and three positions fill tanks of litres and millilitres to a mark; cost in cents."""
 
     observation_space: ClassVar[Space] = Box(0.0, 1e5, (4,))
     action_space: ClassVar[Space] = MultiDiscrete((5, 3))
@@ -382,7 +383,7 @@ class Taps(Task):
 
 
 class Recall(Task):
-    """Say at the end, ten steps later, which of three signs was shown at the start; needs a memory."""
+    """Name at the end, ten steps later, the one of three signs that was shown at the start; needs a memory."""
 
     observation_space: ClassVar[Space] = Box(0.0, 1.0, (4,))
     action_space: ClassVar[Space] = Discrete(3)
@@ -415,5 +416,5 @@ TASKS: dict[str, type[Task]] = {
 
 
 def player_of(task: Task) -> Any:
-    """The scripted good player, None where there is none."""
+    """The scripted good player, None if there is none."""
     return getattr(task, "good_player", None)

@@ -1,4 +1,4 @@
-"""One of our C environments in a loop in C, on one thread. Beside pufferlib_header.py."""
+"""One of our C environments in a loop in C, on one thread. Compared with pufferlib_header.py."""
 
 import json
 import sys

@@ -1,6 +1,6 @@
 """One of our environments in a jitted loop, random legal actions; every observation is added up.
 
-Beside gymnax_cartpole.py, pgx_game.py and jumanji_game.py.
+Compared with gymnax_cartpole.py, pgx_game.py and jumanji_game.py.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Our PPO on one environment; a step is one update. Beside rejax_ppo.py and pufferlib_ppo.py."""
+"""Our PPO on one environment; a step is one update. Compared with rejax_ppo.py and pufferlib_ppo.py."""
 
 import json
 import sys

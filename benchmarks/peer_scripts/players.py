@@ -1,4 +1,4 @@
-"""Random actions that cost both sides of a comparison the same. Imports no project's code."""
+"""Random actions that take both sides of a comparison the same time. Imports neither side's code."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +7,7 @@ INDEX = 512  # more than any game here has actions
 
 
 def unmasked(cycle, rows, n):
-    """Random actions, int32 (cycle, *rows), which come round again."""
+    """Random actions, int32 (cycle, *rows), which are used in a cycle."""
     return jnp.asarray(np.random.default_rng(0).integers(0, n, (cycle, *rows), np.int32))
 
 
@@ -18,5 +18,5 @@ def priorities(cycle, rows_and_actions):
 
 
 def legal(mask, ranks):
-    """A random legal action per row, int32: that of the highest rank."""
+    """A random legal action for each row, int32: the one with the highest rank."""
     return jnp.where(mask, ranks, -1).max(-1) & (INDEX - 1)

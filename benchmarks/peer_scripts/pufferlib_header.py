@@ -1,4 +1,4 @@
-"""One of PufferLib 3.0's C environments, called through its own binding, on one thread. Beside ours_c.py."""
+"""One of PufferLib 3.0's C environments, called through its own binding, on one thread. Compared with ours_c.py."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ BOIDS = {"num_boids": 64, "report_interval": 1, "margin_turn_factor": 0.0, "cent
 BOIDS |= {"avoid_factor": 1.0, "matching_factor": 1.0}
 CARDS = {"width": 990, "height": 690, "card_width": 192, "card_height": 224}
 
-# arguments, agents, an agent's observation, and its action: choices in each place, or how many numbers
+# arguments, agents, an agent's observation, and its action: choices of each entry, or how many numbers
 GAMES = {
     "boids": (BOIDS, 64, (256, FLOAT), (2, FLOAT)),
     "breakout": (BREAKOUT, 1, (118, FLOAT), ([3], FLOAT)),

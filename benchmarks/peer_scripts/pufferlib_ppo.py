@@ -1,4 +1,4 @@
-"""PufferLib 3.0's trainer on one of its C environments; a step is one update. Beside ours_ppo.py."""
+"""PufferLib 3.0's trainer on one of its C environments; a step is one update. Compared with ours_ppo.py."""
 
 import ast
 import configparser
@@ -19,7 +19,7 @@ trainers = []
 
 
 def train_settings():
-    """Its defaults for every environment, and ours in their place."""
+    """Its defaults for every environment, some replaced by ours."""
     file = configparser.ConfigParser()
     file.read(source / "pufferlib" / "config" / "default.ini")
     config = {}

@@ -19,7 +19,7 @@ source = Path(os.environ["PUFFERLIB_SOURCE"])
 
 
 def binding(name: str, flags: str) -> ModuleType:
-    """The extension module of an environment, compiled as our headers are."""
+    """The extension module of an environment, compiled like our headers."""
     library = Path(tempfile.mkdtemp()) / "binding.so"
     raylib = next(source.glob("raylib-*"))
     includes = [sysconfig.get_paths()["include"], np.get_include(), raylib / "include", source / "pufferlib"]
@@ -33,7 +33,7 @@ def binding(name: str, flags: str) -> ModuleType:
         "-lm",
     ]
     subprocess.run(command, check=True)
-    sys.setdlopenflags(os.RTLD_LAZY)  # a window and what it needs are never used
+    sys.setdlopenflags(os.RTLD_LAZY)  # a window and its libraries are never used
     spec = importlib.util.spec_from_file_location("binding", library)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

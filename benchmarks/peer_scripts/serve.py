@@ -1,4 +1,4 @@
-"""One side of a comparison: says what it is, then measures once per line on stdin. Imports no project's code."""
+"""One side of a comparison: prints what it is, then measures once per line on stdin. Imports neither side's code."""
 
 import importlib.metadata
 import json
@@ -16,7 +16,7 @@ def serve(
 ) -> None:
     """`prepare()` gives (run, rows): `run(steps)` takes that many steps of `rows` agents and waits for them.
 
-    `versions` are those of what is no installed package.
+    `versions` are those of software that is not an installed package.
     """
     began = time.perf_counter()
     run, rows = prepare()
@@ -43,7 +43,7 @@ def enough_steps(run: Callable[[int], None], seconds: float) -> int:
     """How many steps take at least `seconds`."""
     steps = 1
     while (spent := timed(run, steps)) < seconds:
-        # at most tenfold at once: the first calls tell little
+        # at most ten times as many at once: the first calls say little
         steps = max(steps + 1, int(steps * min(10.0, 1.2 * seconds / spent)))
     return steps
 

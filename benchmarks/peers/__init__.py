@@ -1,1 +1,1 @@
-"""Environments and PPO beside other libraries': a module for each of them; `python -m benchmarks.peers`."""
+"""Environments and PPO compared with other libraries, a module for each of them; `python -m benchmarks.peers`."""

@@ -1,8 +1,8 @@
-"""python -m benchmarks.peers: environments and PPO beside gymnax, Pgx, Jumanji, Rejax, Gymnasium, EnvPool, PufferLib.
+"""python -m benchmarks.peers: compare with gymnax, Pgx, Jumanji, Rejax, Gymnasium, EnvPool and PufferLib.
 
-Each peer runs in a virtual environment of its own, with the same version of JAX. Both
-sides compile, then measure in turn, A, B, A, B, while the other one waits. A ratio is
-ours over theirs. Rules differ from library to library: a step of Pgx is a move of one
+Each peer runs in its own virtual environment, with the same version of JAX. Both
+sides compile, then measure alternately, A, B, A, B, while the other one waits. A ratio is
+ours over theirs. Rules differ between libraries: a step of Pgx is a move of one
 player and a step of ours a move of each; in Jumanji's Tetris a step places a piece and
 in ours it moves one.
 """
@@ -35,13 +35,15 @@ PEERS: dict[str, Any] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("peers", nargs="*", metavar="PEER", help=f"of {', '.join(PEERS)}; default all")
+    parser.add_argument(
+        "peers", nargs="*", metavar="PEER", help=f"peers to compare with, of {', '.join(PEERS)}; default all"
+    )
     parser.add_argument(
         "--pufferlib", type=Path, metavar="FOLDER", help="the unpacked source distribution of PufferLib 3.0"
     )
     parser.add_argument("--pairs", type=positive, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="least time of one measurement (%(default)s)")
-    parser.add_argument("--threads", type=int, help="confine both sides to so many processors")
+    parser.add_argument("--threads", type=int, help="number of processors that each side may use")
     parser.add_argument("--json", metavar="FILE", help="write the records there")
     args = parser.parse_args()
     if unknown := set(args.peers) - set(PEERS):
@@ -54,7 +56,7 @@ def main() -> None:
             "its unpacked source distribution"
         )
     if args.pufferlib:
-        os.environ["PUFFERLIB_SOURCE"] = str(args.pufferlib.resolve())  # of this machine, and so in no record
+        os.environ["PUFFERLIB_SOURCE"] = str(args.pufferlib.resolve())  # a path of this machine, so it is in no record
     threads = use_threads(args.threads)
     records = []
     for peer in chosen:
@@ -79,7 +81,7 @@ def main() -> None:
 
 
 def environment(peer: str) -> Path:
-    """The interpreter of the peer's virtual environment, made when it is not there."""
+    """The interpreter of the peer's virtual environment, which is created if it does not exist."""
     folder = CACHE / peer
     python = folder / "bin" / "python"
     wanted = PEERS[peer].INSTALL + [f"{name}=={metadata.version(name)}" for name in PEERS[peer].SAME]

@@ -8,7 +8,7 @@ INSTALL: list[str] = []
 SAME = ("jax", "jaxlib", "numpy")  # in our version
 FROM_SOURCE = True
 
-# of PufferLib's C environments those that are the same game, and our worlds in a batch of 1,024 agents
+# the C environments of PufferLib that are the same game, and our worlds in a batch of 1,024 agents
 HEADERS = {"boids": 16, "target": 128} | dict.fromkeys(
     ("breakout", "cartpole", "connect4", "go", "pong", "squared", "tetris", "tripletriad"), 1024
 )

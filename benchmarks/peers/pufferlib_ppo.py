@@ -4,7 +4,7 @@ from typing import Any
 
 from benchmarks.peers.sides import counted, powers_of_two
 
-# what it needs, which is 5 GB
+# its dependencies, which are 5 GB
 INSTALL = [
     *("torch", "heavyball<2", "pyro-ppl", "ninja", "numpy<2", "setuptools<81", "psutil", "pynvml"),
     *("rich", "rich_argparse", "imageio", "gym==0.23", "gymnasium==0.29.1", "pettingzoo==1.24.1"),
@@ -13,8 +13,8 @@ INSTALL = [
 SAME = ()  # it needs an older NumPy
 FROM_SOURCE = True
 
-# environment, its arguments at PufferLib, policy, minibatch: its own, and PufferLib 3.0's defaults for all else;
-# of the algorithm ours has all parts that PufferLib's trainer has, or those of the tuned configuration
+# environment, its arguments in PufferLib, policy, minibatch: its own, and PufferLib 3.0's defaults otherwise;
+# our algorithm has all parts that PufferLib's trainer has, or those of the tuned configuration
 TRAINED: list[tuple[str, dict[str, Any], str, int, bool]] = [
     ("breakout", {"frameskip": 4}, "mlp", 8192, False),
     ("breakout", {"frameskip": 4}, "mlp", 8192, True),

@@ -1,4 +1,4 @@
-"""Two sides measured in turn: scripts in processes of their own, one of ours and one of a peer's."""
+"""Two sides measured alternately: scripts in separate processes, one of ours and one of a peer's."""
 
 import json
 import subprocess
@@ -9,11 +9,11 @@ from typing import Any, Self
 from benchmarks.record import child_environment, particulars, ratios
 
 SCRIPTS = Path(__file__).parents[1] / "peer_scripts"
-CYCLE = 32  # arrays of random actions, which come round again
+CYCLE = 32  # arrays of random actions, which are used in a cycle
 
 
 def powers_of_two(threads: int) -> list[int]:
-    """One device, and one for each core, in a number by which a minibatch's rows can be split."""
+    """One device, and one for each core, if a minibatch's rows can be split by their number."""
     return list(dict.fromkeys((1, 1 << (threads.bit_length() - 1))))
 
 
@@ -22,7 +22,7 @@ def counted(devices: int) -> str:
 
 
 class Side:
-    """A script that waits in a process of its own until it is asked for one measurement."""
+    """A script that waits in its own process until it is asked for one measurement."""
 
     def __init__(self, python: Path | str, script: str, setting: dict[str, Any]) -> None:
         environment = child_environment(JAX_PLATFORMS="cpu")

@@ -48,7 +48,7 @@ def test_default_parameters():
         ((500, 300, 0, -9), (2, 0), (500, 290, 0, -10)),
         ((1078, 300, 6, 3), (2, 2), (1080, 303, 0, 3)),  # the edge stops it
         ((500, 5, 3, -6), (2, 2), (503, 0, 3, 0)),
-        ((4, 300, -4, 0), (2, 2), (0, 300, -4, 0)),  # arrives there just so
+        ((4, 300, -4, 0), (2, 2), (0, 300, -4, 0)),  # arrives there exactly
         ((500, 716, 0, 5), (2, 2), (500, 720, 0, 0)),
     ],
 )
@@ -63,7 +63,7 @@ def test_moves(boid, action, after):
 def test_who_is_near(distance, near, crowd):
     env, s = world((500, 300, 0, 0), (500 + distance, 300, 0, 0))
     _, outcome = move(env, s)
-    # 0.8 / 8 for a neighbour, less 1 / 5 for one that is too near
+    # 0.8 / 8 for a neighbour, minus 1 / 5 for one that is too near
     np.testing.assert_allclose(outcome.reward, 2 * [0.1 * near - 0.2 * crowd], atol=1e-7)
 
 
@@ -105,7 +105,7 @@ def test_what_counts_as_a_flock():
     for speed, count, flocked in ((8, 5, [0, 1, 1, 1, 0]), (7, 5, [0] * 5), (8, 4, [0] * 4)):
         env, s = world(*((x, y, speed, 0) for x, y in five[:count]))
         s, _ = move(env, s)
-        # those at the ends see three others
+        # the boids at the ends have three neighbours
         np.testing.assert_array_equal(s.flocked, flocked)
     env, s = world(*((x, y, 8, 0) for x, y in five), (565, 300, 8, 0))
     s, _ = move(env, s)

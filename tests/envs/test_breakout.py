@@ -1,4 +1,4 @@
-"""Breakout by hand: frames worked out on paper, and what must hold after any.
+"""Breakout by hand: frames worked out on paper, and properties that must hold after every step.
 
 With `frame_skip=1` a step is one frame of 1/60 s, so that a ball at 60 px/s moves one
 pixel. The wall's rows are 12 px high from y = 50; the paddle's top is at y = 312.
@@ -23,7 +23,7 @@ transition = jax.jit(settled_transition)
 
 
 def ball(x: float, y: float, vx: float, vy: float, **fields: object) -> State:
-    """A game with the ball there and no bricks but where `gone` says."""
+    """A game with the ball at this place and without bricks, except where `gone` has them."""
     s = FRAME.init(jnp.uint32([1, 2]))
     fields = {"gone": NO_BRICKS} | fields
     kinds = {name: getattr(s, name).dtype for name in fields}
@@ -34,7 +34,7 @@ def ball(x: float, y: float, vx: float, vy: float, **fields: object) -> State:
 
 
 def bricks(*cells: tuple[int, int]) -> jax.Array:
-    """A wall of nothing but the bricks at (row, column)."""
+    """A wall of only the bricks at (row, column)."""
     gone = np.asarray(NO_BRICKS).copy()
     for row, column in cells:
         gone[row] &= ~np.uint32(1 << column)
@@ -144,7 +144,7 @@ def test_beyond_the_paddles_ends_the_angle_stays(x: float, angle: float) -> None
 
 
 def test_the_paddle_moves_before_the_ball() -> None:
-    # the ball reaches to x = 207: over a paddle at 200, not over one that has gone to 210.3
+    # the ball reaches to x = 207: over a paddle at 200, not over one that has moved to 210.3
     s = ball(175, 279, 0, 120, paddle_x=200)
     assert int(frame(s, STAY)[0].paddle_hits) == 1 and int(frame(s, RIGHT)[0].paddle_hits) == 0
 
@@ -161,7 +161,7 @@ def test_a_cleared_wall_is_refilled_at_the_next_paddle_hit() -> None:
     assert not s.gone.any()
     s, *_ = frame(ball(200, 279, 0, 120, paddle_x=200, points=431))
     assert np.array_equal(s.gone, NO_BRICKS)
-    # once: the second wall stays broken
+    # only once: the second wall stays broken
     s, *_ = frame(ball(200, 279, 0, 120, paddle_x=200, points=439))
     assert np.array_equal(s.gone, NO_BRICKS)
 
@@ -173,7 +173,7 @@ def test_a_lost_ball_is_served_again() -> None:
     # at y = 330 it is not lost yet
     s, *_ = frame(ball(100, 328, 0, 120, paddle_x=400, balls=3))
     assert float(s.ball_y) == 330 and int(s.balls) == 3
-    # beside the paddle it falls on
+    # beside the paddle it continues to fall
     assert at(frame(ball(100, 279, 0, 120, paddle_x=400))[0]) == (100, 281, 0, 120)
 
 

@@ -141,7 +141,7 @@ def test_ends(before: tuple[float, ...], terminated: bool) -> None:
 def test_time_limit() -> None:
     assert push(world(steps=498), 1)[1] == {"reward": 1, "terminated": False, "truncated": False}
     assert push(world(steps=499), 1)[1] == {"reward": 1, "terminated": False, "truncated": True}
-    # an end by the rules is no time limit
+    # a terminated step is not truncated
     assert push(world(2.39, 0.6, steps=499), 1)[1] == {"reward": 1, "terminated": True, "truncated": False}
 
 
@@ -183,7 +183,7 @@ def test_published_equations(
     st.floats(-2, 2, width=32),
 )
 def test_mirror(before: tuple[float, ...], action: int, fraction: float) -> None:
-    """Left and right are alike, to the last bit."""
+    """Left and right are symmetric, to the last bit."""
     mirrored = [-x for x in before]
     (a, out_a), (b, out_b) = push(world(*before), action), push(world(*mirrored), 1 - action)
     assert out_a == out_b

@@ -1,4 +1,4 @@
-"""Connect Four: the default parameters, known positions, and the opponent's search beside a plain negamax.
+"""Connect Four: the default parameters, known positions, and the opponent's search against a plain negamax.
 
 A board is written as seven columns of "x" (the agent) and "o" (the opponent) from the bottom.
 """
@@ -39,7 +39,7 @@ def columns_of(s):
     )
 
 
-# a plain reference: lists of strings, every line looked at
+# a plain reference: lists of strings, every line checked
 
 
 def wins(columns, player):
@@ -54,7 +54,7 @@ def put(columns, column, player):
 
 @functools.cache
 def negamax(columns, player, depth):
-    """The value for `player` to move: 1 if he can force a win within `depth` moves, -1 if the other can, else 0."""
+    """The value if `player` moves: 1 for a forced win within `depth` moves, -1 for a forced loss, otherwise 0."""
     other = "o" if player == "x" else "x"
     moves = [c for c in range(COLUMNS) if len(columns[c]) < ROWS]
     if depth == 0 or not moves:
@@ -67,7 +67,7 @@ def negamax(columns, player, depth):
 
 
 def reference(columns, player, depth):
-    """What `values` should say of each column."""
+    """The value that `values` should give each column."""
     other = "o" if player == "x" else "x"
     found = []
     for c in range(COLUMNS):
@@ -91,8 +91,8 @@ def test_default_parameters():
 @pytest.mark.parametrize(
     ("columns", "action"),
     [
-        (("xxx", "oo", "o", "", "", "", ""), 0),  # upright
-        (("x", "x", "x", "", "o", "o", "o"), 3),  # level
+        (("xxx", "oo", "o", "", "", "", ""), 0),  # vertical
+        (("x", "x", "x", "", "o", "o", "o"), 3),  # horizontal
         (("", "", "", "x", "x", "x", ""), 6),  # over the two words
         (("x", "ox", "oox", "oxo", "", "", ""), 3),  # rising
         (("", "", "", "oxo", "oox", "ox", "x"), 3),  # falling
@@ -110,7 +110,7 @@ def test_four_in_a_row_wins(columns, action):
     ("columns", "action"),
     [
         (("xxx", "oo", "o", "", "", "", ""), 1),
-        (("oooxxx", "xxxooo", "", "", "", "", ""), 3),  # the top of a column and the bottom of the next are no line
+        (("oooxxx", "xxxooo", "", "", "", "", ""), 3),  # the top of a column and the bottom of the next: no line
     ],
 )
 def test_no_four(columns, action):
@@ -141,7 +141,7 @@ def test_a_full_column_loses():
 
 
 def test_a_full_board_is_a_draw():
-    # pairs of columns turned round: no line of four, the last disc is the opponent's
+    # pairs of columns in reverse order: no line of four, the last disc is the opponent's
     full = ("xxoxxo", "ooxoox", "xxoxxo", "ooxoox", "xxoxxo", "ooxoox", "xoxo")
     assert not wins(full, "x") and not wins(full, "o")
     s, outcome = STEP(RANDOM, game(*full), jnp.int32(6))
@@ -171,7 +171,7 @@ def test_random_replies_are_uniform_and_begin_as_often_as_told():
 @given(st.lists(st.integers(0, 6), max_size=36))
 @settings(max_examples=60, deadline=None)
 def test_the_search_is_negamax(moves):
-    """On positions of any play, for both players and every depth; also mirrored."""
+    """On random positions, for both players and every depth; also mirrored."""
     columns, player = ("",) * 7, "x"
     for c in moves:
         after = put(columns, c, player)

@@ -11,7 +11,7 @@ from envs_jax import drone
 from envs_jax.drone import HOVER, MAX_THRUST, QW, RACE, SWARM, VX, VY, VZ, WX, WY, WZ, Drone, X, Y, Z
 from jaxpuffer import make
 
-# one drone of standard make, no gravity and no drag: what its rotors do is all that happens
+# one standard drone, no gravity and no drag: only its rotors have an effect
 FREE = Drone(num_drones=1, gravity=0.0, drag=0.0, randomization=0.0, spin_penalty=0.0)
 STEP = jax.jit(lambda env, s, action: env.transition(s, action))
 HOVERING = jnp.zeros((1, 4), jnp.float32)
@@ -19,7 +19,7 @@ HOVER_THRUST = MAX_THRUST * 0.715**2  # N, of a rotor
 
 
 def start(env=FREE, task=HOVER, target=(0.0, 0.0, 0.0), normal=(1.0, 0.0, 0.0), **body):
-    """A level drone at rest in the middle, rotors at hovering speed, but for what is given."""
+    """A level drone at rest in the middle, rotors at hovering speed, except for the given fields."""
     s = env.init(jnp.array([1, 2], jnp.uint32))
     index = {"x": X, "y": Y, "z": Z, "vx": VX, "vy": VY, "vz": VZ, "wx": WX, "wy": WY, "wz": WZ}
     motion = np.zeros((env.num_drones, drone.BODY), np.float32)
@@ -74,7 +74,7 @@ def test_actions_are_clipped():
     ids=["left rotors roll", "back rotors pitch", "diagonal rotors yaw"],
 )
 def test_turning(action, rate, gain):
-    """Thrusts 4.8 x (0.715 +- 0.09405)^2: rotors of one side push 0.6455 N more than at equal speed, twice over."""
+    """Thrusts 4.8 x (0.715 +- 0.09405)^2: rotors of one side push 2 x 0.6455 N more than at equal speed."""
     s, _ = STEP(FREE, start(), jnp.float32([action]))
     difference = 2 * 4.8 * (0.80905**2 - 0.62095**2)
     np.testing.assert_allclose(s.body[0, rate], 0.02 * gain * difference, rtol=1e-4)
@@ -170,7 +170,7 @@ def test_formations():
 
 
 def still(s):
-    """The state with rotors that do not push and stay so: moved by hand, as no action stops them."""
+    """The state with rotors that never push: moved by hand, because no action stops them."""
     return s.replace(rotor=jnp.zeros_like(s.rotor))
 
 

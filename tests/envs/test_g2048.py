@@ -22,7 +22,7 @@ def board(cells, seed=5):
 
 
 def slid(s, action):
-    """The board after a move but for the tile that came, that tile, and the outcome."""
+    """The board after a move without the new tile, that tile, and the outcome."""
     after, outcome = STEP(ENV, s, jnp.int32(action))
     x = np.asarray(s.cells).reshape(4, 4)
     turned = {UP: x.T, DOWN: x[::-1].T, LEFT: x, RIGHT: x[:, ::-1]}[action]
@@ -32,7 +32,7 @@ def slid(s, action):
 
 
 def plain(line):
-    """The rule for one line, as one would explain it."""
+    """The rule for one line, in its simplest form."""
     tiles, made = [int(t) for t in line if t], []
     while tiles:
         if len(tiles) > 1 and tiles[0] == tiles[1]:
@@ -53,7 +53,7 @@ def test_default_parameters():
     ("line", "after", "points", "exponents"),
     [
         ([1, 1, 1, 1], [2, 2, 0, 0], 8, 4),
-        ([2, 1, 1, 0], [2, 2, 0, 0], 4, 2),  # a merged tile merges no more
+        ([2, 1, 1, 0], [2, 2, 0, 0], 4, 2),  # a merged tile does not merge again
         ([1, 1, 2, 0], [2, 2, 0, 0], 4, 2),
         ([1, 1, 1, 0], [2, 1, 0, 0], 4, 2),  # the two nearest to the side
         ([0, 3, 0, 3], [4, 0, 0, 0], 16, 4),
@@ -105,7 +105,7 @@ def test_what_can_move(cells, mask):
 
 
 def test_the_end_comes_when_the_new_tile_blocks_everything():
-    """One cell is left; a 2 that comes there blocks, as its neighbours are larger."""
+    """One cell is left; a 2 that appears there blocks the board, because its neighbours are larger."""
     cells = [[0, 5, 4, 5], [5, 4, 5, 4], [4, 5, 4, 5], [5, 4, 5, 4]]
     s, outcome = STEP(ENV, board(cells), jnp.int32(LEFT))
     # the hole moves to the end of the row
@@ -124,7 +124,7 @@ def test_the_time_limit():
 
 
 def test_new_tiles():
-    """On every empty cell as often, and one in ten is a 4."""
+    """On all empty cells equally often, and one in ten is a 4."""
     cells = jnp.array([1, 2, 3, 4] * 3 + [0] * 4, jnp.uint8)
     _, after = jax.vmap(ENV.spawn, in_axes=(0, None))(rng.seed(jax.random.key(0), (8000,)), cells)
     after = np.asarray(after)
@@ -139,7 +139,8 @@ tiles = st.lists(st.integers(0, 9), min_size=16, max_size=16)
 @given(tiles, st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
 def test_any_move(cells, action):
-    """As the plain rule; the mask says whether something moves; the sum of all tiles stays but for the new one."""
+    """Equal to the plain rule; the mask says whether something moves; only the new tile changes the sum of all
+    tiles."""
     s = board(cells)
     expected, after, new, _ = slid(s, action)
     moved = (expected != np.asarray(s.cells).reshape(4, 4)).any()

@@ -1,4 +1,4 @@
-"""Go: the default parameters, known positions, and whole games beside a plain engine that fills chains stone by stone.
+"""Go: the default parameters, known positions, and whole games against a plain engine that fills chains by stones.
 
 A board is written row by row from the top: "x" the agent, "o" the opponent, "." empty.
 """
@@ -45,7 +45,7 @@ def chain_at(size, board, at):
 
 
 def put(size, board, at, player):
-    """The board after the move, what it took, and the ko that follows; None where it is suicide."""
+    """The board after the move, how many stones it took, and the ko that follows; None if it is suicide."""
     board = {**board, at: player}
     taken = set()
     for other in beside(size, at):
@@ -61,7 +61,7 @@ def put(size, board, at, player):
 
 
 def score_of(size, board):
-    """Area of the agent less that of the opponent."""
+    """Area of the agent minus that of the opponent."""
     total = 0
     for at in itertools.product(range(size), repeat=2):
         if at in board:
@@ -155,7 +155,7 @@ def test_ko():
     s, own, theirs, count = PLACE(env, state(env, board), number(env, 1, 2))
     assert int(count) == 1 and int(s.ko) == 6
     s = s.replace(own=jnp.stack(own), theirs=jnp.stack(theirs))
-    # not at once: it is the only point that the ko forbids
+    # not at once: this is the only point that the ko forbids
     other = LEGAL(env, s)[1]
     assert not other[6] and LEGAL(env, s.replace(ko=jnp.int32(NOWHERE)))[1][6]
     # for the agent a forbidden point is masked, and a pass if played
@@ -200,7 +200,7 @@ def test_area(rows, area):
 
 def test_games_end_by_passes():
     env, board = drawn(".x.o", ".x.o", ".x.o", ".x.o")
-    # four points more, less komi
+    # four points more, minus komi
     for komi, passed, ends, outcome in ((3.5, 1, True, 1), (3.5, 0, False, 0), (4.5, 0, True, -1), (4.0, 1, True, 0)):
         s, result = STEP(env.replace(komi=komi), state(env, board, passed=passed), jnp.int32(0))
         assert (bool(result.terminated), int(s.outcome), float(result.reward)) == (ends, outcome, outcome)
@@ -210,14 +210,14 @@ def test_games_end_by_passes():
 
 def test_the_opponent_takes_saves_or_contacts():
     env, board = drawn("xo...", ".....", ".....", ".....", "x....")
-    # it takes the corner stone wherever the agent plays elsewhere
+    # it takes the corner stone for every other move of the agent
     s, result = STEP(env, state(env, board), 1 + number(env, 4, 4))
     assert rows_of(env, s)[:2] == (".o...", "o....") and float(result.reward) == np.float32(-0.01)
     # its own stone has one liberty: it goes there, where two more open
     env, board = drawn(".x...", "xo...", ".....", ".....", ".....")
     s, _ = STEP(env, state(env, board), 1 + number(env, 2, 1))
     assert rows_of(env, s) == (".x...", "xoo..", ".x...", ".....", ".....")
-    # nothing to take or to save: beside a stone of the agent's
+    # nothing to take or to save: beside one of the agent's stones
     env = Go(size=5)
     for seed in range(8):
         s = INIT(env, jnp.array([seed, 5], jnp.uint32))
@@ -257,7 +257,7 @@ def test_whole_games_are_those_of_a_plain_engine(size):
     s = INIT(env, jnp.array([size, 3], jnp.uint32))
     board, ko = {}, None
     for _ in range(60):
-        # what is legal for the agent
+        # the agent's legal moves
         mask = np.asarray(LEGAL(env, s)[0])
         expected = {
             at

@@ -1,4 +1,4 @@
-"""Maze by hand: moves in a drawn maze worked out on paper, and what every grown maze must be."""
+"""Maze by hand: moves in a drawn maze worked out on paper, and properties of every grown maze."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ transition = jax.jit(Maze.transition)
 
 def drawn(row: int, column: int, heading: int, steps: int = 0) -> State:
     s = ENV.init(jnp.uint32([1, 2]))
-    walls = np.ones((7, 32), bool)  # with a margin of one, and solid beyond
+    walls = np.ones((7, 32), bool)  # with a margin of one, and solid outside
     for r, line in enumerate(DRAWN.split()):
         walls[r + 1, 1:6] = [tile == "#" for tile in line]
     words = (walls * (np.uint32(1) << np.arange(32, dtype=np.uint32))).sum(1, dtype=np.uint32)
@@ -59,7 +59,7 @@ def test_an_episode_begins_in_the_corner() -> None:
         ((2, 3, SOUTH), BACK, (1, 3, NORTH)),
         ((1, 3, NORTH), LEFT, (1, 2, WEST)),
         ((3, 2, WEST), FORWARD, (3, 1, WEST)),
-        # at a wall it turns but stays
+        # at a wall it turns but does not move
         ((1, 1, EAST), RIGHT, (1, 1, SOUTH)),
         ((1, 1, EAST), BACK, (1, 1, WEST)),
         ((1, 1, NORTH), FORWARD, (1, 1, NORTH)),
@@ -117,7 +117,7 @@ def tiles(env: Maze, walls: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [5, 7, 11, 23, 47])
 def test_every_maze_is_a_tree(size: int) -> None:
-    """All cells are connected by one opening fewer than there are cells: one path between any two."""
+    """All cells are connected, and there is one opening fewer than cells: one path between any two."""
     env = Maze(size=size)
     streams = rng.seed(jax.random.key(size), (6,))
     states = jax.jit(lambda env, streams: jax.vmap(env.init)(streams))(env, streams)
@@ -140,7 +140,7 @@ def test_every_maze_is_a_tree(size: int) -> None:
 
 
 def test_a_hand_on_the_wall_solves_every_maze() -> None:
-    """The left hand rule, played through the rules, comes to the goal before time runs out."""
+    """The left-hand rule, played through the rules, reaches the goal before the time limit."""
     batch = make("maze").batch(64)
 
     def step(carry: tuple, _: None) -> tuple:

@@ -27,7 +27,7 @@ def test_default_parameters():
 @pytest.mark.parametrize(
     ("cue", "steps", "action", "reward", "terminated"),
     [
-        (1, 0, 1, 0, False),  # right, and too early
+        (1, 0, 1, 0, False),  # the right answer, but too early
         (1, 1, 1, 0, False),
         (1, 2, 1, 0, False),
         (1, 3, 1, 1, True),

@@ -1,7 +1,7 @@
-"""Pong by hand: frames worked out on paper, and what must hold after any.
+"""Pong by hand: frames worked out on paper, and properties that must hold after every step.
 
 With `frame_skip=1` a step is one frame. y points up; positions are lower left corners.
-The ball is 32 px, so it lies at x 0 to 468 and y 0 to 608; a paddle is 70 px high, its
+The ball is 32 px, so it is at x 0 to 468 and y 0 to 608; a paddle is 70 px high, its
 lower end at y -35 to 605, 285 at a serve.
 """
 

@@ -1,4 +1,4 @@
-"""Snake by hand: moves worked out on paper, and what must hold after any.
+"""Snake by hand: moves worked out on paper, and properties that must hold after every step.
 
 The arena is 6 wide and 5 high, cells written (x, y) from its upper left corner.
 """
@@ -58,7 +58,7 @@ def move(s: State, *actions: int) -> tuple[State, dict]:
     return s, {"reward": out.reward.tolist(), "terminated": out.terminated.tolist(), "reset": bool(out.reset)}
 
 
-FAR = [(5, 4)]  # the second snake, out of the way in the lower right corner
+FAR = [(5, 4)]  # the second snake, far away in the lower right corner
 
 
 def test_default_parameters() -> None:
@@ -77,7 +77,7 @@ def test_moves_and_draws_in_its_tail() -> None:
 @pytest.mark.parametrize("food", [FOOD, CORPSE])
 def test_eats_and_grows(food: int) -> None:
     s, out = move(world([[(2, 2), (1, 2)], FAR], [RIGHT, UP], {(2, 1): food}), UP, UP)
-    # the eaten piece may have grown again by now
+    # the eaten piece may already have grown again
     assert {c: t for c, t in tiles(s).items() if t != FOOD} == {
         (2, 1): BODY, (2, 2): BODY, (1, 2): BODY, (5, 3): BODY + 1,
     }  # fmt: skip
@@ -87,11 +87,11 @@ def test_eats_and_grows(food: int) -> None:
 
 def test_eaten_food_is_missed_and_a_corpse_is_not() -> None:
     env = ENV.replace(num_food=1)
-    full = {(x, y): WALL for x in range(6) for y in range(5)}  # nowhere for food to grow
+    full = {(x, y): WALL for x in range(6) for y in range(5)}  # no free cell for food
     for food, missing in ((FOOD, 1), (CORPSE, 0)):
         s = world([[(2, 2)], FAR], [RIGHT, UP], full | {(2, 2): BODY, (5, 4): BODY + 1, (3, 2): food, (5, 3): EMPTY})
         s, _ = transition(env, s, jnp.int32([RIGHT, UP]))
-        # what the moves left free could have grown it again: the second snake's old cell
+        # food could have grown again on the cell that the moves left free: the second snake's old cell
         assert int(s.missing_food) + int((s.grid == FOOD).sum()) == missing
 
 
@@ -103,7 +103,7 @@ def test_at_the_greatest_length_it_eats_but_does_not_grow() -> None:
 
 
 def test_a_wall_kills_and_every_other_cell_becomes_a_corpse() -> None:
-    # the tail (0, 2) is drawn in; of the rest, cells whose coordinates add up to an even number stay
+    # the tail (0, 2) is pulled in; of the rest, cells whose coordinates add up to an even number stay
     s, out = move(world([[(2, 0), (2, 1), (2, 2), (1, 2)], FAR], [UP, UP]), UP, UP)
     assert out == {"reward": [-1.0, 0.0], "terminated": [True, False], "reset": False}
     assert tiles(s) == {(2, 0): CORPSE, (2, 2): CORPSE, (5, 3): BODY + 1}
@@ -112,7 +112,7 @@ def test_a_wall_kills_and_every_other_cell_becomes_a_corpse() -> None:
 
 def test_another_body_kills() -> None:
     s, out = move(world([[(2, 2)], [(4, 1), (3, 1), (3, 2), (3, 3)]], [RIGHT, RIGHT]), RIGHT, RIGHT)
-    # (3, 3) is drawn in, (3, 2) is still there
+    # (3, 3) is pulled in, (3, 2) is still there
     assert out["terminated"] == [True, False]
     assert tiles(s) == {(5, 1): BODY + 1, (4, 1): BODY + 1, (3, 1): BODY + 1, (3, 2): BODY + 1}
 
@@ -146,7 +146,7 @@ def test_turning_back_is_masked_and_ignored() -> None:
     assert ENV.action_mask(s).tolist() == [[True, True, False, True], [True, True, True, True]]
     s, _ = move(s, LEFT, UP)
     assert tiles(s)[(3, 2)] == BODY and s.heading.tolist()[0] == RIGHT
-    # of length one there is no neck
+    # a snake of length one has no neck
     s, _ = move(world([[(2, 2)], FAR], [RIGHT, UP]), LEFT, UP)
     assert tiles(s)[(1, 2)] == BODY and s.heading.tolist()[0] == LEFT
 
@@ -196,7 +196,7 @@ def test_parameters_that_leave_no_room_are_refused() -> None:
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1))
 def test_the_grid_and_the_bodies_tell_the_same_story(seed: int, moves: int) -> None:
-    """After any moves: each body is a connected path of distinct cells, and the grid holds them and no others."""
+    """After any moves: each body is a connected path of distinct cells, and the grid holds exactly these."""
     env = Snake(width=9, height=7, num_snakes=4, num_food=6, vision=2, max_length=6)
     s = jax.tree.map(lambda x: np.asarray(x[0]), _play(env, seed, moves))
     cells: list[int] = []

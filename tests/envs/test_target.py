@@ -1,4 +1,4 @@
-"""Target: the default parameters, and hunts worked out by hand with two hunters and two goals."""
+"""Target: the default parameters, and steps worked out by hand with two hunters and two goals."""
 
 import itertools
 
@@ -14,7 +14,7 @@ from jaxpuffer import make
 
 ENV = Target(num_hunters=2, num_goals=2, patience=10, max_steps=50)
 STEP = jax.jit(lambda env, s, action: env.transition(s, action))
-ON = [[4, 2], [4, 2]]  # straight on at the same speed
+ON = [[4, 2], [4, 2]]  # straight ahead at the same speed
 AWAY = (1000.0, 700.0)
 
 
@@ -52,8 +52,8 @@ def test_default_parameters():
         ((500, 300, 0, -19), [4, 0], (480, 300, 0, -20)),
         ((500, 300, 0, 0), [8, 2], (500, 300, 4 / 12, 0)),
         ((500, 300, 0, 12), [1, 2], (500 + 12 * np.cos(0.25), 300 - 12 * np.sin(0.25), -0.25, 12)),
-        ((500, 300, 3.1, 0), [8, 2], (500, 300, 3.1 + 1 / 3 - 2 * np.pi, 0)),  # over the back
-        ((1075, 300, 0, 10), [4, 2], (1080, 300, 0, 10)),  # the edge holds it
+        ((500, 300, 3.1, 0), [8, 2], (500, 300, 3.1 + 1 / 3 - 2 * np.pi, 0)),  # past half a turn
+        ((1075, 300, 0, 10), [4, 2], (1080, 300, 0, 10)),  # the edge stops it
         ((500, 5, -np.pi / 2, 10), [4, 2], (500, 0, -np.pi / 2, 10)),
     ],
 )

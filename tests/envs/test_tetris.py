@@ -1,4 +1,5 @@
-"""Tetris by hand: positions drawn as text, transitions worked out on paper, and what must hold after any."""
+"""Tetris by hand: positions drawn as text, transitions worked out on paper, and properties that must hold after every
+step."""
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +95,7 @@ def test_rotations(piece: int) -> None:
     for rotation, drawn in enumerate(ROTATED[piece]):
         cells = sorted(SHAPES[4 * piece + rotation] >> shift & 15 for shift in (0, 4, 8, 12))
         assert cells == [i for i, cell in enumerate(drawn.replace("/", "")) if cell == "#"]
-    # four turns lead back
+    # four turns give the first rotation again
     s = state(piece=piece)
     for turn in (1, 2, 3, 0):
         s, *_ = play(s, ROTATE)
@@ -114,7 +115,7 @@ def test_moves_and_the_walls() -> None:
 
 
 def test_there_are_no_kicks() -> None:
-    # upright in the leftmost column an I would need columns -2 to 1 to lie down
+    # a vertical I in the leftmost column would need columns -2 to 1 to become horizontal
     s = state(piece=I, rotation=1, column=-2)
     assert place(play(s, ROTATE)[0]) == (0, -2, 1)
     assert place(play(s, RIGHT, RIGHT, ROTATE)[0]) == (0, 0, 2)
@@ -134,7 +135,7 @@ def test_falls_when_its_interval_has_passed() -> None:
 def test_soft_drop() -> None:
     s, reward, *_ = play(state(fall_timer=3), SOFT_DROP)
     assert place(s) == (1, 3, 0) and int(s.fall_timer) == 0 and reward == pytest.approx(0.001)
-    # on the floor it locks, and brings nothing: an O whose box is in row 18 covers rows 18 and 19
+    # on the floor it locks, without a reward: an O whose box is in row 18 covers rows 18 and 19
     s, reward, *_ = play(state(row=18), SOFT_DROP)
     assert rows(s) == ["....##....", "....##...."] and reward == 0 and place(s) == (0, 3, 0)
 
@@ -156,10 +157,10 @@ def test_hard_drop() -> None:
 
 def test_a_t_in_a_notch() -> None:
     s = state("###.######", "##...#####", piece=T)
-    # the T points down, over the notch's mouth it rests on the upper row
+    # the T points down; over the gap it rests on the upper row
     s, *_ = play(s, ROTATE, ROTATE, LEFT, HARD_DROP)
     assert rows(s) == ["..###.....", "##...#####"]
-    # upright it falls in: the column of three at x = 3 in rows 17 to 19, its nose at x = 4 is above
+    # vertical, it falls in: the column of three at x = 3 in rows 17 to 19, its single cell at x = 4 is above
     s = state("###..#####", "##...#####", piece=T, row=0)
     s, *_ = play(s, ROTATE, LEFT, HARD_DROP)
     assert rows(s) == ["...#......", "##.#.#####"]
@@ -187,7 +188,7 @@ def test_hold() -> None:
     first, second = START.next.tolist()
     assert (int(s.held), int(s.piece), int(s.may_hold), int(s.fall_timer)) == (T, first, 0, 0)
     assert place(s) == (0, 3, 0) and int(s.next[0]) == second and reward == 0
-    # once a piece: the second is refused, and the clock goes on
+    # once for each piece: the second hold is refused, and the timer continues
     s, *_ = play(s, HOLD)
     assert (int(s.held), int(s.piece), int(s.fall_timer)) == (T, first, 1)
     # the next piece is swapped for the T, and the next two stay
@@ -214,7 +215,7 @@ def test_no_room_for_the_next_piece() -> None:
     filled = ["...####..."] * 18
     _, reward, terminated, truncated = play(state(*filled), HARD_DROP)
     assert terminated and not truncated and reward == 0
-    # at the side there is room
+    # at the side there is enough room
     assert not play(state(*["#........."] * 18, column=5, row=5), HARD_DROP)[2]
 
 
@@ -234,21 +235,21 @@ def test_garbage_can_lift_a_cell_over_the_top() -> None:
 def test_time_limit() -> None:
     assert play(state(steps=1999), NOTHING)[2:] == (False, True)
     assert play(state(steps=1998), NOTHING)[2:] == (False, False)
-    # who loses in the last step is terminated
+    # a game that is lost in the last step is terminated
     assert play(state(*["...####..."] * 18, steps=1999), HARD_DROP)[2:] == (True, False)
 
 
 def test_observation_by_hand() -> None:
     s, *_ = play(state("#.........", "##........", piece=T, held=J, lines=25), LEFT, ROTATE)
     obs = np.asarray(observe(ENV, s))
-    # the T upright in columns 3 and 4, its column of three in rows 17 to 19
+    # the T vertical in columns 3 and 4, its column of three in rows 17 to 19
     picture = obs[:200].reshape(10, 20).T
     expected = np.zeros((20, 10))
     expected[18, 0] = expected[19, 0] = expected[19, 1] = 1
     expected[17:20, 3] = expected[18, 4] = 0.5
     np.testing.assert_array_equal(picture, expected)
     assert obs[200:210] == pytest.approx([0.1, 0.05] + [0] * 8)
-    # row 0, column 2; two of four ticks gone on level 2; may hold; garbage is far
+    # row 0, column 2; two of four ticks have passed on level 2; may hold; garbage is far away
     assert obs[210:216] == pytest.approx([0, 0.2, 0.5, 1, 1, 0.2])
     # the box would be in row 17; no row would be full; the cell in column 4 is one above the floor
     assert obs[216:219] == pytest.approx([0.85, 0, 0.25])
@@ -261,7 +262,7 @@ def test_what_a_hard_drop_would_do() -> None:
     # an I lies on a tower three high: three columns beside it are covered, three deep each, of which 4 / 4 is shown
     s, *_ = play(state(*[".....#...."] * 3, piece=I), NOTHING)
     assert observe(ENV, s)[216:219].tolist() == pytest.approx([15 / 20, 0, 1])
-    # and upright it fills a shaft of two full rows
+    # and vertical it fills the gap of two rows, which are then full
     s, *_ = play(state(*["#########."] * 2, piece=I, rotation=1, column=7), NOTHING)
     assert observe(ENV, s)[216:219].tolist() == pytest.approx([16 / 20, 0.5, 0])
 
@@ -283,7 +284,7 @@ def _pieces(stream: jax.Array) -> jax.Array:
 def test_every_bag_has_each_piece_once() -> None:
     pieces = np.asarray(jax.vmap(_pieces)(rng.seed(jax.random.key(0), (300,)))).reshape(-1, 7)
     assert (np.sort(pieces, 1) == np.arange(7)).all()
-    # in any order: each piece is about as often the first
+    # in any order: all pieces are first about equally often
     counts = np.bincount(pieces[:, 0], minlength=7)
     assert (abs(counts - 1500 / 7) < 70).all()
 
@@ -298,7 +299,8 @@ def test_initial_garbage() -> None:
 
 @jax.jit
 def _play(seed: jax.Array, moves: jax.Array) -> tuple:
-    """120 ticks of the scripted player without reset: states before and after, and whether the game had gone on."""
+    """120 ticks of the scripted player without reset: states before and after, and whether the game was still
+    running."""
     env = make("tetris", garbage_start=30, garbage_interval=30)
 
     def step(carry: tuple, _: None) -> tuple:
@@ -314,7 +316,7 @@ def _play(seed: jax.Array, moves: jax.Array) -> tuple:
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1))
 def test_cells_are_conserved(seed: int, moves: int) -> None:
-    """A lock brings 4 cells, garbage 9, a cleared row takes 10; the piece in play never overlaps what is filled."""
+    """A lock adds 4 cells, garbage 9, a cleared row removes 10; the piece in play never overlaps filled cells."""
     before, after, running = jax.device_get(_play(seed, moves))
 
     def filled(s: State) -> np.ndarray:

@@ -51,8 +51,8 @@ def test_default_parameters():
         (4, 5, [9, 9, 9, 3], True),
         (4, 7, [3, 9, 9, 9], True),
         (4, 3, [9, 3, 9, 9], True),
-        (4, 0, [1, 1, 1, 1], False),  # the corner is no neighbour
-        (2, 3, [1, 1, 1, 1], False),  # the end of a row does not touch the next one's beginning
+        (4, 0, [1, 1, 1, 1], False),  # the corner is not a neighbour
+        (2, 3, [1, 1, 1, 1], False),  # the end of a row does not touch the beginning of the next
         (3, 2, [1, 1, 1, 1], False),
         (0, 8, [1, 1, 1, 1], False),
     ],
@@ -149,7 +149,7 @@ def test_every_game_ends_with_nine_cards(seed, second):
         assert ENV.action_mask(s)[action]
         s, outcome = STEP(env, s, action)
         steps, done = steps + 1, bool(outcome.terminated)
-        # cards neither vanish nor appear
+        # the number of cards does not change
         assert (np.asarray(s.owner) != 0).sum() == s.played.sum()
         assert jnp.array_equal(s.hand, hand)
     assert steps == (8 if second else 10) and s.played.sum() == 9
