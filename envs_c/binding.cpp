@@ -135,8 +135,9 @@ std::optional<std::string> BadAction(const env_description *env, const batch &b,
       if (largest < static_cast<uint32_t>(choices[k])) continue;
       for (int64_t i = k; i < entries; i += kinds)
         if (action[i] < 0 || action[i] >= choices[k])
-          return std::string(env->name) + ": action " + std::to_string(action[i]) + " at entry " + std::to_string(i) +
-                 " of the batch; it must be from 0 to " + std::to_string(choices[k] - 1);
+          return std::string(env->name) + ": action " + std::to_string(action[i]) + " of agent " +
+                 std::to_string(i / kinds) + " of the batch, entry " + std::to_string(k) + "; it must be from 0 to " +
+                 std::to_string(choices[k] - 1);
     }
   } else {
     const float *action = static_cast<const float *>(b.actions);

@@ -12,6 +12,7 @@ from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, RECURREN
 from jaxpuffer.pytree import Parameters, param, parameter_fields, static
 from jaxpuffer.registry import ancestor_of, name_of
 
+NO_REWARD_CLIP = 1e12  # larger rewards have returns whose squares a float32 does not hold
 DERIVED_MINIBATCH = 8192  # most agent-steps of a minibatch whose size is not given
 
 # the allowed names of fields that are names; `advantage.py` and `loss.py` add their own kinds
@@ -80,7 +81,9 @@ class PPOConfig(Parameters):
         default=0.95, minimum=0, maximum=1, help="GAE's lambda: from 0, one step, to 1, the whole return"
     )
     reward_scale: float = param(default=1.0, help="rewards are multiplied by this")
-    reward_clip: float = param(default=1e9, minimum=0, help="rewards, once scaled, are clipped to this magnitude")
+    reward_clip: float = param(
+        default=NO_REWARD_CLIP, minimum=0, help="rewards, once scaled, are clipped to this magnitude"
+    )
     normalize_return: bool = static(
         default=True, help="let the critic learn returns in units of their running mean and standard deviation"
     )

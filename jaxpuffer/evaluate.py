@@ -46,7 +46,8 @@ class Evaluation(PyTreeNode):
 
     def __str__(self) -> str:
         def line(name: str, mean: float, standard_error: float, count: int) -> str:
-            return f"{name:<15} {mean:12.4f} ± {standard_error:.4f} (standard error, {count} episodes)"
+            numbers = f"{readable(mean, 4):>12} ± {readable(standard_error, 4)}"
+            return f"{name:<15} {numbers} (standard error, {count} episodes)"
 
         summary = self.summary()
         unfinished = summary.pop("unfinished")
@@ -173,6 +174,11 @@ def _play(env: Any, policy: Policy, key: Array, max_steps: Array, worlds: int) -
         score=jnp.where(played.finished, played.score, score.reshape(-1)),
         perf=jnp.where(played.finished, played.perf, perf.reshape(-1)),
     )
+
+
+def readable(value: float, decimals: int) -> str:
+    """A number with so many decimals, or with five digits if these would say little of it."""
+    return f"{value:.{decimals}f}" if value == 0 or 10.0 ** (1 - decimals) <= abs(value) < 1e7 else f"{value:.5g}"
 
 
 def _statistics(values: Any) -> dict[str, Any]:

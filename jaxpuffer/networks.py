@@ -686,6 +686,9 @@ def action_units(space: Box) -> tuple[np.ndarray, np.ndarray]:
     0 and 1 for an unbounded one; with one bound, the middle is 1 away from it, so that draws are legal.
     """
     low, high = space.drawn_between()
+    apart = high.astype(np.float32).astype(np.float64) - low.astype(np.float32)
+    if not ((apart >= 1e-30) & (apart <= 1e30)).all():
+        raise ValueError(f"the action space is {space}; in float32 its bounds must be 1e-30 to 1e30 apart")
     return ((low + high) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
 
 

@@ -38,11 +38,12 @@ class Normalizer(PyTreeNode):
         # an entry that has varied only by rounding keeps its unit
         varies = deviation > 1e-6 * jnp.abs(self.mean)
         scale = jnp.where(varies, 1.0 / jnp.where(varies, deviation, 1.0), 1.0)
-        scaled = (obs - self.mean[None, None]) * scale[None, None]
+        scaled = (jnp.float32(obs) - self.mean[None, None]) * scale[None, None]
         return jnp.clip(scaled, -LIMIT, LIMIT)
 
     def with_batch(self, obs: Array, axis: str | None = None) -> "Normalizer":
         """Updated with observations (time, rows, ...), of all devices along the mesh axis `axis`."""
+        obs = jnp.float32(obs)  # float16 does not hold its squares
         # counts are limited, so that new observations always have an effect
         statistics = _joined((self.count, self.mean, self.variance), obs, axis, 2.0**40)
         low, high = devices.extremes(obs, axis, over=(0, 1))
@@ -53,8 +54,13 @@ class Normalizer(PyTreeNode):
 
         A critic knows nothing of numbers outside it, for example a clock's last tick, seen only in a final observation.
         """
+        obs = jnp.float32(obs)
         inside = jnp.clip(obs, self.low[None], self.high[None])
         return jnp.where(self.count > 0, inside, obs)
+
+    def unseen(self) -> Array:
+        """Entries that vary, but by too little or too much for the square of it in float32, bool."""
+        return (self.high > self.low) & ~((self.variance > 1e-36) & jnp.isfinite(self.variance))
 
 
 class Returns(PyTreeNode):

@@ -109,8 +109,9 @@ def update(
     that ended (`score`, `perf`, `episode_return`, `episode_length`; NaN if none did),
     `episodes`, means over the minibatches (`policy_loss`, `value_loss`, `entropy`,
     `approx_kl`, `clip_fraction`, `grad_norm`), `gradient_steps` taken, `pace`, `explained_variance`,
-    and shares of steps (`reward_clipped`, `nonfinite_reward`, `nonfinite_value`, `no_legal_action`,
-    `observation_out_of_range`, `value_out_of_range`).
+    `reward` per step, and shares of steps (`reward_clipped`, `reward_out_of_range`,
+    `nonfinite_reward`, `nonfinite_value`, `no_legal_action`, `observation_out_of_range`,
+    `value_out_of_range`).
 
     Inside a `shard_map`, `axis` is the mesh axis over which environments and
     minibatches are split; `state` and `config` are then those of one device.
@@ -135,6 +136,8 @@ def update(
         rollout, last_value = relative_to(rollout, change, config), last_value - change
     changes, losses = optimize(policy, state.replace(returns=returns), config, rollout, advantage, last_value, axis)
     normalizer = None if state.normalizer is None else state.normalizer.with_batch(rollout.obs, axis)
+    if normalizer is not None:
+        metrics["observation_out_of_range"] = jnp.float32(normalizer.unseen()).mean()
     if normalizer is not None or returns is not None:
         # the first update only measures: it would learn in units that are then replaced
         learns = state.updates > 0
@@ -170,10 +173,19 @@ def _of_rollout(
     def variance(x: Array) -> Array:
         return mean((x - mean(x)) ** 2)
 
-    center, deviation = mean(target), jnp.sqrt(variance(target))
-    residual = variance(advantage) / jnp.maximum(deviation**2, 1e-30)
+    # in units of the largest, whose square is a float32
+    center = mean(target)
+    least, greatest = devices.extremes(target - center, axis)
+    unit = jnp.maximum(-least, greatest)
+    unit = jnp.where(unit > 0, unit, 1.0)
+    spread = variance(target / unit)
+    deviation = unit * jnp.sqrt(spread)
+    residual = variance(advantage / unit) / jnp.maximum(spread, 1e-30)
+    size = jnp.abs(played.reward)
     return {
         "explained_variance": 1.0 - residual,
+        "reward": mean(played.reward),
+        "reward_out_of_range": mean((size > 0) & ((size < 1e-15) | (size > 1e15))),
         "reward_clipped": mean(played.clipped),
         "nonfinite_reward": mean(~jnp.isfinite(played.reward)),
         "nonfinite_value": mean(~(jnp.isfinite(played.value) & jnp.isfinite(played.rest))),

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from jaxpuffer.config import PPOConfig
+from jaxpuffer.config import NO_REWARD_CLIP, PPOConfig
+from jaxpuffer.evaluate import readable
 
 LINE_SECONDS = 10.0  # between two lines of progress if the output is not a terminal
 
@@ -43,12 +44,14 @@ class Progress:
         parts = {
             "": f"{agent_steps / 1e6:,.1f} of {self.total / 1e6:,.1f} M steps",
             "steps/s": f"{means['steps_per_second']:,.0f}",
-            "score": f"{means.get('evaluated_score', means['score']):.2f}",
+            "score": readable(means.get("evaluated_score", means["score"]), 2),
             "policy loss": f"{means['policy_loss']:.4f}",
             "value loss": f"{means['value_loss']:.4f}",
             "entropy": f"{means['entropy']:.3f}",
             "left": f"{int(left // 60)}:{int(left % 60):02d}",
         }
+        if math.isnan(means["score"]):  # no episode has ended yet
+            parts["score"] = f"unknown, reward {readable(means['reward'], 4)} per step"
         line = "  ".join(f"{name} {value}".strip() for name, value in parts.items())
         if self.live is not None:
             import rich.text
@@ -78,9 +81,26 @@ class Warnings:
         clipped = float(chunk["reward_clipped"].mean())
         if clipped > 0.1:
             self._once("reward", f"{clipped:.0%} of the rewards are outside reward_clip; try a larger one")
+        elif clipped > 0 and float(self.config.reward_clip) >= 0.99 * NO_REWARD_CLIP:  # which was not meant to clip any
+            self._once("reward", f"{clipped:.2%} of the rewards are outside reward_clip; try a smaller reward_scale")
+        beyond = float(chunk["reward_out_of_range"].max())
+        if beyond > 0:
+            self._once(
+                "reward size",
+                f"{beyond:.0%} of the rewards are smaller than 1e-15 or larger than 1e15, outside of float32; "
+                "set reward_scale so that they are near 1",
+            )
         unknown = float(chunk["observation_out_of_range"].max())
         if unknown > 0:
-            self._once("observation", f"{unknown:.0%} of the observed tiles are outside the observation space")
+            self._once(
+                "observation",
+                f"{unknown:.0%} of what is observed is lost to the network: tiles outside the observation space, or "
+                "floats that vary by less than 1e-18 or more than 1e18",
+            )
+        if float(chunk["episodes"].sum()) > 0 and any(
+            np.isnan(chunk[name][chunk["episodes"] > 0]).any() for name in ("score", "perf")
+        ):
+            self._once("score", "score or perf is NaN for episodes that ended; look at the environment's functions")
         wild = float(chunk["value_out_of_range"].mean())
         if wild > 0.1 and updates >= 10:
             self._once("value", f"{wild:.0%} of the values are far from all returns; try a lower learning_rate")

@@ -44,6 +44,9 @@ class VecEnv:
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{argument} is {value!r}; it must be an int of at least 1")
         self.env = make(name, **params)
+        for parameter, _ in parameter_fields(type(self.env)):
+            if not parameter.metadata["static"] and np.shape(getattr(self.env, parameter.name)):
+                raise ValueError(f"{name}.{parameter.name} has an axis; a VecEnv has the same parameters for all")
         check_twin(name, self.env)
         self.num_envs = num_envs
         self.num_agents = self.env.num_agents
@@ -93,6 +96,8 @@ class VecEnv:
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """New episodes in all environments: (obs, info). The same seed gives the same episodes."""
         if seed is not None:
+            if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+                raise ValueError(f"seed is {seed!r}; it must be None or an int of at least 0")
             self._seeds = np.random.SeedSequence(seed)
         (child,) = self._seeds.spawn(1)
         streams = child.generate_state(2 * self.num_envs).reshape(self.num_envs, 2)

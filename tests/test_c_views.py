@@ -31,8 +31,8 @@ pytestmark = pytest.mark.needs_c
         (np.zeros(3, np.int32), ValueError, r"actions has shape \(3,\); it must be \(4,\)"),
         (np.zeros((4, 1), np.int32), ValueError, r"actions has shape \(4, 1\); it must be \(4,\)"),
         (np.zeros(8, np.int32)[::2], ValueError, "actions is not contiguous; pass numpy.ascontiguousarray of it"),
-        (np.array([0, 1, 2, 0], np.int32), ValueError, "action 2 at entry 2 of the batch; it must be from 0 to 1"),
-        (np.array([-1, 1, 2, 0], np.int32), ValueError, "action -1 at entry 0 of the batch; it must be from 0 to 1"),
+        (np.array([0, 1, 2, 0], np.int32), ValueError, "action 2 of agent 2 of the batch, entry 0; it must be from 0"),
+        (np.array([-1, 1, 2, 0], np.int32), ValueError, "action -1 of agent 0 of the batch, entry 0; it must be from"),
         ([0, 1, 0, 1], TypeError, "actions is int64; it must be int32"),
     ],
 )  # fmt: skip
@@ -101,6 +101,11 @@ def test_seeds() -> None:
     np.testing.assert_array_equal(first, same.reset()[0])
     assert not np.array_equal(first, one.reset(seed=7)[0])
     assert len(np.unique(one.state["rng"], axis=0)) == 4
+    for seed in (-1, 1.5, True):
+        with pytest.raises(ValueError, match=f"seed is {seed}; it must be None or an int of at least 0"):
+            one.reset(seed=seed)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="cartpole.force has an axis"):
+        envs_c.VecEnv("cartpole", 2, force=[1.0, 2.0])
 
 
 @pytest.mark.parametrize("name", ["cartpole", "snake"])

@@ -519,3 +519,10 @@ def test_masked_actions_have_no_probability() -> None:
     _, distribution, _ = jax.jit(module.apply)(variables, no_carry(module), obs, reset, mask)
     probability = np.asarray(jax.nn.softmax(distribution.logits))
     assert (probability[~mask] == 0).all() and (probability[mask] > 0).all()
+
+
+@pytest.mark.parametrize("low, high", [(-3e38, 3e38), (0, 1e-40), (1e8, 1e8 + 1)])
+def test_bounds_of_actions_that_float32_does_not_tell_apart_are_refused(low: float, high: float) -> None:
+    module = ActorCritic(FLOATS, Box(low, high, (1,)))
+    with pytest.raises(ValueError, match="action space is Box.*bounds must be 1e-30 to 1e30 apart"):
+        parameters(module, FLOATS)

@@ -292,12 +292,16 @@ def test_an_observation_that_is_infinite_ends_the_run() -> None:
         ({"entropy": 0.001}, "entropy fell to 0.001 early, at 2,560 steps"),
         ({"value_out_of_range": 0.25}, "25% of the values are far from all returns; try a lower learning_rate"),
         ({"reward_clipped": 0.5}, "50% of the rewards are outside reward_clip"),
+        ({"reward_clipped": 0.0002}, "0.02% of the rewards are outside reward_clip; try a smaller reward_scale"),
+        ({"reward_out_of_range": 0.5}, "50% of the rewards are smaller than 1e-15"),
+        ({"score": np.nan}, "score or perf is NaN for episodes that ended"),
         ({}, None),
     ],
 )
 def test_each_warning_is_said_once(last: dict[str, float], message: str | None) -> None:
     fine = {"episodes": 3.0, "entropy": 1.0}
-    fine |= dict.fromkeys(("value_out_of_range", "reward_clipped", "observation_out_of_range"), 0.0)
+    shares = ("value_out_of_range", "reward_clipped", "reward_out_of_range", "observation_out_of_range")
+    fine |= dict.fromkeys((*shares, "score", "perf"), 0.0)
     config = tiny_config(total_steps=10**6)
     warn = Warnings(config)
     with warnings.catch_warnings(record=True) as seen:

@@ -219,7 +219,7 @@ def test_tiles_beyond_their_space_are_told() -> None:
         def observe(self, s):
             return jnp.full(2, s.steps, jnp.int8)
 
-    with pytest.warns(RuntimeWarning, match="of the observed tiles are outside the observation space"):
+    with pytest.warns(RuntimeWarning, match="lost to the network: tiles outside the observation space"):
         fit(Tiles(), KEY, tiny_config(horizon=8), progress=False)
 
 

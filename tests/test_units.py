@@ -2,15 +2,18 @@
 
 import importlib.resources
 import tomllib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import Array
 from toy_envs import Corridor, tiny_config
 
 from jaxpuffer import PPOConfig, list_envs
-from jaxpuffer.env import Env, Outcome, PyTreeNode
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, static
+from jaxpuffer.evaluate import readable
 from jaxpuffer.networks import action_units
 from jaxpuffer.normalizer import Normalizer, Returns
 from jaxpuffer.policy import make_module
@@ -166,3 +169,56 @@ def test_a_policy_that_moved_too_far_takes_smaller_steps() -> None:
         )
         before = now
     assert (np.asarray(train(env, KEY, config.replace(max_kl=1e9)).metrics["pace"]) == 1).all()
+
+
+class Sized(Corridor):
+    """The corridor with rewards and observations of any size, seen in any float."""
+
+    size: float = param(default=1.0)
+    seen: float = param(default=1.0)
+    wide: bool = static(default=True)
+
+    @property
+    def observation_space(self) -> Box:  # type: ignore[override]
+        return Box(-np.inf, np.inf, (2,), np.dtype(np.float32 if self.wide else np.float16))
+
+    def transition(self, s: Any, action: Array) -> Any:
+        s, outcome = super().transition(s, action)
+        return s, outcome.replace(reward=outcome.reward * self.size)
+
+    def observe(self, s: Any) -> Array:
+        return (super().observe(s) * self.seen).astype(self.observation_space.dtype)
+
+
+@pytest.mark.parametrize("size", [1e-17, 1e-6, 1e6, 1e11])
+def test_explained_variance_has_no_unit(size: float) -> None:
+    one, other = (train(Sized(size=s), KEY, tiny_config()).metrics["explained_variance"] for s in (1.0, size))
+    np.testing.assert_allclose(one, other, rtol=1e-2, atol=1e-2)
+
+
+def test_numbers_too_small_or_too_large_for_float32_are_said() -> None:
+    for env, name in (
+        (Sized(size=1e-20), "reward_out_of_range"),
+        (Sized(size=1e13), "reward_clipped"),
+        (Sized(seen=1e-20), "observation_out_of_range"),
+        (Sized(seen=1e30), "observation_out_of_range"),
+    ):
+        assert np.asarray(train(env, KEY, tiny_config()).metrics[name]).max() > 0, (env, name)
+    fine = train(Sized(), KEY, tiny_config()).metrics
+    for name in ("reward_out_of_range", "reward_clipped", "observation_out_of_range"):
+        assert not np.asarray(fine[name]).any()
+    assert 0 < float(fine["reward"][-1]) < 1
+
+
+def test_float16_observations_are_normalised() -> None:
+    """Their squares, beyond 65,504, are not float16s."""
+    narrow, wide = (
+        train(Sized(seen=1000.0, wide=wide), KEY, tiny_config()).policy.normalizer.variance for wide in (False, True)
+    )
+    assert np.isfinite(narrow).all() and wide[0] > 1e4
+    np.testing.assert_allclose(narrow, wide, rtol=1e-2, atol=1.0)
+
+
+def test_small_numbers_are_printed_with_their_digits() -> None:
+    assert readable(1.714843e-9, 4) == "1.7148e-09" and readable(-0.25, 4) == "-0.2500" and readable(0.0, 2) == "0.00"
+    assert readable(843.271, 2) == "843.27" and readable(3e12, 2) == "3e+12" and readable(float("nan"), 2) == "nan"
