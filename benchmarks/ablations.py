@@ -44,15 +44,21 @@ EVALUATED = 256
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__)
     parser.add_argument("env", metavar="ENV")
-    parser.add_argument("--seeds", type=int, default=8, help="how many, from 0 on (%(default)s)")
-    parser.add_argument("--total-steps", type=positive, help="of each run; default the tuned configuration's")
-    parser.add_argument("--arms", type=lambda s: s.split(","), default=list(ARMS), help=f"of {', '.join(ARMS)}")
-    parser.add_argument("--backend", choices=("auto", "c", "jax"), default="auto", help="auto: the faster one here")
-    parser.add_argument("--threads", type=int, help="confine the process to so many processors")
-    parser.add_argument("--json", metavar="FILE", help="default benchmarks/results/ablations-ENV.json")
-    parser.add_argument("--figure", metavar="FILE", help="default docs/pictures/ablations-ENV.png")
+    parser.add_argument("--seeds", type=int, default=8, help="number of seeds, from 0 on (%(default)s)")
+    parser.add_argument(
+        "--total-steps", type=positive, help="agent-steps of each run; default the tuned configuration's"
+    )
+    parser.add_argument(
+        "--arms", type=lambda s: s.split(","), default=list(ARMS), help=f"arms to run, of {', '.join(ARMS)}"
+    )
+    parser.add_argument("--backend", choices=("auto", "c", "jax"), default="auto", help="auto is the faster one here")
+    parser.add_argument("--threads", type=int, help="number of processors that the process may use")
+    parser.add_argument(
+        "--json", metavar="FILE", help="file of the records; default benchmarks/results/ablations-ENV.json"
+    )
+    parser.add_argument("--figure", metavar="FILE", help="file of the figure; default docs/pictures/ablations-ENV.png")
     parser.add_argument("--retime", action="store_true", help="time all arms again")
-    parser.add_argument("--resume", action="store_true", help="go on with the arms that the file lacks")
+    parser.add_argument("--resume", action="store_true", help="continue with the arms that are not in the file")
     args = parser.parse_args()
     if unknown := set(args.arms) - set(ARMS):
         parser.error(f"no such arm: {', '.join(sorted(unknown))} (there are: {', '.join(ARMS)})")

@@ -54,7 +54,7 @@ enum { DRONE_MAX_AGENTS = 12, DRONE_ROTORS = 4, DRONE_OBS = 25 };
 typedef struct {
   int32_t num_drones;
   int32_t task;              // hover, race, swarm, or drawn for each world
-  int32_t num_rings;         // of a course
+  int32_t num_rings;         // rings of a race
   int32_t formation_steps;   // steps until a swarm takes another form
   float gravity;             // m/s^2
   float drag;                // N s/m
@@ -301,7 +301,7 @@ static inline void drone_transition(const drone_params *p, drone_state *s, const
   for (int32_t i = 0; i < p->num_drones; i++)
     if (passed[i]) drone_draw_target(s, i);
 
-  // now and then a swarm takes another form
+  // a swarm gets a new formation from time to time
   if (s->task == DRONE_SWARM && s->steps % p->formation_steps == 0) {
     drone_draw_formation(s);
     for (int32_t i = 0; i < p->num_drones; i++) drone_slot(p, s, i, s->target + i * 3);

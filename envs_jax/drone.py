@@ -87,7 +87,7 @@ class Drone(Env[State]):
 
     num_drones: int = static(default=4, minimum=1, maximum=MAX_AGENTS)
     task: int = param(default=TASKS, minimum=0, maximum=TASKS)  # hover, race, swarm, or drawn for each world
-    num_rings: int = param(default=5, minimum=1, maximum=1000)  # of a course
+    num_rings: int = param(default=5, minimum=1, maximum=1000)  # rings of a race
     formation_steps: int = param(default=200, minimum=1)  # steps until a swarm takes another form
     gravity: float = param(default=9.81, minimum=0, maximum=100)  # m/s^2
     drag: float = param(default=0.2, minimum=0, maximum=2)  # N s/m
@@ -315,7 +315,7 @@ class Drone(Env[State]):
         new_target = jnp.where(passed[:, None], next_target, s.target)
         new_normal = jnp.where(passed[:, None], next_normal, s.normal)
 
-        # now and then a swarm takes another form
+        # a swarm gets a new formation from time to time
         reform = (s.task == SWARM) & (lax.rem(steps, self.formation_steps) == 0)
         drawn, formation, centre = self.draw_formation(stream)
         formation, centre = jnp.where(reform, formation, s.formation), jnp.where(reform, centre, s.centre)

@@ -136,7 +136,7 @@ class Batch:
 
 @with_rows_joined
 def _reset_rows(env: Env, states: Any, ended: Array, of_each: bool) -> Any:
-    """The states with what ended reset; with `of_each`, every row has an environment of its own."""
+    """The states with what ended reset; with `of_each`, every row has its own environment."""
     own = 0 if of_each else None
 
     def rows(function: Any, *args: Any) -> Any:

@@ -66,7 +66,7 @@ class PPOConfig(Parameters):
     hidden: int = static(default=128, minimum=1, help="units of each hidden layer")
     layers: int = static(default=1, minimum=0, help="number of hidden layers")
     activation: str = static(default="gelu", help="activation of the hidden layers: gelu, relu or tanh")
-    separate_critic: bool = static(default=False, help="give the critic hidden layers of its own")
+    separate_critic: bool = static(default=False, help="give the critic its own hidden layers")
     scan: str = static(default="sequential", help="how MinGRU computes its states over time: sequential or parallel")
     precision: str = static(
         default="float32", help="number type of the network's arithmetic: float32, or bfloat16 with float32 parameters"
@@ -130,7 +130,7 @@ class PPOConfig(Parameters):
     )
 
     # the optimiser
-    optimizer: str = static(default="muon", help="muon or adam")
+    optimizer: str = static(default="muon", help="optimiser: muon or adam")
     learning_rate: float = param(default=0.015, minimum=0, help="learning rate at the start")
     schedule: str = static(default="cosine", help="how the learning rate changes: constant, linear or cosine")
     min_learning_rate_share: float = param(

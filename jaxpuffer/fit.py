@@ -93,7 +93,7 @@ def fit(
         env: an environment of either backend.
         key: a JAX key.
         config: None for the environment's tuned configuration; when resuming, for the run's.
-        module: a Flax module of your own in place of the config's network, as in `train`.
+        module: your own Flax module in place of the config's network, as in `train`.
         directory: where to save the run every `save_every_seconds` and at the end; made and claimed before
             training. `~` is the home directory. A save that fails is a warning, and the one before stays.
         resume: continue the run saved in `directory` exactly; start a new one if there is none.

@@ -86,7 +86,7 @@ def main() -> None:
         if short:
             print(f"{'':20s} (no file of it has changed since it was proven)")
         elif not report.counts:
-            print(f"{'':20s} (too small to count: that takes 20,000 steps and 1,000 ended episodes)")
+            print(f"{'':20s} (too small to count: 20,000 steps and 1,000 ended episodes are needed)")
         good &= report.equal and (short or not report.gaps)
         reports.append(record(report))
         if args.json:

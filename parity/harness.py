@@ -34,7 +34,7 @@ Level = Literal["functions", "resync", "rollout"]
 CHUNK = 1000  # steps of one jitted call, at most
 CHUNK_BYTES = 1 << 26  # of what they produce, at most
 DEVICE_CHUNK = 100  # the same where C's steps are kept to be sent to another device
-WILD_SHARE = 32  # where there is a mask, one action in so many is drawn without regard to it
+WILD_SHARE = 32  # if there is a mask, one action in this many is drawn without regard to it
 VARIATION = 0.25  # of a parameter's value, up and down
 
 # what native mode allows: FMA changes the last bits of floats, and so, rarely, the result of a comparison

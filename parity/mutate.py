@@ -1,9 +1,9 @@
 """python -m parity.mutate [ENV ...]: would the parity harness detect a wrong port?
 
-Every numeric constant, comparison and arithmetic operator of what a JAX port computes is
-altered, one at a time, and each of these mutants is judged against what the C port did
-with a few thousand states: those that brought an event of `env.events`, random ones, and ones
-set by hand on the bounds of comparisons.
+Every numeric constant, comparison and arithmetic operator in the computing code of a JAX port is
+changed, one at a time, and each of these mutants is compared with the results of the C port
+on a few thousand states: states in which an event of `env.events` happens, random ones, and
+states set exactly to the bounds of comparisons.
 
 The computing code is `init`, `transition`, `respawn`, `observe`, `score`, `perf`,
 `action_mask`, and the functions and module constants that these use. Not changed: the
@@ -256,8 +256,10 @@ def _answer(pipe: Any, seconds: float) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m parity.mutate", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("envs", nargs="*", metavar="ENV", help="environments; default all")
-    parser.add_argument("--sample", type=int, metavar="N", help="judge N mutants of each, drawn at random")
-    parser.add_argument("--seed", type=int, default=0, help="of the play and of the sample (%(default)s)")
+    parser.add_argument(
+        "--sample", type=int, metavar="N", help="judge only N mutants of each environment, drawn at random"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the play and of the sample (%(default)s)")
     parser.add_argument(
         "--changed", action="store_true", help="leave out what has not changed (python -m parity.proven)"
     )

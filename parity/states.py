@@ -1,4 +1,4 @@
-"""What the C port makes of some thousand states: rows of play, of events, and set by hand on bounds."""
+"""The results of the C port on some thousand states: rows of play, of events, and rows set to bounds by hand."""
 
 import dataclasses
 import functools

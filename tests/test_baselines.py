@@ -14,7 +14,7 @@ from jaxpuffer.evaluate import evaluation_key
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "envs_jax" / "baselines"
-KEY = jax.random.key(77)  # neither trained nor recorded with
+KEY = jax.random.key(77)  # not used for training or for the record
 # the two give the same bits, and C compiles faster
 TWIN = [pytest.mark.full] if envs_c.is_built() else []
 BACKENDS = [pytest.param("jax", marks=TWIN), pytest.param("c", marks=pytest.mark.needs_c)]
