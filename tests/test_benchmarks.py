@@ -99,7 +99,7 @@ def test_play_is_step_again_and_again_and_refuses_bad_actions():
     played = np.zeros(5, np.uint32)
     many._batch.play(50, actions, played)
     assert (one.state == many.state).all() and (many._arrays["obs"] == obs).all() and (played == bits).all()
-    with pytest.raises(ValueError, match="action 2 at entry 1"):
+    with pytest.raises(ValueError, match="action 2 of agent 1 of the batch, entry 0"):
         many._batch.play(1, np.full((1, 5), [[0, 2, 0, 0, 0]], np.int32), played)
     with pytest.raises(ValueError, match="actions"):
         many._batch.play(1, actions[:, :4].copy(), played)
