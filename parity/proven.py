@@ -18,8 +18,11 @@ SHORT_STEPS = 2_000  # of an environment that has not changed
 
 # what the games of all environments depend on, and what judges them
 SHARED = (
+    "CMakeLists.txt",  # the flags that C is compiled with
     *(f"envs_c/{name}" for name in ("batch.h", "env.h", "numerics.h", "rng.h", "binding.cpp", "__init__.py")),
-    *(f"jaxpuffer/{name}.py" for name in ("batch", "c_backend", "env", "numerics", "pytree", "rng", "rows", "spaces")),
+    "envs_c/describe_env.py",
+    *(f"jaxpuffer/{name}.py" for name in ("batch", "c_backend", "devices", "env", "numerics", "pytree", "rng", "rows")),
+    "jaxpuffer/spaces.py",
     *(f"parity/{name}.py" for name in ("__init__", "harness", "mutants", "mutate", "states")),
     *("tests/test_envs.py", "tests/test_parity.py"),
 )
