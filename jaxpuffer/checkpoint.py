@@ -17,11 +17,13 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import re
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,10 +140,11 @@ def write(result: Result, run: Path, key: Array | None = None) -> None:
     # as NumPy arrays, which load on any device; Orbax does not accept arrays without entries
     arrays = {name: np.asarray(_without_key(leaf)) for name, leaf in tree.items() if np.size(leaf)}
     record = {"checkpoint": checkpoint.name, "checksum": _checksum(arrays)} | describe(result, key)
+    record["record_checksum"] = _record_checksum(record)
     new = run / "run.json.new"
     try:
         saving.write_text("\n".join([*sorted(old), checkpoint.name]))
-        with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        with _quiet(), orbax.checkpoint.StandardCheckpointer() as checkpointer:
             checkpointer.save(checkpoint, arrays)
         new.write_text(json.dumps(record, indent=2) + "\n")
     except BaseException:
@@ -152,6 +155,27 @@ def write(result: Result, run: Path, key: Array | None = None) -> None:
     os.replace(new, run / "run.json")
     _remove(run, old - {checkpoint.name})
     saving.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Orbax's threads from printing their tracebacks: the error is raised, and said in one line."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    before, hook = [logger.disabled for logger in loggers], sys.unraisablehook
+
+    def print_others(error: Any) -> None:
+        if str(error.exc_value) != "Event loop is closed":  # of arrays that were still read or written after the error
+            hook(error)
+
+    sys.unraisablehook = print_others
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+        sys.unraisablehook = hook  # after an error some threads still run
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
 
 
 def _remove(run: Path, names: set[str]) -> None:
@@ -169,6 +193,12 @@ def _checksum(arrays: dict[str, np.ndarray]) -> str:
         total.update(f"{name} {array.dtype} {array.shape}".encode())
         total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()
+
+
+def _record_checksum(record: dict[str, Any]) -> str:
+    """Of what run.json says, apart from this."""
+    said = {name: value for name, value in record.items() if name != "record_checksum"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _without_key(leaf: Any) -> Any:
@@ -222,7 +252,7 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
     checkpoint = run / record["checkpoint"]
     damaged = f"{checkpoint} is damaged: %s; take the run from a copy, or train it again in another directory"
     try:
-        with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        with _quiet(), orbax.checkpoint.StandardCheckpointer() as checkpointer:
             arrays: dict[str, Any] = {name: np.asarray(x) for name, x in checkpointer.restore(checkpoint).items()}
     except Exception as error:  # Orbax raises many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
@@ -293,6 +323,11 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     for name, kinds in allowed.items():
         if name not in record or not isinstance(record[name], kinds):
             raise ValueError(f"{file} is damaged: it has no {name}, or a wrong one; {remedy}")
+    # a run from before has none
+    if record.get("record_checksum", _record_checksum(record)) != _record_checksum(record):
+        raise ValueError(
+            f"{file} is not as it was saved; {remedy}, or remove record_checksum from it to accept a change of your own"
+        )
     return record
 
 

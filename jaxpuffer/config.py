@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Collection
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, RECURRENT, SCANS
@@ -14,6 +15,9 @@ from jaxpuffer.registry import ancestor_of, name_of
 
 NO_REWARD_CLIP = 1e12  # larger rewards have returns whose squares a float32 does not hold
 DERIVED_MINIBATCH = 8192  # most agent-steps of a minibatch whose size is not given
+
+# with 0 in one of these nothing would be learned
+NOT_ZERO = ("update_epochs", "reward_scale", "clip", "max_grad_norm")
 
 # the allowed names of fields that are names; `advantage.py` and `loss.py` add their own kinds
 CHOICES: dict[str, Collection[str]] = {
@@ -154,6 +158,10 @@ class PPOConfig(Parameters):
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"PPOConfig.{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}")
+        for name in NOT_ZERO:
+            value = getattr(self, name)
+            if not isinstance(value, jax.core.Tracer) and not np.all(value):
+                raise ValueError(f"PPOConfig.{name} is {value}; it must not be 0")
         # num_agents of 1 may mean that the environment, which may have more, is not known yet
         if self.minibatch_size % self.horizon or self.num_agents > 1:
             self.check_minibatch()

@@ -26,6 +26,7 @@ the carry at its start; both must compute the same. Rows come in any number and 
 
 import functools
 import math
+import warnings
 from typing import Any
 
 import flax.linen as nn
@@ -49,6 +50,7 @@ DTYPES = ("float32", "bfloat16")
 EMBEDDING_WIDTH = 8  # numbers that represent a tile
 GRID_CHANNELS = (16, 32)  # of the two convolutions
 IMAGE_CHANNELS = (16, 32, 32)  # of the three convolutions
+MANY_KINDS = 100  # of tiles; more are likely to be amounts
 MAX_INPUTS = 200_000  # of a first layer: 26 million weights with 128 units
 
 orthogonal = nn.initializers.orthogonal
@@ -291,6 +293,12 @@ def check_encoder(encoder: str, space: Space) -> None:
                 f"the encoder flat would make {inputs:,} numbers from an observation of {space}; at most "
                 f"{MAX_INPUTS:,} are reasonable. For an image (h, w, channels) use encoder='image', "
                 "for tiles encoder='embedding' or 'grid'"
+            )
+        if kinds > MANY_KINDS:
+            warnings.warn(
+                f"the encoder flat reads an observation of {space} as tiles of {kinds:,} kinds, each a one-hot vector; "
+                "whole numbers that measure something are better in a Box of float32",
+                stacklevel=2,
             )
         return
     if encoder == "image" and (not isinstance(space, Box) or len(space.shape) != 3 or min(space.shape[:2]) < 8):

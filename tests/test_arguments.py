@@ -15,8 +15,10 @@ from envs_jax.cartpole import CartPole
 from jaxpuffer import PPOConfig, animate, evaluate, fit, make, save, train
 from jaxpuffer.config import complete, tuned_config
 from jaxpuffer.memory import check_memory
+from jaxpuffer.networks import check_encoder
 from jaxpuffer.ppo import init, update
 from jaxpuffer.registry import name_of
+from jaxpuffer.spaces import Box
 from tests.toy_envs import tiny_config
 
 KEY = jax.random.key(0)
@@ -174,3 +176,21 @@ def test_wrong_arguments_are_named_at_once(call: Any, error: Any, message: str, 
     result = train("cartpole", KEY, tiny_config(total_steps=128))
     with pytest.raises(error, match=message):
         call(result, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["update_epochs", "reward_scale", "clip", "max_grad_norm"])
+def test_zero_is_refused_where_nothing_would_be_learned(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"PPOConfig\.{name} is 0\.0; it must not be 0"):
+        PPOConfig(**{name: 0})
+    with pytest.raises(ValueError, match="must not be 0"):
+        PPOConfig().replace(**{name: [1.0, 0.0] if name != "update_epochs" else 0})
+
+
+def test_amounts_in_whole_numbers_are_warned_of() -> None:
+    amounts, tiles = Box(0, 1000, (2,), np.int32), Box(0, 11, (9, 9), np.uint8)
+    with pytest.warns(UserWarning, match=r"tiles of 1,001 kinds.*Box of float32"):
+        check_encoder("flat", amounts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_encoder("flat", tiles)
+        check_encoder("embedding", amounts)

@@ -97,6 +97,10 @@ def test_clear_errors(result, tmp_path):
     record = json.loads((tmp_path / "run.json").read_text())
     record["config"]["hidden"] = 5
     (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"run\.json is not as it was saved.*record_checksum"):
+        load(tmp_path)
+    del record["record_checksum"]
+    (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match="does not fit this version: state"):
         load(tmp_path)
 
@@ -162,7 +166,7 @@ def test_a_run_of_before_play_was_a_part_of_the_state_goes_on(tmp_path: Path) ->
         for name in ("state.pace", "state.returns.low", "state.returns.high", "state.normalizer.low"):
             arrays.pop(name, None)
         checkpointer.save(checkpoint, arrays, force=True)
-    del record["checksum"], record["config"]["max_kl"]
+    del record["checksum"], record["record_checksum"], record["config"]["max_kl"]
     (tmp_path / "run.json").write_text(json.dumps(record))
     old = load(tmp_path, Corridor())
     assert old.state.pace == 1 and old.state.returns.low == -np.inf and old.config.max_kl == np.float32(1e9)
