@@ -1,13 +1,13 @@
 """save and load a run: a directory with a readable run.json and one Orbax checkpoint.
 
-    RUN/run.json        environment, parameters, config, backend, versions, and which checkpoint is valid
+    RUN/run.json        environment, parameters, config, backend, versions, and which checkpoints are valid
     RUN/checkpoint-N/   the whole TrainState and the metrics, by Orbax
     RUN/lock            held by the process that writes here; its host and process id
-    RUN/saving          during a save, the checkpoints of which one will be valid after it
+    RUN/saving          during a save, the checkpoints of which some will be valid after it
 
 A save writes checkpoint-N+1, then points run.json at it in one rename, then removes
-the old one: a process killed at any moment leaves a run that loads. Nothing else in
-the folder is touched.
+those that are no longer kept: a process killed at any moment leaves a run that loads.
+Nothing else in the folder is touched.
 """
 
 import contextlib
@@ -120,26 +120,46 @@ def claim(run: Path) -> Iterator[None]:
 
 def write(result: Result, run: Path, key: Array | None = None) -> None:
     """What `save` does, in a directory that is claimed."""
-    import orbax.checkpoint  # needed only to save, and slow to import
+    store(*copied(result, key), run)
 
+
+def copied(result: Result, key: Array | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What a checkpoint of a run holds and what run.json says, copied to the host; training can go on."""
     if result.state is None:
         raise ValueError("this result has no state: it was loaded for another backend than it was trained on")
-    # remove only what this wrote: the checkpoint that was valid, and those of a save that was not finished
-    saving = run / "saving"
-    old: set[str] = set()
+    tree = {f"state{name}": leaf for name, leaf in _named_leaves(result.state)}
+    tree |= {f"metrics.{name}": leaf for name, leaf in result.metrics.items()}
+    # NumPy arrays load on any device; Orbax does not accept arrays without entries
+    arrays = {name: np.array(_without_key(leaf)) for name, leaf in tree.items() if np.size(leaf)}
+    return arrays, describe(result, key)
+
+
+def store(
+    arrays: dict[str, np.ndarray], record: dict[str, Any], run: Path, keep: int = 1, score: float | None = None
+) -> None:
+    """Write a checkpoint and run.json, and remove the checkpoints that are no longer kept.
+
+    Kept are the last `keep`, and the one with the best evaluated score; `score` is this one's.
+    """
+    import orbax.checkpoint  # needed only to save, and slow to import
+
+    # remove only what this wrote: the checkpoints that were valid, and those of a save that was not finished
+    saving, kept = run / "saving", []
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        old |= {str(json.loads((run / "run.json").read_text())["checkpoint"])}
+        kept = checkpoints(json.loads((run / "run.json").read_text()))
+    old = {str(entry["checkpoint"]) for entry in kept}
     with contextlib.suppress(OSError, ValueError):
         old |= set(saving.read_text().split())
     names = [re.match(rf"{_PREFIX}(\d+)", p.name) for p in run.iterdir()]
     number = 1 + max((int(name[1]) for name in names if name), default=0)
     checkpoint = run / f"{_PREFIX}{number}"
 
-    tree = {f"state{name}": leaf for name, leaf in _named_leaves(result.state)}
-    tree |= {f"metrics.{name}": leaf for name, leaf in result.metrics.items()}
-    # as NumPy arrays, which load on any device; Orbax does not accept arrays without entries
-    arrays = {name: np.asarray(_without_key(leaf)) for name, leaf in tree.items() if np.size(leaf)}
-    record = {"checkpoint": checkpoint.name, "checksum": _checksum(arrays)} | describe(result, key)
+    this = {"checkpoint": checkpoint.name, "checksum": _checksum(arrays), "evaluated_score": score}
+    this |= {name: record[name] for name in ("updates", "agent_steps", "saved")}
+    best = best_of([*kept, this])
+    last = [*kept[max(0, len(kept) - keep + 1) :], this]
+    entries = [entry for entry in [*kept, this] if entry in last or entry is best]
+    record = record | {name: this[name] for name in ("checkpoint", "checksum")} | {"checkpoints": entries}
     record["record_checksum"] = _record_checksum(record)
     new = run / "run.json.new"
     try:
@@ -153,8 +173,21 @@ def write(result: Result, run: Path, key: Array | None = None) -> None:
         raise
     # from here on run.json may name the new checkpoint; after an interruption the next save removes what is not valid
     os.replace(new, run / "run.json")
-    _remove(run, old - {checkpoint.name})
+    _remove(run, old - {entry["checkpoint"] for entry in entries})
     saving.unlink(missing_ok=True)
+
+
+def checkpoints(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The checkpoints that run.json lists, oldest first: name, checksum, updates, agent_steps, evaluated_score."""
+    names = ("checkpoint", "checksum", "updates", "agent_steps")
+    # a run from before has one, which is not in a list
+    return record.get("checkpoints") or [{name: record[name] for name in names if name in record}]
+
+
+def best_of(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The checkpoint with the best evaluated score, the first of equal ones; None if none was evaluated."""
+    evaluated = [entry for entry in entries if entry.get("evaluated_score") is not None]
+    return max(evaluated, key=lambda entry: entry["evaluated_score"], default=None)
 
 
 @contextlib.contextmanager
@@ -210,7 +243,7 @@ def _is_key(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> Result:
+def load(path: str | os.PathLike[str], env: Any = None, module: Any = None, *, checkpoint: str | None = None) -> Result:
     """A saved run, as `train` or `fit` returned it.
 
     Args:
@@ -219,9 +252,12 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
             backend than the run was trained on: then `state` is None, and
             the policy can be evaluated but the run cannot be resumed.
         module: the Flax module, if the run was trained with your own.
+        checkpoint: None for the last one, "best" for that with the best evaluated score, or the name of one,
+            such as "checkpoint-3".
 
     Raises:
         FileNotFoundError: no run is there.
+        ValueError: there is no such checkpoint.
         ValueError: files of the run are damaged; the message names them.
         ValueError: the environment is not registered and `env` was not given, or
             `env` is of another kind, or the module is; or the run was saved by a version too different.
@@ -249,15 +285,16 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
         raise ValueError(f"{run} was trained with {theirs}; module is {given}")
     module = checked_module(env, config, module)
 
-    checkpoint = run / record["checkpoint"]
-    damaged = f"{checkpoint} is damaged: %s; take the run from a copy, or train it again in another directory"
+    entry = chosen_checkpoint(record, checkpoint)
+    folder = run / entry["checkpoint"]
+    damaged = f"{folder} is damaged: %s; take the run from a copy, or train it again in another directory"
     try:
         with _quiet(), orbax.checkpoint.StandardCheckpointer() as checkpointer:
-            arrays: dict[str, Any] = {name: np.asarray(x) for name, x in checkpointer.restore(checkpoint).items()}
+            arrays: dict[str, Any] = {name: np.asarray(x) for name, x in checkpointer.restore(folder).items()}
     except Exception as error:  # Orbax raises many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(damaged % f"it cannot be read ({reason})") from error
-    if record.get("checksum", _checksum(arrays)) != _checksum(arrays):
+    if entry.get("checksum", _checksum(arrays)) != _checksum(arrays):
         raise ValueError(damaged % "its numbers are not those that were saved")
     metrics = {k.removeprefix("metrics."): v for k, v in arrays.items() if k.startswith("metrics.")}
     # saved by a version in which play was not yet a part of the state
@@ -298,6 +335,23 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
         normalizer = restore(abstract.normalizer, "state.normalizer")
         policy = Policy(params, module, normalizer, restore(abstract.returns, "state.returns"))
     return Result(policy, state, metrics, config, env)
+
+
+def chosen_checkpoint(record: dict[str, Any], name: str | None) -> dict[str, Any]:
+    """The entry of `checkpoints` with a name as `load` takes it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    entries = checkpoints(record)
+    if name is None:
+        return entries[-1]
+    best = best_of(entries)
+    by_name = {entry["checkpoint"]: entry for entry in entries} | ({"best": best} if best else {})
+    if name not in by_name:
+        missing = "; none was evaluated (see fit's evaluate_every)" if name == "best" else ""
+        raise ValueError(f"checkpoint is {name!r}; it must be None or one of {', '.join(by_name)}{missing}")
+    return by_name[name]
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:

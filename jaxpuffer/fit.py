@@ -23,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 from jaxpuffer.checkpoint import claim, load, read_record, run_folder, twin_of
 from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.devices import computing_on, in_32_bits
+from jaxpuffer.networks import ActorCritic
 from jaxpuffer.policy import Policy, checked_module
 from jaxpuffer.ppo import OF_EPISODES, Result, TrainState, init, update, without_nan
 from jaxpuffer.profile import shares_line, time_shares
@@ -78,6 +79,8 @@ def fit(
     progress: bool = True,
     stop_at_score: float | None = None,
     save_every_seconds: float = 60.0,
+    keep: int = 1,
+    start_from: Any = None,
     profile: bool = False,
     mesh: Mesh | None = None,
 ) -> Result:
@@ -106,7 +109,10 @@ def fit(
         stop_at_score: stop when the mean score of 256 fresh episodes (`evaluate`) exceeds this by two
             standard errors. They are played between chunks, whenever the training score
             has reached this score, and otherwise as long as they take a tenth of the time.
-        save_every_seconds: time between two saves.
+        save_every_seconds: time between two saves. They are written while training goes on.
+        keep: number of last checkpoints to keep. The one with the best evaluated score is kept besides.
+        start_from: a policy to go on with, under any config, parameters of the environment and number of steps:
+            a `Policy`, a result, or the directory of a run. The optimiser and the schedules start anew.
         profile: print at the end how the time was spent; takes some seconds more.
         mesh: the devices to train on, of this process (`jaxpuffer.sharding.data_mesh`); default one.
 
@@ -119,12 +125,14 @@ def fit(
         OSError: `directory` cannot be made or written.
         FloatingPointError: a reward, a value or a loss is NaN or infinite; the last save stays.
         ValueError: the run to resume has another environment, config or key; or
-            `resume` without a directory; the run to resume was on another number of devices; `mesh` is of
-            several processes, is given together with `profile`, or does not fit (see `train_on`).
+            `resume` without a directory; the run to resume was on another number of devices; `start_from` has
+            a network of other sizes; `mesh` is of several processes, is given together with `profile`, or does
+            not fit (see `train_on`).
     """
     result, number = fit_or_signal(
         env, key, config, module, directory=directory, resume=resume, log=log, progress=progress,
-        stop_at_score=stop_at_score, save_every_seconds=save_every_seconds, profile=profile, mesh=mesh,
+        stop_at_score=stop_at_score, save_every_seconds=save_every_seconds, keep=keep, start_from=start_from,
+        profile=profile, mesh=mesh,
     )  # fmt: skip
     if number not in (0, signal.SIGINT):
         raise SystemExit(128 + number)
@@ -162,6 +170,8 @@ def _fit(
     progress: bool = True,
     stop_at_score: float | None = None,
     save_every_seconds: float = 60.0,
+    keep: int = 1,
+    start_from: Any = None,
     profile: bool = False,
     mesh: Mesh | None = None,
 ) -> tuple[Result, int]:
@@ -169,6 +179,8 @@ def _fit(
     env, key = as_env(env), check_key(key)
     if not (isinstance(save_every_seconds, int | float) and save_every_seconds >= 0):
         raise ValueError(f"save_every_seconds is {save_every_seconds!r}; it must be a number of at least 0")
+    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
+        raise ValueError(f"keep is {keep!r}; it must be an int of at least 1")
     if stop_at_score is not None and (
         isinstance(stop_at_score, bool) or not np.isreal(stop_at_score) or np.isnan(stop_at_score)
     ):
@@ -189,6 +201,8 @@ def _fit(
     else:
         local_config(config, mesh)  # checks it
         state = put_on(mesh, saved.state) if saved else init_on(env, key, config, module, mesh)
+    if start_from is not None and not saved:
+        state = go_on_with(state, start_from, env, module)
     history = [saved.metrics] if saved and saved.metrics else []
     updates = int(state.updates)
 
@@ -202,7 +216,7 @@ def _fit(
         metrics: dict[str, Any] = {name: np.concatenate([chunk[name] for chunk in history]) for name in names}
         return Result(policy(), state, metrics, config, env)
 
-    saver = Saver(directory, key, config, lambda: (updates, result), updates if saved else -1, save_every_seconds)
+    saver = Saver(directory, key, config, lambda: (updates, result), updates if saved else -1, save_every_seconds, keep)
     aim = Aim(env, key, stop_at_score)
     warn = Warnings(config)
     compile_seconds = chunk_seconds = 0.0
@@ -224,7 +238,7 @@ def _fit(
             nothing = np.where(chunk["episodes"] > 0, np.float32(0), np.float32(np.nan))
             chunk |= {name: chunk[name] + nothing for name in OF_EPISODES}
             chunk["agent_steps"] = (updates + 1 + np.arange(count, dtype=np.int64)) * config.batch_size
-            check_finite(chunk, new_state.params, updates, saver.updates * config.batch_size, directory)
+            check_finite(chunk, new_state.params, updates, saver.saved_steps, directory)
             # set both together, so that after a second Ctrl-C the saved state and metrics match
             state, history, updates = new_state, [*history, chunk], updates + count
             warn(chunk, updates)
@@ -251,7 +265,7 @@ def _fit(
                     interrupted.number = signal.SIGINT
             if reached:
                 break
-            saver.save_now_and_then()
+            saver.save_now_and_then(means.get("evaluated_score"))
         saver.save()
 
     if profile and history:
@@ -261,6 +275,37 @@ def _fit(
         where = f", saved in {directory}" if saver.updates == updates else ""
         print(f"interrupted after {updates * config.batch_size:,} steps{where}", file=sys.stderr)
     return result(), interrupted.number
+
+
+def go_on_with(state: TrainState, start_from: Any, env: Any, module: Any) -> TrainState:
+    """The state before the first update with the parameters of a trained policy, and with its units.
+
+    Raises:
+        TypeError: `start_from` is not a policy, a result or a directory.
+        ValueError: its network has other sizes.
+    """
+    if isinstance(start_from, str | os.PathLike):
+        own = module if not isinstance(module, ActorCritic) else None
+        start_from = load(start_from, env, own)
+    policy = getattr(start_from, "policy", start_from)
+    if not isinstance(policy, Policy):
+        raise TypeError(f"start_from is a {type(start_from).__name__}; it must be a Policy, a result or a directory")
+    parts = {"params": policy.params, "normalizer": policy.normalizer, "returns": policy.returns}
+    for name, part in parts.items():
+        ours, theirs = (
+            {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+            for tree in (getattr(state, name), part)
+        )
+        for path in ours | theirs:
+            if ours.get(path) != theirs.get(path):
+                raise ValueError(
+                    f"start_from has {name}{path} of shape {theirs.get(path)}, this run's is {ours.get(path)}; "
+                    "network and normalisation must be the same"
+                )
+    parts = jax.tree.map(
+        lambda new, old: jax.device_put(np.array(new), old.sharding), parts, {n: getattr(state, n) for n in parts}
+    )
+    return state.replace(**parts)
 
 
 def _episode_means(chunk: dict[str, np.ndarray]) -> dict[str, float]:

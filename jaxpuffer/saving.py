@@ -1,15 +1,17 @@
 """Saver: saves the run of a `fit` in its directory, from time to time and at the end."""
 
 import contextlib
+import math
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from jax import Array
 
-from jaxpuffer.checkpoint import write
+from jaxpuffer.checkpoint import best_of, checkpoints, copied, read_record, store
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.ppo import Result
 
@@ -21,10 +23,13 @@ class NotFiniteError(FloatingPointError):
 class Saver:
     """Saves the run in `directory`, unless that is None or nothing is new since the last save.
 
+    Numbers are copied at once, and written by a thread while training goes on.
+
     Args:
         run: the current run, (updates, a function that gives the result).
         updates: number of updates at the last save, -1 if there was none; kept up to date.
         seconds: time between two saves.
+        keep: number of last checkpoints to keep, besides the one with the best evaluated score.
     """
 
     def __init__(
@@ -35,34 +40,77 @@ class Saver:
         run: Callable[[], tuple[int, Callable[[], Result]]],
         updates: int,
         seconds: float,
+        keep: int = 1,
     ) -> None:
         self.directory, self.key, self.config, self.run = directory, key, config, run
-        self.updates, self.seconds = updates, seconds
+        self.updates, self.seconds, self.keep = updates, seconds, keep
         self.saved_at = time.perf_counter()
+        self.evaluated: tuple[int, float] | None = None  # updates, score
+        self.best = -math.inf
+        if directory is not None and updates >= 0:
+            entry = best_of(checkpoints(read_record(directory)))
+            self.best = entry["evaluated_score"] if entry else self.best
+        self._thread: ThreadPoolExecutor | None = None
+        self._writing: tuple[int, float | None, Future[None]] | None = None
 
     def save(self) -> None:
-        """Save what there is; a save that fails is a warning, because it must not end the run."""
+        """Save what there is, and wait for it; a save that fails is a warning, because it must not end the run."""
+        self._begin()
+        self.wait()
+
+    def save_now_and_then(self, score: float | None = None) -> None:
+        """Begin to save if the last save is old enough, or if the run was evaluated with the best score so far."""
+        if self.directory is None:
+            return
+        if score is not None and not math.isnan(score):
+            self.evaluated = self.run()[0], score
+        best = score is not None and score > self.best
+        old = time.perf_counter() - self.saved_at >= self.seconds
+        if best or (old and (self._writing is None or self._writing[-1].done())):
+            self._begin()
+
+    def wait(self) -> None:
+        """Wait until what is being written is written, or has failed."""
+        if self._writing is None:
+            return
+        (updates, score, writing), self._writing = self._writing, None
+        try:
+            writing.result()
+            self.updates = updates
+            self.best = max(self.best, -math.inf if score is None else score)
+        except Exception as error:  # Orbax raises many kinds
+            self._warn(error)
+
+    def saved_steps(self) -> int:
+        """Agent-steps of the last save, negative if there is none."""
+        self.wait()
+        return self.updates * self.config.batch_size
+
+    def _begin(self) -> None:
+        self.wait()
         updates, result = self.run()
         if self.directory is None or self.updates == updates:
             return
+        self.saved_at = time.perf_counter()
+        score = self.evaluated[1] if self.evaluated and self.evaluated[0] == updates else None
         try:
-            write(result(), self.directory, self.key)
-            self.updates = updates
-        except Exception as error:  # Orbax raises many kinds
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            steps = self.updates * self.config.batch_size
-            stays = f"the save of {steps:,} steps stays" if self.updates >= 0 else None
-            message = f"saving in {self.directory} failed ({reason}); {stays or 'there is no save yet'}"
-            try:
-                warnings.warn(message, RuntimeWarning, stacklevel=2)
-            except RuntimeWarning:  # warnings may be errors; this one must not lose the result
-                print(message, file=sys.stderr)
+            arrays, record = copied(result(), self.key)
+        except Exception as error:  # no memory for a copy
+            self._warn(error)
+            return
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "save")
+        self._writing = updates, score, self._thread.submit(store, arrays, record, self.directory, self.keep, score)
 
-    def save_now_and_then(self) -> None:
-        """Save if the last save is old enough."""
-        if time.perf_counter() - self.saved_at >= self.seconds:
-            self.save()
-            self.saved_at = time.perf_counter()
+    def _warn(self, error: Exception) -> None:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        steps = self.updates * self.config.batch_size
+        stays = f"the save of {steps:,} steps stays" if self.updates >= 0 else None
+        message = f"saving in {self.directory} failed ({reason}); {stays or 'there is no save yet'}"
+        try:
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
+        except RuntimeWarning:  # warnings may be errors; this one must not lose the result
+            print(message, file=sys.stderr)
 
     @contextlib.contextmanager
     def on_error(self) -> Iterator[None]:
@@ -70,6 +118,7 @@ class Saver:
         try:
             yield
         except NotFiniteError:
+            self.wait()
             raise
         except BaseException:
             self.save()

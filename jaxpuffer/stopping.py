@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def interruptions() -> Iterator[Interruption]:
 
 
 def check_finite(
-    chunk: dict[str, np.ndarray], params: Any, updates: int, saved_steps: int, directory: Path | None
+    chunk: dict[str, np.ndarray], params: Any, updates: int, saved_steps: Callable[[], int], directory: Path | None
 ) -> None:
     """Raise for the first update of a chunk with numbers that are not finite, or for the parameters after it.
 
@@ -102,15 +102,19 @@ def check_finite(
     Raises:
         NotFiniteError: it names the quantity and the update.
     """
-    kept = (
-        f"; the run in {directory} stays as it was at {saved_steps:,} steps" if directory and saved_steps >= 0 else ""
-    )
+
+    def kept() -> str:
+        steps = saved_steps()
+        return f"; the run in {directory} stays as it was at {steps:,} steps" if directory and steps >= 0 else ""
+
     for i in range(len(chunk["agent_steps"])):
         for name in MUST_BE_FINITE:
             value = chunk[name][i]
             if np.isfinite(value) and not (name in _SHARES and value > 0):
                 continue
             what = f"{value:.2%} of {_SHARES[name]}" if name in _SHARES else f"{name} is {value}"
-            raise NotFiniteError(f"{what} in update {updates + i + 1}, before step {chunk['agent_steps'][i]:,}{kept}")
+            raise NotFiniteError(f"{what} in update {updates + i + 1}, before step {chunk['agent_steps'][i]:,}{kept()}")
     if not all_finite(params):
-        raise NotFiniteError(f"parameters are NaN or infinite after update {updates + len(chunk['agent_steps'])}{kept}")
+        raise NotFiniteError(
+            f"parameters are NaN or infinite after update {updates + len(chunk['agent_steps'])}{kept()}"
+        )

@@ -1,9 +1,12 @@
 """fit gives the same result as train, and can be watched, stopped, killed and resumed."""
 
+import itertools
+import json
 import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 
 import jax
@@ -85,13 +88,72 @@ def test_ctrl_c_saves_and_resuming_gives_the_uninterrupted_run(whole, tmp_path, 
     assert_same(fit(ENV, KEY, directory=tmp_path, resume=True, progress=False).state, whole.state)
 
 
+def one_update_in_a_chunk(monkeypatch):
+    monkeypatch.setattr(sys.modules["jaxpuffer.fit"], "CHUNK_SECONDS", 0.0)  # `jaxpuffer.fit` is the function
+
+
+class AtOnce:
+    """An executor that does its work before it returns."""
+
+    def __init__(self, *_):
+        pass
+
+    def submit(self, function, *args):
+        done = Future()
+        done.set_result(function(*args))
+        return done
+
+
 def test_saves_on_the_way(tmp_path, monkeypatch):
     saves = []
-    module = sys.modules["jaxpuffer.fit"]  # `jaxpuffer.fit` is the function
-    monkeypatch.setattr(saving, "write", lambda result, path, key: saves.append(int(result.state.updates)))
-    monkeypatch.setattr(module, "MAX_CHUNK", 4)
+    monkeypatch.setattr(saving, "store", lambda arrays, record, *_: saves.append(record["updates"]))
+    one_update_in_a_chunk(monkeypatch)
     fit(ENV, KEY, tiny_config(), directory=tmp_path, save_every_seconds=0, progress=False)
     assert len(saves) >= 3 and saves[-1] == 10
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(tmp_path, monkeypatch):
+    one_update_in_a_chunk(monkeypatch)
+    monkeypatch.setattr(saving, "ThreadPoolExecutor", AtOnce)
+    scores = itertools.chain([3.0, 9.0], itertools.repeat(5.0))
+
+    def evaluated(aim, policy, updates, means, seconds):
+        means["evaluated_score"] = next(scores)
+        return False
+
+    monkeypatch.setattr(stopping.Aim, "reached", evaluated)
+    fit(ENV, KEY, tiny_config(), directory=tmp_path, save_every_seconds=0, keep=3, progress=False)
+    entries = json.loads((tmp_path / "run.json").read_text())["checkpoints"]
+    assert [entry["checkpoint"] for entry in entries] == sorted(
+        (p.name for p in tmp_path.glob("checkpoint-*")), key=len
+    )
+    assert len(entries) == 4 and entries[0]["evaluated_score"] == 9.0 and entries[0]["updates"] == 2
+    best, last = load(tmp_path, checkpoint="best"), load(tmp_path)
+    assert int(best.state.updates) == len(best.metrics["score"]) == 2 and int(last.state.updates) == 10
+    assert int(load(tmp_path, checkpoint=entries[1]["checkpoint"]).state.updates) == entries[1]["updates"]
+    with pytest.raises(ValueError, match="checkpoint is 'checkpoint-99'; it must be None or one of checkpoint-"):
+        load(tmp_path, checkpoint="checkpoint-99")
+    # the best two updates, trained again
+    again = fit(ENV, KEY, tiny_config(), progress=False, log=stop_at(2 * 128))
+    assert_same(best.state.params, again.state.params)
+
+
+def test_going_on_with_a_policy(whole, tmp_path):
+    config = tiny_config(learning_rate=0.0, total_steps=256)
+    other = ENV.replace(gravity=5.0)
+    jaxpuffer.save(whole, tmp_path)
+    for source in (whole, whole.policy, tmp_path):
+        result = fit(other, jax.random.key(6), config, start_from=source, progress=False)
+        assert_same(result.policy.params, whole.policy.params)
+        assert int(result.state.updates) == 2
+    moved = fit(ENV, jax.random.key(6), tiny_config(total_steps=256), start_from=whole, progress=False)
+    assert any(
+        (a != b).any() for a, b in zip(*map(jax.tree.leaves, (moved.policy.params, whole.policy.params)), strict=True)
+    )
+    with pytest.raises(ValueError, match=r"start_from has params.* of shape \(.*\), this run's is"):
+        fit(ENV, KEY, tiny_config(hidden=5), start_from=whole, progress=False)
+    with pytest.raises(TypeError, match="start_from is a int"):
+        fit(ENV, KEY, tiny_config(), start_from=3, progress=False)
 
 
 def test_stops_when_the_evaluated_score_is_reached(tmp_path):
