@@ -35,6 +35,7 @@ from jax import Array
 
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.env import Env
+from jaxpuffer.host import HostEnv
 from jaxpuffer.networks import ActorCritic
 from jaxpuffer.policy import Policy, checked_module
 from jaxpuffer.ppo import Result, init
@@ -265,7 +266,7 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
 
     # the shapes of one run; a stack of runs has leading axes
     one = (
-        leaf_shapes(env) if isinstance(env, Env) else dataclasses.replace(env, env=leaf_shapes(env.env)),
+        dataclasses.replace(env, env=leaf_shapes(env.env)) if backend_of(env) == "c" else leaf_shapes(env),
         leaf_shapes(config),
     )
     abstract = jax.eval_shape(functools.partial(init, module=module), one[0], jax.random.key(0), one[1])
@@ -356,13 +357,13 @@ def describe(result: Result, key: Array | None = None) -> dict[str, Any]:
 
 
 def backend_of(env: Any) -> str:
-    """The backend an environment runs on: "jax" or "c"."""
-    return "jax" if isinstance(env, Env) else "c"
+    """The backend an environment runs on: "jax", "c", or "host" if Python steps it."""
+    return "jax" if isinstance(env, Env) else "host" if isinstance(env, HostEnv) else "c"
 
 
-def twin_of(env: Any) -> Env:
+def twin_of(env: Any) -> Any:
     """The environment itself, or the JAX twin of a C environment."""
-    return env if isinstance(env, Env) else env.env
+    return env.env if backend_of(env) == "c" else env
 
 
 def _last(name: str) -> str:
