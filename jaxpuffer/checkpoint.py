@@ -239,6 +239,8 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
         env = make(record["environment"], backend=record["backend"], **threads, **record["parameters"])
     elif _last(_class_name(as_env(env))) != _last(record["class"]):  # its module may have moved
         raise ValueError(f"{run} was trained on {record['class']}; env is {_class_name(env)}")
+    elif isinstance(env, HostEnv) and env.to_dict() != record["parameters"]:
+        raise ValueError(f"{run} was trained on {record['parameters']}; env is {env.to_dict()}")
     # a run from before returns were normalised does not have this field
     try:
         config = PPOConfig(**({"normalize_return": False, "max_kl": 1e9} | record["config"]))
@@ -265,11 +267,11 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None) -> R
     arrays = {re.sub(r"^state\.(envs|obs|reset|carry|streams)\b", r"state.play.\1", k): v for k, v in arrays.items()}
 
     # the shapes of one run; a stack of runs has leading axes
-    one = (
-        dataclasses.replace(env, env=leaf_shapes(env.env)) if backend_of(env) == "c" else leaf_shapes(env),
-        leaf_shapes(config),
-    )
-    abstract = jax.eval_shape(functools.partial(init, module=module), one[0], jax.random.key(0), one[1])
+    if backend_of(env) == "c":
+        one = dataclasses.replace(env, env=leaf_shapes(env.env))
+    else:
+        one = leaf_shapes(env) if isinstance(env, Env) else env
+    abstract = jax.eval_shape(functools.partial(init, module=module), one, jax.random.key(0), leaf_shapes(config))
 
     def restore(tree: Any, prefix: str) -> Any:
         leaves = []

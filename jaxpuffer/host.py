@@ -35,7 +35,7 @@ class HostEnv:
     Two are equal if a program for the one serves the other, so that they share compilations.
     """
 
-    name: str
+    name: str = field(compare=False)
     make_vec: Callable[[int], Any] = field(compare=False, repr=False)  # a vector environment of so many
     observation_space: Space
     action_space: Space

@@ -1,12 +1,9 @@
 """Training on environments that Python steps: the same as inside the program, in every autoreset mode."""
 
-import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from toy_envs import Corridor, Counters
@@ -14,9 +11,10 @@ from toy_envs import Corridor, Counters
 from jaxpuffer import PPOConfig, evaluate, fit, load, rng, train
 from jaxpuffer.adapters import from_gymnasium
 from jaxpuffer.evaluate import evaluation_key
-from jaxpuffer.host import HostEnv, Worlds, collect_on_host
+from jaxpuffer.host import Worlds, collect_on_host
 from jaxpuffer.host_training import begin_on_host, init_on_host
 from jaxpuffer.policy import make_module
+from jaxpuffer.sharding import data_mesh
 from jaxpuffer.spaces import Box, Discrete, MultiDiscrete
 
 KEY = jax.random.key(0)
@@ -79,7 +77,7 @@ class Scripted:
 
 def scripted_rollouts(mode: str, policy: str, count: int) -> tuple[Any, ...]:
     env = from_gymnasium(lambda n: Scripted(n, mode), "scripted")
-    config = PPOConfig(num_envs=5, horizon=16, minibatch_size=80, hidden=8, policy=policy)
+    config = PPOConfig(num_envs=5, horizon=16, minibatch_size=80, hidden=8, policy=policy, normalize_return=False)
     module = make_module(env, config)
     state = init_on_host(env, KEY, config, module)
     made = []
@@ -149,7 +147,7 @@ class OfJax:
         pass
 
 
-@pytest.mark.parametrize("env", [Corridor(max_steps=9), Counters()], ids=["corridor", "counters"])
+@pytest.mark.parametrize("env", [Corridor(max_steps=9), pytest.param(Counters(), marks=pytest.mark.full)], ids=repr)
 def test_it_trains_as_inside_the_program(env: Any) -> None:
     """Masks, truncation, several agents: the same parameters and metrics as `train` of the same environment."""
     config = PPOConfig(
@@ -165,3 +163,205 @@ def test_it_trains_as_inside_the_program(env: Any) -> None:
         if name not in ("score", "perf"):
             np.testing.assert_allclose(inside.metrics[name], outside.metrics[name], rtol=1e-3, atol=1e-5, err_msg=name)
     assert inside.metrics["episodes"].sum() > 10
+
+
+CONFIG = PPOConfig(num_envs=5, horizon=16, minibatch_size=80, hidden=8, total_steps=6 * 80)
+
+
+def scripted(mode: str = "NEXT_STEP", **changes: Any) -> Any:
+    def make_vec(num_envs: int) -> Scripted:
+        vec = Scripted(num_envs, mode)
+        for name, value in changes.items():
+            setattr(vec, name, value)
+        return vec
+
+    return from_gymnasium(make_vec, "scripted")
+
+
+def test_fit_saves_and_goes_on_with_new_episodes(tmp_path: Path) -> None:
+    def stop(steps: int, means: dict[str, float]) -> None:
+        raise ConnectionError
+
+    env = scripted()
+    with pytest.raises(ConnectionError):
+        fit(env, KEY, CONFIG, directory=tmp_path, log=stop, progress=False)
+    with pytest.raises(ValueError, match="pass it as env="):
+        load(tmp_path)
+    before = load(tmp_path, env)
+    assert 0 < int(before.state.updates) < 6
+    with pytest.raises(ValueError, match=r"was trained on .*Discrete\(n=3\).*; env is .*Discrete\(n=4\)"):
+        fit(scripted(single_action_space=Discrete(4)), KEY, CONFIG, directory=tmp_path, resume=True, progress=False)
+    with pytest.warns(RuntimeWarning, match="scripted: the environments' states cannot be saved, .* new episodes"):
+        after = fit(env, KEY, CONFIG, directory=tmp_path, resume=True, progress=False)
+    np.testing.assert_array_equal(after.metrics["agent_steps"], 80 * np.arange(1, 7))
+    done = int(before.state.updates)
+    np.testing.assert_array_equal(after.metrics["value_loss"][:done], before.metrics["value_loss"])
+
+    # the same parameters as `train`, up to the interruption
+    once = train(env, KEY, CONFIG)
+    np.testing.assert_array_equal(once.metrics["value_loss"][:done], before.metrics["value_loss"])
+    assert np.isfinite(once.metrics["score"]).all()
+    np.testing.assert_array_equal(once.metrics["score"], once.metrics["episode_return"])
+
+
+def test_evaluation_plays_one_episode_of_each_environment() -> None:
+    env = scripted("DISABLED")
+    played = evaluate(
+        env, train(env, KEY, CONFIG.replace(total_steps=80)), evaluation_key(KEY), episodes=70, max_steps=4
+    )
+    # 64 environments twice; the second round begins with new episodes
+    environment, steps = np.tile(np.arange(64), 2), played.episode_length
+    np.testing.assert_array_equal(steps[:64], np.minimum(2 + (environment[:64] + 1) % 5, 4))
+    np.testing.assert_array_equal(played.finished[:64], 2 + (environment[:64] + 1) % 5 <= 4)
+    assert played.finished[64:].any() and (steps[64:][~played.finished[64:]] == 4).all()
+    np.testing.assert_array_equal(played.score, steps * 100 * environment + steps * (steps + 1) / 2)
+
+
+def test_a_program_cannot_hold_it() -> None:
+    env = scripted()
+    for call in (
+        lambda: jax.vmap(lambda key: train(env, key, CONFIG))(jax.random.split(KEY)),
+        lambda: jax.jit(lambda: train(env, KEY, CONFIG))(),
+        lambda: jax.jit(lambda key: fit(env, key, CONFIG, progress=False))(KEY),
+    ):
+        with pytest.raises(TypeError, match="inside jit or vmap"):
+            call()
+    policy = make_module(env, CONFIG)
+    with pytest.raises(TypeError, match="nothing else"):
+        env.batch(2).transition(*jax.tree.map(np.asarray, (env.batch(2).reset_streams(np.zeros((2, 2), np.uint32)))))
+    assert policy is make_module(scripted("SAME_STEP"), CONFIG)  # and so are all compiled programs
+    with pytest.raises(ValueError, match="mesh must be None"):
+        fit(env, KEY, CONFIG, progress=False, mesh=data_mesh())
+    with pytest.raises(ValueError, match="profile must be False"):
+        fit(env, KEY, CONFIG, progress=False, profile=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metadata": {}}, "metadata\\['autoreset_mode'\\] is None; it must be one of NEXT_STEP"),
+        ({"single_observation_space": Box(0.0, 1.0, (3,))}, "has the shape \\(1, 4\\)"),
+        ({"num_envs": 3, "obs": np.zeros((3, 4), np.float32), "done": np.zeros(3, bool)}, "shape \\(3, 4\\)"),
+        ({"single_action_space": 7}, "actions are 7; there are policies for"),
+        ({"single_observation_space": "words"}, "observations are words, which has no counterpart here"),
+    ],
+    ids=["mode", "shape", "number", "action space", "observation space"],
+)
+def test_a_vector_environment_that_does_not_fit(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^scripted: .*{message}"):
+        scripted(**changes)
+
+
+def test_what_an_environment_returns_is_checked() -> None:
+    class Wrong(Scripted):
+        def step(self, action: np.ndarray) -> tuple[Any, ...]:
+            obs, reward, terminated, truncated, _ = super().step(action)
+            return obs, reward, terminated, truncated, {}
+
+    with pytest.raises(ValueError, match="^wrong: an episode was truncated in mode SAME_STEP, without info"):
+        train(from_gymnasium(lambda n: Wrong(n, "SAME_STEP"), "wrong"), KEY, CONFIG)
+
+    class Short(Scripted):
+        def step(self, action: np.ndarray) -> tuple[Any, ...]:
+            obs, reward, *rest = super().step(action)
+            return obs, reward[:-1], *rest
+
+    with pytest.raises(ValueError, match=r"^short: the shape of reward of all is \(4,\); it must be \(5,\)"):
+        train(from_gymnasium(lambda n: Short(n, "NEXT_STEP"), "short"), KEY, CONFIG)
+    with pytest.raises(TypeError, match="make_vec is 5; it must be an id, or a function"):
+        from_gymnasium(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.needs_c
+def test_our_vec_env() -> None:
+    """In worlds of several agents, whose actions are masked."""
+    from envs_c import VecEnv
+
+    env = from_gymnasium(lambda n: VecEnv("snake", n))
+    assert (env.name, env.agent_shape, env.masked) == ("VecEnv", (16,), True)
+    state = init_on_host(env, KEY, CONFIG.replace(num_agents=16), make_module(env, CONFIG))
+    with Worlds(env, 2) as worlds:
+        play = worlds.begin(state.play, 0)
+        action = np.tile(np.arange(4, dtype=np.int32), 8)
+        for _ in range(200):
+            play, step = worlds.play_on(play, np.where(play.envs.mask.reshape(32, 4)[range(32), action], action, 0))
+    assert worlds.episodes.total[2] > 5 and play.envs.mask.shape == (2, 16, 4) and not play.envs.mask.all()
+    assert step.obs.shape == (32, *env.observation_space.shape) and step.obs.dtype == np.int8
+
+
+# with Gymnasium itself
+
+
+def test_spaces_of_gymnasium() -> None:
+    spaces = pytest.importorskip("gymnasium").spaces
+
+    class Both:
+        """Its actions are drawn from the space that its observations are of."""
+
+        metadata = {"autoreset_mode": "SAME_STEP"}  # noqa: RUF012
+
+        def __init__(self, space: Any, num_envs: int) -> None:
+            self.single_observation_space = self.single_action_space = space
+            self.num_envs, self.obs = num_envs, np.stack([space.sample() for _ in range(num_envs)])
+
+        def reset(self, seed: int) -> tuple[Any, dict[str, Any]]:
+            return self.obs, {}
+
+        def close(self) -> None:
+            pass
+
+    for theirs, ours in (
+        (spaces.Discrete(3, start=-1), Discrete(3)),
+        (spaces.MultiDiscrete([2, 5], start=[1, 7]), MultiDiscrete((2, 5))),
+        (spaces.MultiDiscrete([[2, 5], [3, 3]]), MultiDiscrete((2, 5, 3, 3))),
+    ):
+        env = from_gymnasium(lambda n, space=theirs: Both(space, n), "both")
+        assert env.observation_space == env.action_space == ours
+        vec = env.make_vec(50)
+        seen = np.asarray(env.decode(vec.obs)).astype(np.int32)
+        assert seen.shape == (50, *ours.shape) and ours.contains(seen)
+        again = env.encode(seen)
+        np.testing.assert_array_equal(again, vec.obs)
+        assert all(theirs.contains(action) for action in again)
+
+    env = from_gymnasium(lambda n: Both(spaces.MultiBinary((2, 3)), n), "both")
+    assert (env.observation_space, env.action_space) == (Box(0, 1, (2, 3), np.int8), MultiDiscrete((2,) * 6))
+    assert spaces.MultiBinary((2, 3)).contains(env.encode(np.ones((50, 6), np.int32))[7])
+
+    # a box of float64, an entry of which never changes, and one of whole numbers
+    wide = spaces.Box(np.array([[-1.0, 0.0]]), np.array([[np.inf, 0.0]]), dtype=np.float64)
+    env = from_gymnasium(lambda n: Both(wide, n), "both")
+    assert env.observation_space == Box([[-1.0, 0.0]], [[np.inf, 1.0]])
+    assert env.action_space == Box([-1.0, 0.0], [np.inf, 1.0])
+    assert wide.contains(env.encode(np.full((5, 2), -3.0, np.float32))[0])
+    for space, message in (
+        (spaces.Dict(a=spaces.Discrete(2)), "observations are Dict.* flatten them with"),
+        (spaces.Box(0, 2**40, (2,), np.int64), "must fit in 32 bits"),
+        (spaces.Box(0, 255, (8, 8, 3), np.uint8), "actions are Box"),
+    ):
+        with pytest.raises(TypeError, match=f"^both: {message}|^both: .*{message}"):
+            from_gymnasium(lambda n, space=space: Both(space, n), "both")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_vector_environments_of_gymnasium(mode: str) -> None:
+    """Acrobot, which is truncated here, in each mode of Gymnasium's own; and cartpole's own implementation."""
+    gymnasium = pytest.importorskip("gymnasium")
+
+    def make_vec(num_envs: int) -> Any:
+        kind = gymnasium.vector.AutoresetMode[mode]
+        return gymnasium.make_vec(
+            "Acrobot-v1", num_envs, "sync", vector_kwargs={"autoreset_mode": kind, "copy": False}, max_episode_steps=7
+        )
+
+    env = from_gymnasium(make_vec)
+    assert env.name == "Acrobot-v1"
+    config = CONFIG.replace(total_steps=160)
+    result = train(env, KEY, config)
+    # every episode has 7 steps and ends with the time limit
+    np.testing.assert_array_equal(result.metrics["episode_length"], 7.0)
+    np.testing.assert_array_equal(result.metrics["episode_return"], -7.0)
+    if mode == "NEXT_STEP":
+        own = from_gymnasium("CartPole-v1")
+        assert own.make_vec(2).metadata["autoreset_mode"] is gymnasium.vector.AutoresetMode.NEXT_STEP
+        assert np.isfinite(train(own, KEY, config).metrics["episode_return"]).all()
