@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from jaxpuffer.config import PPOConfig
+from jaxpuffer.devices import available_cores
 from jaxpuffer.env import Log
 from jaxpuffer.play import Choice, Play, Rollout, act, truncated_values
 from jaxpuffer.policy import Policy
@@ -24,7 +25,7 @@ from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.spaces import Space, action_bounds, mask_sizes
 
 AUTORESET_MODES = ("NEXT_STEP", "SAME_STEP", "DISABLED")
-SEEDS = 2**31  # Gymnasium gives environment i the seed + i, and some environments take no more than 31 bits
+SEEDS = 2**30  # Gymnasium gives environment i the seed + i, which must fit in 31 bits
 
 
 @jax.tree_util.register_static
@@ -41,6 +42,7 @@ class HostEnv:
     action_space: Space
     agent_shape: tuple[int, ...] = ()  # () or (num_agents,), as in `Env`
     masked: bool = False  # whether `info["action_mask"]` says which actions are legal
+    processes: bool = False  # whether each environment is a process
     # the vector environment's observations (n, ...) in `observation_space`, and actions (n, ...) in its own space
     decode: Callable[[Any], Any] = field(default=lambda obs: obs, compare=False, repr=False)
     encode: Callable[[np.ndarray], Any] = field(default=lambda action: action, compare=False, repr=False)
@@ -135,6 +137,12 @@ class Worlds:
 
     def __init__(self, env: HostEnv, num_envs: int) -> None:
         self.env, self.num_envs, self.rows = env, num_envs, num_envs * env.num_agents
+        most = max(64, 32 * available_cores())
+        if env.processes and num_envs > most:
+            raise ValueError(
+                f"{env.name}: num_envs is {num_envs}, and each environment would be a process; at most {most} are "
+                "reasonable here: set PPOConfig.num_envs, or use a SyncVectorEnv"
+            )
         self.vec = env.make_vec(num_envs)
         try:
             self.mode = autoreset_mode(env.name, self.vec)
@@ -229,6 +237,10 @@ class Worlds:
             return None
         if "action_mask" not in info:
             raise ValueError(f"{self.env.name}: info has no action_mask; the first reset's info had one")
+        shape = self.num_envs, *self.env.agent_shape, sum(mask_sizes(self.env.action_space))
+        if np.shape(info["action_mask"]) != shape:
+            is_now = np.shape(info["action_mask"])
+            raise ValueError(f"{self.env.name}: info['action_mask'] has the shape {is_now}; it must be {shape}")
         mask = np.array(info["action_mask"], bool).reshape(self.rows, -1)
         return mask if self.mask is None else np.where(new[:, None], mask, self.mask)
 

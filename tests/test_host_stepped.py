@@ -15,7 +15,7 @@ from jaxpuffer.host import Worlds, collect_on_host
 from jaxpuffer.host_training import begin_on_host, init_on_host
 from jaxpuffer.policy import make_module
 from jaxpuffer.sharding import data_mesh
-from jaxpuffer.spaces import Box, Discrete, MultiDiscrete
+from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete
 
 KEY = jax.random.key(0)
 MODES = ["NEXT_STEP", "SAME_STEP", "DISABLED"]
@@ -261,6 +261,14 @@ def test_what_an_environment_returns_is_checked() -> None:
     with pytest.raises(ValueError, match="^wrong: an episode was truncated in mode SAME_STEP, without info"):
         train(from_gymnasium(lambda n: Wrong(n, "SAME_STEP"), "wrong"), KEY, CONFIG)
 
+    class Poor(Scripted):
+        def step(self, action: np.ndarray) -> tuple[Any, ...]:
+            obs, reward, *rest = super().step(action)
+            return obs, np.full_like(reward, np.nan), *rest
+
+    with pytest.raises(FloatingPointError, match=r"100.00% of the rewards are NaN or infinite in update 1"):
+        fit(from_gymnasium(lambda n: Poor(n, "NEXT_STEP"), "poor"), KEY, CONFIG, progress=False)
+
     class Short(Scripted):
         def step(self, action: np.ndarray) -> tuple[Any, ...]:
             obs, reward, *rest = super().step(action)
@@ -293,7 +301,8 @@ def test_our_vec_env() -> None:
 
 
 def test_spaces_of_gymnasium() -> None:
-    spaces = pytest.importorskip("gymnasium").spaces
+    gymnasium = pytest.importorskip("gymnasium")
+    spaces = gymnasium.spaces
 
     class Both:
         """Its actions are drawn from the space that its observations are of."""
@@ -302,7 +311,7 @@ def test_spaces_of_gymnasium() -> None:
 
         def __init__(self, space: Any, num_envs: int) -> None:
             self.single_observation_space = self.single_action_space = space
-            self.num_envs, self.obs = num_envs, np.stack([space.sample() for _ in range(num_envs)])
+            self.num_envs, self.obs = num_envs, gymnasium.vector.utils.batch_space(space, num_envs).sample()
 
         def reset(self, seed: int) -> tuple[Any, dict[str, Any]]:
             return self.obs, {}
@@ -328,6 +337,29 @@ def test_spaces_of_gymnasium() -> None:
     assert (env.observation_space, env.action_space) == (Box(0, 1, (2, 3), np.int8), MultiDiscrete((2,) * 6))
     assert spaces.MultiBinary((2, 3)).contains(env.encode(np.ones((50, 6), np.int32))[7])
 
+    # composites: observations as Gymnasium flattens them, actions back in their own form
+    composite = spaces.Dict(
+        a=spaces.Discrete(3, start=2),
+        b=spaces.Tuple((spaces.Box(-1.0, 1.0, (2, 2)), spaces.MultiDiscrete([2, 4]))),
+        c=spaces.MultiBinary(2),
+    )
+    env = from_gymnasium(lambda n: Both(composite, n), "both")
+    assert env.observation_space == Box(-np.inf, np.inf, (15,))
+    vec = env.make_vec(7)
+    rows = list(gymnasium.vector.utils.iterate(gymnasium.vector.utils.batch_space(composite, 7), vec.obs))
+    np.testing.assert_array_equal(env.decode(vec.obs), [spaces.flatten(composite, row) for row in rows])
+    bits = MultiDiscrete((2, 2))
+    assert env.action_space == Mixed((Discrete(3), Box(-1.0, 1.0, (4,)), MultiDiscrete((2, 4)), bits))
+    action = np.array([[2, 0.5, -3, 0, 1, 1, 3, 0, 1]], np.float32)
+    (action,) = gymnasium.vector.utils.iterate(gymnasium.vector.utils.batch_space(composite, 1), env.encode(action))
+    assert composite.contains(action)
+    assert (action["a"], *map(np.ndarray.tolist, (*action["b"], action["c"]))) == (
+        4,
+        [[0.5, -1], [0, 1]],
+        [1, 3],
+        [0, 1],
+    )
+
     # a box of float64, an entry of which never changes, and one of whole numbers
     wide = spaces.Box(np.array([[-1.0, 0.0]]), np.array([[np.inf, 0.0]]), dtype=np.float64)
     env = from_gymnasium(lambda n: Both(wide, n), "both")
@@ -335,7 +367,7 @@ def test_spaces_of_gymnasium() -> None:
     assert env.action_space == Box([-1.0, 0.0], [np.inf, 1.0])
     assert wide.contains(env.encode(np.full((5, 2), -3.0, np.float32))[0])
     for space, message in (
-        (spaces.Dict(a=spaces.Discrete(2)), "observations are Dict.* flatten them with"),
+        (spaces.Dict(a=spaces.Text(3)), "observations are Text.*has no counterpart"),
         (spaces.Box(0, 2**40, (2,), np.int64), "must fit in 32 bits"),
         (spaces.Box(0, 255, (8, 8, 3), np.uint8), "actions are Box"),
     ):
@@ -362,6 +394,8 @@ def test_vector_environments_of_gymnasium(mode: str) -> None:
     np.testing.assert_array_equal(result.metrics["episode_length"], 7.0)
     np.testing.assert_array_equal(result.metrics["episode_return"], -7.0)
     if mode == "NEXT_STEP":
+        tuples = train(from_gymnasium("Blackjack-v1"), KEY, config)  # tuples of choices, in mode SAME_STEP
+        assert (abs(tuples.metrics["episode_return"]) < 1).all()
         own = from_gymnasium("CartPole-v1")
         assert own.make_vec(2).metadata["autoreset_mode"] is gymnasium.vector.AutoresetMode.NEXT_STEP
         assert np.isfinite(train(own, KEY, config).metrics["episode_return"]).all()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxpuffer.host import HostEnv, autoreset_mode
-from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, Space
+from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, Space, choices, mask_sizes
 
 Convert = Callable[[Any], Any]
 
@@ -25,7 +25,8 @@ def from_gymnasium(make_vec: str | Callable[[int], Any], name: str | None = None
         name: what messages and saved runs call it; by default the id, or the id in the vector environment's `spec`.
 
     Worlds of several agents have a second axis of agents in every array. Actions can be masked with
-    `info["action_mask"]`, which then must be there after each reset and step.
+    `info["action_mask"]`, which then must be there after each reset and step. Dicts and tuples of observations are
+    concatenated to float32 (choices as one-hot vectors); those of actions become a `Mixed` space.
 
     Raises:
         TypeError: `make_vec` is neither; or a space has no counterpart here.
@@ -53,9 +54,10 @@ def from_gymnasium(make_vec: str | Callable[[int], Any], name: str | None = None
             f"{name}: the first observation of one environment has the shape {shape}; the space has "
             f"{observation_space.shape}, and in front come one axis of environments and at most one of agents"
         )
-    return HostEnv(
-        name, make_vec, observation_space, action_space, agents, "action_mask" in info, decode=decode, encode=encode
-    )
+    masked = "action_mask" in info and bool(mask_sizes(action_space))
+    processes = type(getattr(vec, "unwrapped", vec)).__name__ == "AsyncVectorEnv"
+    spaces = observation_space, action_space
+    return HostEnv(name, make_vec, *spaces, agents, masked, processes, decode=decode, encode=encode)
 
 
 def _from_id(id: str) -> Callable[[int], Any]:
@@ -67,6 +69,9 @@ def _from_id(id: str) -> Callable[[int], Any]:
     mode = gymnasium.vector.AutoresetMode.SAME_STEP
     options: dict[str, Any] = {} if own else {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": mode}}
     return lambda num_envs: gymnasium.make_vec(id, num_envs=num_envs, **options)
+
+
+# Spaces are known by the names of their classes, so that Gymnasium need not be there
 
 
 def _same(x: Any) -> Any:
@@ -84,26 +89,41 @@ def _observation(name: str, space: Any) -> tuple[Space, Convert]:
         low, high = int(space.low.min()), int(space.high.max())
         held = np.iinfo(np.int32)
         if not held.min <= low <= high <= held.max:
-            raise TypeError(
-                f"{name}: observations are {space}; whole numbers must fit in 32 bits, turn them into floats with a "
-                "wrapper (gymnasium.wrappers.vector.DtypeObservation and RescaleObservation)"
-            )
+            raise TypeError(f"{name}: observations are {space}; whole numbers must fit in 32 bits, or be floats")
         narrow = space.dtype.itemsize < 4 or space.dtype == np.int32
         most = space.high.astype(np.int64)
         most = np.where(most > space.low, most, most + 1)  # an entry that never changes
         return Box(space.low, most, space.shape, np.dtype(space.dtype if narrow else np.int32)), _same
     if kind == "MultiBinary":
         return Box(0, 1, space.shape, np.dtype(np.int8)), _same
-    choices = _choices(space)
-    if choices is not None:
-        ours, start = choices
-        return ours, lambda obs: (np.asarray(obs) - start).reshape(
-            *np.shape(obs)[: np.ndim(obs) - start.ndim], *ours.shape
-        )
-    raise TypeError(
-        f"{name}: observations are {space}, which has no counterpart here; flatten them with "
-        "gymnasium.wrappers.FlattenObservation, or with one of your own"
-    )
+    if kind in ("Discrete", "MultiDiscrete"):
+        ours, start = _choices(space)
+        return ours, lambda obs: _reshaped(obs - start, start.shape, ours.shape)
+    if kind in ("Dict", "Tuple"):
+        keys = _keys(space)
+        columns, sizes = zip(*(_columns(*_observation(name, space[key])) for key in keys), strict=True)
+
+        def concatenated(obs: Any) -> np.ndarray:
+            return np.concatenate([column(obs[key]) for column, key in zip(columns, keys, strict=True)], 1)
+
+        return Box(-np.inf, np.inf, (sum(sizes),)), concatenated
+    raise TypeError(f"{name}: observations are {space}, which has no counterpart here; turn them into a Box")
+
+
+def _columns(space: Space, decode: Convert) -> tuple[Convert, int]:
+    """What turns a part (n, ...) of composite observations into float32 (n, columns), and the number of columns.
+
+    Choices become one-hot vectors, as in Gymnasium's own flattening; everything else stays a number.
+    """
+    sizes = choices(space)
+    if not sizes:
+        return lambda x: _reshaped(np.asarray(decode(x), np.float32), space.shape, (-1,)), math.prod(space.shape)
+
+    def one_hot(x: Any) -> np.ndarray:
+        entries = decode(x).reshape(len(x), -1).T
+        return np.concatenate([np.eye(n, dtype=np.float32)[i] for n, i in zip(sizes, entries, strict=True)], 1)
+
+    return one_hot, sum(sizes)
 
 
 def _action(name: str, space: Any) -> tuple[Space, Convert]:
@@ -113,33 +133,47 @@ def _action(name: str, space: Any) -> tuple[Space, Convert]:
     kind = type(space).__name__
     if kind == "Box" and np.issubdtype(space.dtype, np.floating):
         box = _box(space, (math.prod(space.shape),))
-
-        def bounded(action: np.ndarray) -> np.ndarray:
-            action = action.reshape(*action.shape[:-1], *space.shape)
-            return np.clip(action, space.low, space.high).astype(space.dtype)
-
-        return box, bounded
+        return box, lambda x: np.clip(_reshaped(x, box.shape, space.shape), space.low, space.high).astype(space.dtype)
     if kind == "MultiBinary":
-        return MultiDiscrete((2,) * math.prod(space.shape)), lambda x: x.reshape(*x.shape[:-1], *space.shape).astype(
-            np.int8
-        )
-    choices = _choices(space)
-    if choices is not None:
-        ours, start = choices
-        entries = len(ours.shape)
-        return ours, lambda x: x.reshape(*x.shape[: x.ndim - entries], *start.shape).astype(space.dtype) + start
+        of_each = MultiDiscrete((2,) * math.prod(space.shape))
+        return of_each, lambda x: _reshaped(x, of_each.shape, space.shape).astype(space.dtype)
+    if kind in ("Discrete", "MultiDiscrete"):
+        ours, start = _choices(space)
+        return ours, lambda x: _reshaped(x, ours.shape, start.shape).astype(space.dtype) + start
+    if kind in ("Dict", "Tuple"):
+        keys = _keys(space)
+        parts, encoders = zip(*(_action(name, space[key]) for key in keys), strict=True)
+        mixed = Mixed(tuple(inner for part in parts for inner in (part.parts if isinstance(part, Mixed) else (part,))))
+        ends = np.cumsum([math.prod(part.shape) for part in parts])[:-1]
+
+        def split(x: np.ndarray) -> Any:
+            columns = np.split(x, ends, -1)
+            entries = [e(c.reshape(len(x), *p.shape)) for e, c, p in zip(encoders, columns, parts, strict=True)]
+            return dict(zip(keys, entries, strict=True)) if kind == "Dict" else tuple(entries)
+
+        return mixed, split
     raise TypeError(
-        f"{name}: actions are {space}; there are policies for Discrete, MultiDiscrete, MultiBinary and a Box of floats"
+        f"{name}: actions are {space}; there are policies for Discrete, MultiDiscrete, MultiBinary, a Box of floats, "
+        "and a Dict or Tuple of these"
     )
 
 
-def _choices(space: Any) -> tuple[Discrete | MultiDiscrete, np.ndarray] | None:
-    """Our space for a Discrete or MultiDiscrete one, and where its choices start; None for another."""
+def _reshaped(x: np.ndarray, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:
+    """An array (..., *old) as (..., *new)."""
+    return x.reshape(*x.shape[: x.ndim - len(old)], *new)
+
+
+def _keys(space: Any) -> list[Any]:
+    """The keys of a Dict's parts or the places of a Tuple's, in order."""
+    return list(space.spaces) if type(space).__name__ == "Dict" else list(range(len(space.spaces)))
+
+
+def _choices(space: Any) -> tuple[Discrete | MultiDiscrete, np.ndarray]:
+    """Our space for a Discrete or MultiDiscrete one, and where its choices start, in the shape of its actions."""
+    start = np.asarray(space.start, space.dtype)
     if type(space).__name__ == "Discrete":
-        return Discrete(int(space.n)), np.asarray(space.start, space.dtype)
-    if type(space).__name__ == "MultiDiscrete":
-        return MultiDiscrete(tuple(np.ravel(space.nvec).tolist())), np.asarray(space.start, space.dtype)
-    return None
+        return Discrete(int(space.n)), start
+    return MultiDiscrete(tuple(np.ravel(space.nvec).tolist())), start
 
 
 def _box(space: Any, shape: tuple[int, ...]) -> Box:
