@@ -35,6 +35,7 @@ from jax import Array
 
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.env import Env
+from jaxpuffer.host import HostEnv
 from jaxpuffer.networks import ActorCritic
 from jaxpuffer.policy import Policy, checked_module
 from jaxpuffer.ppo import Result, init
@@ -274,6 +275,8 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None, *, c
         env = make(record["environment"], backend=record["backend"], **threads, **record["parameters"])
     elif _last(_class_name(as_env(env))) != _last(record["class"]):  # its module may have moved
         raise ValueError(f"{run} was trained on {record['class']}; env is {_class_name(env)}")
+    elif isinstance(env, HostEnv) and env.to_dict() != record["parameters"]:
+        raise ValueError(f"{run} was trained on {record['parameters']}; env is {env.to_dict()}")
     # a run from before returns were normalised does not have this field
     try:
         config = PPOConfig(**({"normalize_return": False, "max_kl": 1e9} | record["config"]))
@@ -301,11 +304,11 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None, *, c
     arrays = {re.sub(r"^state\.(envs|obs|reset|carry|streams)\b", r"state.play.\1", k): v for k, v in arrays.items()}
 
     # the shapes of one run; a stack of runs has leading axes
-    one = (
-        leaf_shapes(env) if isinstance(env, Env) else dataclasses.replace(env, env=leaf_shapes(env.env)),
-        leaf_shapes(config),
-    )
-    abstract = jax.eval_shape(functools.partial(init, module=module), one[0], jax.random.key(0), one[1])
+    if backend_of(env) == "c":
+        one = dataclasses.replace(env, env=leaf_shapes(env.env))
+    else:
+        one = leaf_shapes(env) if isinstance(env, Env) else env
+    abstract = jax.eval_shape(functools.partial(init, module=module), one, jax.random.key(0), leaf_shapes(config))
 
     def restore(tree: Any, prefix: str) -> Any:
         leaves = []
@@ -410,13 +413,13 @@ def describe(result: Result, key: Array | None = None) -> dict[str, Any]:
 
 
 def backend_of(env: Any) -> str:
-    """The backend an environment runs on: "jax" or "c"."""
-    return "jax" if isinstance(env, Env) else "c"
+    """The backend an environment runs on: "jax", "c", or "host" if Python steps it."""
+    return "jax" if isinstance(env, Env) else "host" if isinstance(env, HostEnv) else "c"
 
 
-def twin_of(env: Any) -> Env:
+def twin_of(env: Any) -> Any:
     """The environment itself, or the JAX twin of a C environment."""
-    return env if isinstance(env, Env) else env.env
+    return env.env if backend_of(env) == "c" else env
 
 
 def _last(name: str) -> str:

@@ -15,6 +15,7 @@ from jax import Array, lax
 
 from jaxpuffer import rng
 from jaxpuffer.devices import computing_on, in_32_bits
+from jaxpuffer.host import HostEnv, Worlds, check_outside_jit, choose, world_seed
 from jaxpuffer.memory import check_fits
 from jaxpuffer.play import Play, act, begin, go_on, transition
 from jaxpuffer.policy import Policy
@@ -22,6 +23,7 @@ from jaxpuffer.ppo import Result
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.registry import as_env
 
+HOST_WORLDS = 64  # host-stepped environments of an evaluation that are played together; each may be a process
 _EVALUATION = 0x6576616C  # "eval"; far from the small numbers that jax.random.split folds in
 
 
@@ -69,7 +71,8 @@ def evaluate(
     Worlds of several agents: the first episode of every agent, in as many worlds as are
     needed for `episodes` agents. Stops when all have ended, or after `max_steps`
     steps; an episode that still runs then counts with its current score. Compiles
-    once per kind of environment, policy and number of episodes.
+    once per kind of environment, policy and number of episodes. A host-stepped environment
+    plays at most 64 worlds together, in as many rounds as are needed.
 
     Args:
         env: an environment of either backend, or a registered name.
@@ -96,6 +99,10 @@ def evaluate(
     check_fits(env, int(episodes))
     if not all_finite(policy.params):
         raise ValueError("the policy has parameters that are NaN or infinite; training failed")
+    if isinstance(env, HostEnv):
+        check_outside_jit(env, key, policy)
+        with computing_on(key):
+            return _play_on_host(env, policy, key, max_steps, episodes)
     with computing_on(key):
         played = _play(env, policy, key, jnp.int32(max_steps), worlds=-(-episodes // env.num_agents))
     return jax.tree.map(np.asarray, played)
@@ -174,6 +181,29 @@ def _play(env: Any, policy: Policy, key: Array, max_steps: Array, worlds: int) -
         score=jnp.where(played.finished, played.score, score.reshape(-1)),
         perf=jnp.where(played.finished, played.perf, perf.reshape(-1)),
     )
+
+
+def _play_on_host(env: HostEnv, policy: Policy, key: Array, max_steps: int, episodes: int) -> Evaluation:
+    num_worlds = -(-episodes // env.num_agents)
+    together = min(num_worlds, HOST_WORLDS)
+    batch, rounds = env.batch(together), []
+    with Worlds(env, together) as worlds:
+        for number in range(-(-num_worlds // together)):
+            key_envs, key_streams = jax.random.split(jax.random.fold_in(key, number))
+            env_streams, streams = rng.seed(key_envs, (together,)), rng.seed(key_streams, (worlds.rows,))
+            play = worlds.begin(begin(batch, policy.module, env_streams, streams), world_seed(key_envs))
+            episode_return, episode_length = np.zeros(worlds.rows), np.zeros(worlds.rows, np.int32)
+            running = np.ones(worlds.rows, bool)
+            for _ in range(max_steps):
+                play, step = worlds.play_on(*choose(env, policy, play))
+                episode_return += np.where(running, step.reward, 0.0)
+                episode_length += running
+                running &= ~step.ended
+                if not running.any():
+                    break
+            score = episode_return.astype(np.float32)
+            rounds.append(Evaluation(score, score, score, episode_length, ~running))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *rounds)
 
 
 def readable(value: float, decimals: int) -> str:

@@ -1,10 +1,8 @@
 """fit: `train` from the host, with progress, logs, checkpoints, early stop and interruption.
 
-The host calls one jitted loop of updates again and again. How many updates it runs is
-an operand, so that it compiles once, for chunks of any size.
+The host asks a `Trainer` for chunks of updates again and again, and reports, evaluates and saves between them.
 """
 
-import functools
 import os
 import signal
 import sys
@@ -14,57 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
 
 from jaxpuffer.checkpoint import claim, load, read_record, run_folder, twin_of
 from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.devices import computing_on, in_32_bits
+from jaxpuffer.host import HostEnv
 from jaxpuffer.networks import ActorCritic
 from jaxpuffer.policy import Policy, checked_module
-from jaxpuffer.ppo import OF_EPISODES, Result, TrainState, init, update, without_nan
+from jaxpuffer.ppo import OF_EPISODES, Result, TrainState
 from jaxpuffer.profile import shares_line, time_shares
 from jaxpuffer.registry import as_env
 from jaxpuffer.rng import check_key
 from jaxpuffer.saving import Saver
-from jaxpuffer.sharding import AXIS, each_device, init_on, local_config, put_on, state_specs
 from jaxpuffer.showing import Progress, Warnings
 from jaxpuffer.stopping import Aim, check_finite, interruptions
+from jaxpuffer.trainer import MAX_CHUNK, make_trainer
 
 CHUNK_SECONDS = 0.5  # between two reports
-MAX_CHUNK = 256  # updates of a chunk
-
-_init = jax.jit(init, static_argnames="module")
-
-
-@functools.partial(jax.jit, static_argnames=("module", "mesh"), donate_argnames="state")
-def _chunk(
-    env: Any, state: TrainState, config: PPOConfig, count: Array, module: Any, mesh: Mesh | None
-) -> tuple[TrainState, dict[str, Array]]:
-    """`count` updates: the state after them and metrics (MAX_CHUNK,), of which `count` are filled."""
-
-    def chunk(env: Any, state: TrainState, config: PPOConfig, count: Array) -> tuple[TrainState, dict[str, Array]]:
-        if mesh is not None:
-            config = local_config(config, mesh)
-        one = functools.partial(update, module=module, axis=None if mesh is None else AXIS)
-
-        def step(i: Array, carried: tuple[TrainState, dict[str, Array]]) -> tuple[TrainState, dict[str, Array]]:
-            state, rows = carried
-            state, metrics = one(env, state, config)
-            metrics = without_nan(metrics)
-            return state, jax.tree.map(lambda row, x: row.at[i].set(x), rows, metrics)
-
-        _, metrics = jax.eval_shape(one, env, state, config)
-        rows = jax.tree.map(lambda x: jnp.zeros((MAX_CHUNK, *x.shape), x.dtype), metrics)
-        return lax.fori_loop(jnp.int32(0), count, step, (state, rows))
-
-    if mesh is not None:
-        specs = state_specs(state)
-        chunk = each_device(chunk, mesh, (P(), specs, P(), P()), (specs, P()))
-    return chunk(env, state, config, count)
 
 
 def fit(
@@ -193,28 +160,22 @@ def _fit(
         raise ValueError("profile=True times one device; mesh must be None")
     if mesh is not None and any(d.process_index != jax.process_index() for d in mesh.devices.flat):
         raise ValueError("mesh has devices of other processes; fit takes those of one (train_on takes several)")
+    if profile and isinstance(env, HostEnv):
+        raise ValueError(f"profile=True times programs, and {env.name} is stepped by Python; profile must be False")
     saved = _find_run(env, key, config, directory, resume, module, 1 if mesh is None else mesh.size)
     config = saved.config if saved else complete(env, config)
     module = checked_module(env, config, module)
-    if mesh is None:
-        state = saved.state if saved else _init(env, key, config, module)
-    else:
-        local_config(config, mesh)  # checks it
-        state = put_on(mesh, saved.state) if saved else init_on(env, key, config, module, mesh)
+    trainer = make_trainer(env, key, config, module, mesh)
+    state = trainer.start(saved.state if saved else None)
     if start_from is not None and not saved:
         state = go_on_with(state, start_from, env, module)
-    history = [saved.metrics] if saved and saved.metrics else []
+    history: list[dict[str, Any]] = [saved.metrics] if saved and saved.metrics else []
     updates = int(state.updates)
-
-    def policy() -> Policy:
-        # every device has the policy, and one is enough to play
-        now = state.policy(module)
-        return now if mesh is None else jax.tree.map(lambda x: x.addressable_data(0), now)
 
     def result() -> Result:
         names = (history or [{}])[0]
         metrics: dict[str, Any] = {name: np.concatenate([chunk[name] for chunk in history]) for name in names}
-        return Result(policy(), state, metrics, config, env)
+        return Result(trainer.policy(state), state, metrics, config, env)
 
     saver = Saver(directory, key, config, lambda: (updates, result), updates if saved else -1, save_every_seconds, keep)
     aim = Aim(env, key, stop_at_score)
@@ -222,19 +183,17 @@ def _fit(
     compile_seconds = chunk_seconds = 0.0
     count = 1
     last: dict[str, float] = {}  # the metrics that are known only if an episode ended
-    with saver.on_error(), interruptions() as interrupted, Progress(config, progress) as show:
-        # a chunk of no updates compiles the program, so that this time is known separately
+    with trainer, saver.on_error(), interruptions() as interrupted, Progress(config, progress) as show:
         if updates < config.num_updates:
-            state, _ = jax.block_until_ready(_chunk(env, state, config, jnp.int32(0), module, mesh))
-            aim.compile(policy(), updates)
+            state = trainer.compile(state)
+            aim.compile(trainer.policy(state), updates)
         compile_seconds = time.perf_counter() - began
         saver.saved_at = time.perf_counter()
         while updates < config.num_updates and not interrupted.number:
             # train
             started = time.perf_counter()
             count = min(count, MAX_CHUNK, config.num_updates - updates)
-            new_state, rows = _chunk(env, state, config, jnp.int32(count), module, mesh)
-            chunk = {name: row[:count] for name, row in jax.device_get(rows).items()}
+            new_state, chunk = trainer.chunk(state, count)
             nothing = np.where(chunk["episodes"] > 0, np.float32(0), np.float32(np.nan))
             chunk |= {name: chunk[name] + nothing for name in OF_EPISODES}
             chunk["agent_steps"] = (updates + 1 + np.arange(count, dtype=np.int64)) * config.batch_size
@@ -255,7 +214,7 @@ def _fit(
             means["compile_seconds"] = compile_seconds
             means["chunk_seconds"] = now - started
             count = max(1, int(count * CHUNK_SECONDS / (now - started)))
-            reached = aim.reached(policy(), updates, means, now - began)
+            reached = aim.reached(trainer.policy(state), updates, means, now - began)
             means["seconds"] = time.perf_counter() - began
             show(agent_steps, means)
             if log is not None:

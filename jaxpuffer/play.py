@@ -106,11 +106,7 @@ def collect(env: Any, policy: Policy, play: Play, config: PPOConfig) -> tuple[Pl
         # a truncated episode would have continued
         truncated = step.truncated.reshape(-1)
         rest = truncated_values(batch, policy, play, truncated)
-        reward = step.reward.reshape(-1) * config.reward_scale
-        beyond = jnp.abs(reward) > config.reward_clip
-        clipped = jnp.clip(reward, -config.reward_clip, config.reward_clip)
-        # infinity must be detected, not clipped to a large reward
-        reward = jnp.where(jnp.isfinite(reward), clipped, jnp.nan)
+        reward, beyond = shaped(step.reward.reshape(-1), config)
 
         # the barrier lets the reset happen in place, after the old states were read
         envs, rest = lax.optimization_barrier((play.envs, rest))
@@ -122,6 +118,20 @@ def collect(env: Any, policy: Policy, play: Play, config: PPOConfig) -> tuple[Pl
     nothing = Log(*[jnp.zeros(config.rows, jnp.float32)] * 5)
     (play, log), rollout = lax.scan(one, (play, nothing), length=config.horizon)
     return play, rollout, jax.tree.map(jnp.sum, log)
+
+
+def shaped(reward: Array, config: PPOConfig) -> tuple[Array, Array]:
+    """Rewards as they are trained on: scaled and clipped; and where clipping changed them, bool of the same shape."""
+    reward = reward * config.reward_scale
+    beyond = jnp.abs(reward) > config.reward_clip
+    clipped = jnp.clip(reward, -config.reward_clip, config.reward_clip)
+    # infinity must be detected, not clipped to a large reward
+    return jnp.where(jnp.isfinite(reward), clipped, jnp.nan), beyond
+
+
+def next_value(batch: Any, policy: Policy, play: Play) -> Array:
+    """The values of the observations that come next, float32 (rows,)."""
+    return policy(play.carry, play.obs, play.reset, legal_actions(batch, play))[2]
 
 
 def truncated_values(batch: Any, policy: Policy, play: Play, truncated: Array) -> Array:

@@ -1,10 +1,10 @@
 """Proximal policy optimisation (Schulman et al., 2017, arXiv 1707.06347) in one jitted program.
 
     state           = init(env, key, config)
-    state, metrics  = update(env, state, config)      # one rollout and its optimisation
+    state, metrics  = update(env, state, config)      # one rollout and its optimisation: play.collect, then learn
     result          = train(env, key, config)         # a scan of updates
 
-All three are pure: jit them, vmap them over keys, over traced fields of the config
+All of them are pure: jit them, vmap them over keys, over traced fields of the config
 (`config.axes("learning_rate")`) or of the environment. `jaxpuffer.fit` runs `update`
 from the host with progress, checkpoints and interruption, `jaxpuffer.sharding` on
 several devices.
@@ -27,10 +27,12 @@ from jaxpuffer import devices, priority, rng
 from jaxpuffer.advantage import RECOMPUTED, advantages
 from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.devices import available_cores, computing_on, in_32_bits, on_cpu
+from jaxpuffer.env import Log
+from jaxpuffer.host import HostEnv
 from jaxpuffer.loss import loss
 from jaxpuffer.normalizer import Normalizer, Returns
 from jaxpuffer.optimizers import make_optimizer
-from jaxpuffer.play import Play, Rollout, begin, collect, legal_actions, relative_to, with_rest
+from jaxpuffer.play import Play, Rollout, begin, collect, next_value, relative_to, with_rest
 from jaxpuffer.policy import Policy, checked_module, make_module
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.registry import as_env
@@ -56,6 +58,10 @@ class TrainState(PyTreeNode):
     def policy(self, module: Any) -> Policy:
         """The policy as it is now."""
         return Policy(self.params, module, self.normalizer, self.returns)
+
+    def playing(self, module: Any) -> Policy:
+        """The policy that plays a rollout: its values are relative to the mean return if that is kept."""
+        return self.policy(module).replace(relative=self.returns is not None)
 
 
 class Result(PyTreeNode):
@@ -116,10 +122,34 @@ def update(
     Inside a `shard_map`, `axis` is the mesh axis over which environments and
     minibatches are split; `state` and `config` are then those of one device.
     """
-    policy = state.policy(module or make_module(env, config)).replace(relative=state.returns is not None)
+    policy = state.playing(module or make_module(env, config))
     play, played, log = collect(env, policy, state.play, config)
-    mask = legal_actions(env.batch(config.num_envs), play)
-    _, _, last_value = policy(play.carry, play.obs, play.reset, mask)
+    last_value = next_value(env.batch(config.num_envs), policy, play)
+    return learn(env, state, config, play, played, log, last_value, module, axis=axis)
+
+
+def learn(
+    env: Any,
+    state: TrainState,
+    config: PPOConfig,
+    play: Play,
+    played: Rollout,
+    log: Log,
+    last_value: Array,
+    module: Any = None,
+    *,
+    axis: str | None = None,
+) -> tuple[TrainState, dict[str, Array]]:
+    """The second half of `update`: learn from a rollout, wherever it was played.
+
+    Args:
+        state: from before the rollout.
+        play: after the rollout.
+        played: the rollout, of `state.playing(module)`.
+        log: of the episodes that ended in it, float32 ().
+        last_value: float32 (rows,), of the observation after the rollout; anything finite where its last step ended.
+    """
+    policy = state.playing(module or make_module(env, config))
     returns = state.returns
     if returns is not None:
         # values are relative to the mean return
@@ -391,7 +421,13 @@ def train(env: Any, key: Array, config: PPOConfig | None = None, module: Any = N
             f"each, and takes at most {MAX_UPDATES}: raise num_envs or horizon, or use fit, which can be stopped"
         )
     with computing_on(key):
-        result = _train(env, key, config, checked_module(env, config, module))
+        module = checked_module(env, config, module)
+        if isinstance(env, HostEnv):
+            from jaxpuffer.host_training import train_on_host  # builds on this module
+
+            result = train_on_host(env, key, config, module)
+        else:
+            result = _train(env, key, config, module)
     return result.replace(metrics=with_nan(result.metrics))
 
 

@@ -52,8 +52,8 @@ def main() -> None:
     from toy_envs import Corridor
 
     from jaxpuffer import load
-    from jaxpuffer.fit import MAX_CHUNK, _chunk
     from jaxpuffer.ppo import init
+    from jaxpuffer.trainer import MAX_CHUNK, _chunk
 
     def exact(run: Path) -> int:
         """The updates of a run, after checking that it equals one that was never ended."""
