@@ -1,45 +1,144 @@
-"""The documentation: its examples run, and its tables of parameters and of the configuration are correct."""
+"""The documentation: its examples and commands run, and its tables of parameters and the configuration are correct.
 
+A page's blocks of Python are one program, run in order. A block below a line `<!-- not run: REASON -->` is left out.
+"""
+
+import argparse
 import ast
 import importlib
 import inspect
 import re
+import runpy
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
 
-from jaxpuffer import PPOConfig, list_envs, make
+import jaxpuffer
+from jaxpuffer import PPOConfig, cli, list_envs, make
 from jaxpuffer.pytree import Parameters, parameter_fields
 from jaxpuffer.registry import env_class
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+EVERY_TIME = ("environments.md", "c_environments.md", "write_an_environment.md")  # the other pages with --full
 
 name_of_page = "{0.parent.name}/{0.name}".format
 
 
-def blocks(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M)
+def blocks(page: Path, language: str, left_out: bool = False) -> list[str]:
+    """The page's blocks of a language; with `left_out` also those that are not run."""
+    found = re.findall(r"^(<!-- not run: .+ -->\n)?```(\w+)\n(.*?)^```$", page.read_text(), re.S | re.M)
+    return [code for reason, kind, code in found if kind == language and (left_out or not reason)]
+
+
+def commands(page: Path) -> list[str]:
+    """Every command of ours on a page, in its blocks and in its text, without placeholders."""
+    lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    parts = [part.split(" #")[0] for line in lines for part in line.split("&&")]
+    parts += re.findall(r"`((?:jaxpuffer|python -m (?:parity|benchmarks))\b[^`]*)`", page.read_text())
+    ours = re.compile(r"(?:\S*/)?(jaxpuffer|python -m (?:parity|benchmarks)\S*)( .*)?$")
+    matches = [match for part in parts if (match := ours.match(part.strip()))]
+    known = {"ENV": "cartpole", "NAME": "cartpole", "N": "2"}
+    texts = [re.sub(r"\b(ENV|NAME|N)\b", lambda m: known[m[1]], match[1] + (match[2] or "")) for match in matches]
+    return sorted({text for text in texts if not re.search(r"COMMAND|FIELD|PARAM|\[", text)})
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every training ends after two updates, and files are written to an empty folder."""
+    check = PPOConfig.__post_init__
+
+    def shortened(config: PPOConfig) -> None:
+        check(config)
+        object.__setattr__(config, "total_steps", min(config.total_steps, 2 * config.batch_size))
+
+    monkeypatch.setattr(PPOConfig, "__post_init__", shortened)
+    monkeypatch.chdir(tmp_path)
+
+
+def with_marks(page: Path) -> Any:
+    return pytest.param(page, id=name_of_page(page), marks=[] if page.name in EVERY_TIME else pytest.mark.full)
 
 
 @pytest.mark.needs_c
-@pytest.mark.parametrize("page", ["environments", "c_environments", "write_an_environment"])
-def test_examples_run(page: str) -> None:
-    """The blocks of a page in order, as one program."""
+@pytest.mark.parametrize("page", [with_marks(page) for page in PAGES if blocks(page, "python")])
+def test_examples_run(page: Path, short: None) -> None:
     names: dict[str, Any] = {"__name__": "example"}
-    for block in blocks(ROOT / f"docs/{page}.md"):
-        exec(compile(block, f"docs/{page}.md", "exec"), names)
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), names)
+
+
+class Parsed(BaseException):
+    """The flags of a command were accepted."""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of_page)
+def test_commands_have_these_flags(page: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """Commands of the docs are parsed, and stopped before they do anything else."""
+
+    def stop_after(parse: Any) -> Any:
+        def parse_and_stop(*args: Any, **kwargs: Any) -> None:
+            parse(*args, **kwargs)
+            raise Parsed
+
+        return parse_and_stop
+
+    monkeypatch.setattr(tyro, "cli", stop_after(tyro.cli))
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop_after(argparse.ArgumentParser.parse_args))
+    for command in commands(page):
+        program, *args = shlex.split(command)
+        try:
+            if program == "jaxpuffer":
+                cli.main(args)
+            else:
+                _, module, *args = args
+                monkeypatch.setattr(sys, "argv", [module, *args])
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except Parsed:
+            pass
+        except SystemExit as stop:
+            assert not stop.code, f"{command}: {capsys.readouterr().err}"
+
+
+@pytest.mark.full
+@pytest.mark.needs_c
+@pytest.mark.parametrize("page", [page for page in PAGES if "jaxpuffer " in "".join(blocks(page, "bash"))], ids=name_of_page)
+def test_commands_run(page: Path, short: None) -> None:
+    for line in "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines():
+        program, *args = shlex.split(line, comments=True) or [""]
+        if program == "jaxpuffer":
+            try:
+                cli.main(args)
+            except SystemExit as stop:
+                assert not stop.code, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of_page)
 def test_examples_import_what_there_is(page: Path) -> None:
-    """Also on the pages whose examples take too long to be run here."""
-    for block in blocks(page):
+    """Also in the blocks that are not run here."""
+    for block in blocks(page, "python", left_out=True):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module:
                 module = importlib.import_module(node.module)
                 assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+
+
+def test_api_has_every_public_name() -> None:
+    """Each entry of the page is an object with a docstring, and the names of `jaxpuffer` are among them."""
+    objects = []
+    for path in re.findall(r"^::: (\S+)$", (ROOT / "docs/api.md").read_text(), re.M):
+        module, _, name = path.rpartition(".")
+        try:
+            objects.append(getattr(importlib.import_module(module), name))
+        except AttributeError:
+            objects.append(importlib.import_module(path))
+        assert inspect.getdoc(objects[-1]), path
+    missing = [name for name in jaxpuffer.__all__ if not any(getattr(jaxpuffer, name) is known for known in objects)]
+    assert not missing
 
 
 def test_every_page_is_in_the_navigation() -> None:
