@@ -35,16 +35,20 @@ def blocks(page: Path, language: str, left_out: bool = False) -> list[str]:
     return [code for reason, kind, code in found if kind == language and (left_out or not reason)]
 
 
-def commands(page: Path) -> list[str]:
-    """Every command of ours on a page, in its blocks and in its text, without placeholders."""
+def command_lines(page: Path) -> list[str]:
+    """The lines of a page's blocks of shell commands, each command on one line."""
     lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
-    parts = [part.split(" #")[0] for line in lines for part in line.split("&&")]
-    parts += re.findall(r"`((?:jaxpuffer|python -m (?:parity|benchmarks))\b[^`]*)`", page.read_text())
+    return [part.split(" #")[0].strip() for line in lines for part in line.split("&&")]
+
+
+def commands(page: Path) -> list[str]:
+    """Every command of ours in a page's blocks, and every `jaxpuffer COMMAND` in its text."""
     ours = re.compile(r"(?:\S*/)?(jaxpuffer|python -m (?:parity|benchmarks)\S*)( .*)?$")
-    matches = [match for part in parts if (match := ours.match(part.strip()))]
-    known = {"ENV": "cartpole", "NAME": "cartpole", "N": "2"}
-    texts = [re.sub(r"\b(ENV|NAME|N)\b", lambda m: known[m[1]], match[1] + (match[2] or "")) for match in matches]
-    return sorted({text for text in texts if not re.search(r"COMMAND|FIELD|PARAM|\[", text)})
+    found = ["".join(filter(None, match.groups())) for line in command_lines(page) if (match := ours.match(line))]
+    found += re.findall(r"`(jaxpuffer \S[^`]*)`", page.read_text())
+    for placeholder, name in {"ENV": "cartpole", "corridor": "cartpole"}.items():
+        found = [re.sub(rf"\b{placeholder}\b", name, command) for command in found]
+    return sorted({command for command in found if "COMMAND" not in command})
 
 
 @pytest.fixture
@@ -76,19 +80,23 @@ class Parsed(BaseException):
     """The flags of a command were accepted."""
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")  # modules that this process has imported
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of_page)
 def test_commands_have_these_flags(page: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """Commands of the docs are parsed, and stopped before they do anything else."""
+    with_tyro, with_argparse = tyro.cli, argparse.ArgumentParser.parse_known_args
 
-    def stop_after(parse: Any) -> Any:
-        def parse_and_stop(*args: Any, **kwargs: Any) -> None:
-            parse(*args, **kwargs)
-            raise Parsed
+    def tyro_only(*args: Any, **kwargs: Any) -> None:
+        with_tyro(*args, **kwargs)
+        raise Parsed
 
-        return parse_and_stop
+    def argparse_only(*args: Any, **kwargs: Any) -> None:
+        _, rest = with_argparse(*args, **kwargs)
+        assert not [flag for flag in rest if flag.startswith("-") and not flag.startswith("--env.")], rest
+        raise Parsed
 
-    monkeypatch.setattr(tyro, "cli", stop_after(tyro.cli))
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop_after(argparse.ArgumentParser.parse_args))
+    monkeypatch.setattr(tyro, "cli", tyro_only)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", argparse_only)
     for command in commands(page):
         program, *args = shlex.split(command)
         try:
@@ -106,15 +114,14 @@ def test_commands_have_these_flags(page: Path, monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.full
 @pytest.mark.needs_c
-@pytest.mark.parametrize("page", [page for page in PAGES if "jaxpuffer " in "".join(blocks(page, "bash"))], ids=name_of_page)
+@pytest.mark.parametrize("page", [page for page in PAGES if "jaxpuffer" in str(commands(page))], ids=name_of_page)
 def test_commands_run(page: Path, short: None) -> None:
-    for line in "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines():
-        program, *args = shlex.split(line, comments=True) or [""]
-        if program == "jaxpuffer":
+    for program, *args in filter(None, map(shlex.split, command_lines(page))):
+        if Path(program).name == "jaxpuffer":
             try:
                 cli.main(args)
             except SystemExit as stop:
-                assert not stop.code, line
+                assert not stop.code, args
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of_page)

@@ -17,7 +17,9 @@ def test_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path, monkeypatc
     pages = list(tmp_path.rglob("*.html"))
     assert len(pages) > len(list(ROOT.glob("docs/**/*.md")))  # and the page for what is not found
     for page in pages:
-        loaded = re.findall(r'<(?:script|link|img|iframe)[^>]+?(?:src|href)="?((?:https?:)?//[^">\s]+)', page.read_text())
+        loaded = re.findall(
+            r'<(?:script|link|img|iframe)[^>]+?(?:src|href)="?((?:https?:)?//[^">\s]+)', page.read_text()
+        )
         assert not loaded, (page, loaded)
     # the API's entries come from docstrings
     api = (tmp_path / "api/index.html").read_text()
