@@ -1,10 +1,12 @@
 """The documentation: its examples and commands run, and its tables of parameters and the configuration are correct.
 
-A page's blocks of Python are one program, run in order. A block below a line `<!-- not run: REASON -->` is left out.
+A page's blocks of Python are one program, run in order; so are its commands. A block below a line
+`<!-- not run: REASON -->` is left out: its imports and flags are checked all the same.
 """
 
 import argparse
 import ast
+import glob
 import importlib
 import inspect
 import re
@@ -35,16 +37,17 @@ def blocks(page: Path, language: str, left_out: bool = False) -> list[str]:
     return [code for reason, kind, code in found if kind == language and (left_out or not reason)]
 
 
-def command_lines(page: Path) -> list[str]:
-    """The lines of a page's blocks of shell commands, each command on one line."""
-    lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+def command_lines(page: Path, left_out: bool = False) -> list[str]:
+    """The commands in a page's blocks of shell commands, each on one line."""
+    lines = "".join(blocks(page, "bash", left_out)).replace("\\\n", " ").splitlines()
     return [part.split(" #")[0].strip() for line in lines for part in line.split("&&")]
 
 
 def commands(page: Path) -> list[str]:
     """Every command of ours in a page's blocks, and every `jaxpuffer COMMAND` in its text."""
-    ours = re.compile(r"(?:\S*/)?(jaxpuffer|python -m (?:parity|benchmarks)\S*)( .*)?$")
-    found = ["".join(filter(None, match.groups())) for line in command_lines(page) if (match := ours.match(line))]
+    ours = re.compile(r"(?:[A-Z_]+=\S+ )*(?:\S*/)?(jaxpuffer|python -m (?:parity|benchmarks)\S*)( .*)?$")
+    lines = command_lines(page, left_out=True)
+    found = ["".join(filter(None, match.groups())) for line in lines if (match := ours.match(line))]
     found += re.findall(r"`(jaxpuffer \S[^`]*)`", page.read_text())
     for placeholder, name in {"ENV": "cartpole", "corridor": "cartpole"}.items():
         found = [re.sub(rf"\b{placeholder}\b", name, command) for command in found]
@@ -119,7 +122,7 @@ def test_commands_run(page: Path, short: None) -> None:
     for program, *args in filter(None, map(shlex.split, command_lines(page))):
         if Path(program).name == "jaxpuffer":
             try:
-                cli.main(args)
+                cli.main([path for arg in args for path in sorted(glob.glob(arg)) or [arg]])
             except SystemExit as stop:
                 assert not stop.code, args
 
