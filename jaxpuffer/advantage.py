@@ -82,7 +82,7 @@ def puffer_advantage(
     as in PufferLib 3.0, but bootstrapped with `last_value` instead of leaving the last
     step without an advantage. `value_{t+1}` and `A_{t+1}` count only if the episode
     continues. With `gae_lambda` 1, A is V-trace's v - V; with ratio 1 and clips of at
-    least 1, it is GAE.
+    least 1, it is GAE. The other arguments are those of `gae`.
 
     Args:
         ratio: float32 (time, rows), the current policy's probability of each action
@@ -91,7 +91,6 @@ def puffer_advantage(
             also weights the value after a truncated step, which is part of the reward, in the same way as
             the next value of a step that was not truncated.
         c_clip: largest ratio that weights the advantage of later steps.
-        others: as in `gae`.
     """
     next_value = jnp.concatenate([value[1:], last_value[None]])
     goes_on = jnp.float32(~ended)

@@ -25,10 +25,9 @@ def profile(env: Any, state: TrainState, config: PPOConfig, module: Any = None) 
     the rest of a rollout's time; `advantage` that of the advantages and, if segments are
     drawn, of the draws; `optimization` that of the gradient steps without these. It compiles each part,
     which takes some seconds. The parts need not add up exactly to an update, in which XLA may
-    merge them.
+    merge them. `env`, `config` and `module` are those of `train`.
 
     Args:
-        env, config, module: as in `train`.
         state: from `ppo.init`, or a run's; it is not changed.
     """
     module = checked_module(env, config, module)
