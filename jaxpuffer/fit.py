@@ -170,9 +170,12 @@ def _fit(
     if not (isinstance(save_every_seconds, int | float) and save_every_seconds >= 0):
         raise ValueError(f"save_every_seconds is {save_every_seconds!r}; it must be a number of at least 0")
     if stop_at_score is not None and (
-        isinstance(stop_at_score, bool) or not np.isreal(stop_at_score) or np.isnan(stop_at_score)
+        isinstance(stop_at_score, bool) or not np.isreal(stop_at_score) or not np.isfinite(stop_at_score)
     ):
-        raise ValueError(f"stop_at_score is {stop_at_score!r}; it must be a number or None")
+        raise ValueError(f"stop_at_score is {stop_at_score!r}; it must be a finite number or None")
+    for name, value in (("resume", resume), ("profile", profile)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} is {value!r}; it must be True or False")
     if log is not None and not callable(log):
         raise TypeError(f"log is {log!r}; it must be a function of (steps, means)")
     if mesh is not None and not isinstance(mesh, Mesh):
