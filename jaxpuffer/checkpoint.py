@@ -41,6 +41,7 @@ from jaxpuffer.policy import Policy, checked_module
 from jaxpuffer.ppo import Result, init
 from jaxpuffer.pytree import leaf_shapes
 from jaxpuffer.registry import as_env, make, name_of
+from jaxpuffer.rng import check_key
 
 _PREFIX = "checkpoint-"
 _NO_BOUNDS = (("low", -np.inf), ("high", np.inf))
@@ -64,7 +65,7 @@ def save(result: Result, path: str | os.PathLike[str], key: Array | None = None)
     """
     if not isinstance(result, Result):
         raise TypeError(f"result is a {type(result).__name__}; it must be what train, fit or load returned")
-    run = run_folder(path)
+    run, key = run_folder(path), None if key is None else check_key(key)
     with claim(run):
         write(result, run, key)
 
@@ -74,7 +75,7 @@ def run_folder(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         TypeError: it is not a path.
-        ValueError: it is a URL, or empty.
+        ValueError: it is a URL, empty, or of an unknown user.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"directory is {path!r}; it must be a path")
@@ -83,7 +84,14 @@ def run_folder(path: str | os.PathLike[str]) -> Path:
     # a Path has turned a URL's two slashes into one; a scheme of one letter is a drive
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
         raise ValueError(f"directory is {os.fspath(path)!r}; it must be a path on this machine, not a URL")
-    return Path(path).expanduser().absolute()
+    if "\0" in os.fspath(path):
+        raise ValueError(f"directory is {os.fspath(path)!r}; a path has no null character")
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(
+            f"directory is {os.fspath(path)!r}; the user whose home directory it names is unknown"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -96,8 +104,13 @@ def claim(run: Path) -> Iterator[None]:
         FileExistsError: another process, or another run of this one, writes there.
         OSError: it cannot be made or written.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    with open(run / "lock", "a+") as lock:
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        opened = open(run / "lock", "a+")  # noqa: SIM115
+    except OSError as error:
+        reason = "a file is there" if run.is_file() else error.strerror
+        raise type(error)(f"directory is {run}; it must be a folder that can be made and written ({reason})") from error
+    with opened as lock:
         try:
             import fcntl
         except ImportError:  # Windows does not have it, so there the second of two runs is not refused
@@ -272,8 +285,14 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None, *, c
         if record["environment"] is None:
             raise ValueError(f"{run} was trained on {record['class']}, which is not registered; pass it as env=")
         threads = {"threads": record["threads"]} if record["backend"] == "c" else {}
-        env = make(record["environment"], backend=record["backend"], **threads, **record["parameters"])
-    elif _last(_class_name(as_env(env))) != _last(record["class"]):  # its module may have moved
+        try:
+            env = make(record["environment"], backend=record["backend"], **threads, **record["parameters"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{run / 'run.json'} has an environment that this version does not take: {error}"
+            ) from error
+    env = as_env(env)
+    if _last(_class_name(env)) != _last(record["class"]):  # its module may have moved
         raise ValueError(f"{run} was trained on {record['class']}; env is {_class_name(env)}")
     elif isinstance(env, HostEnv) and env.to_dict() != record["parameters"]:
         raise ValueError(f"{run} was trained on {record['parameters']}; env is {env.to_dict()}")

@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import time
+import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +70,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("jaxpuffer: interrupted", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, TypeError, OSError, ImportError, NotImplementedError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
+        if isinstance(error, RuntimeError) and type(error) not in (RuntimeError, NotImplementedError):
+            raise  # of XLA, for example; a plain one says that there is no such device, or that it is not a CPU
         print(f"jaxpuffer: {error}", file=sys.stderr)
         sys.exit(2)
 
@@ -98,11 +101,11 @@ def _config(args: list[str]) -> None:
 
 
 def _train(args: list[str]) -> None:
-    if not args:
-        raise ValueError("usage: jaxpuffer train ENV [flags] (see jaxpuffer train --help)")
-    if args[0] in ("-h", "--help"):
+    if args and args[0] in ("-h", "--help"):
         print(f"usage: jaxpuffer train ENV [flags]\n\nENV: {', '.join(list_envs())}")
         return
+    if not args or args[0].startswith("-"):
+        raise ValueError("usage: jaxpuffer train ENV [flags] (see jaxpuffer train --help)")
     name, *args = args
     with contextlib.suppress(RuntimeError):  # if JAX already runs, its devices stay
         split_cpu()
@@ -317,19 +320,32 @@ def _parse(command: str, cls: type, args: list[str]) -> Any:
     for field in dataclasses.fields(cls):
         nested = dataclasses.fields(field.default_factory) if callable(field.default_factory) else ()  # type: ignore[arg-type]
         known |= {f"{field.name}.{inner.name}": inner.type for inner in nested} or {field.name: field.type}
-    whole = {name for name, kind in known.items() if typing.get_args(kind)[:1] == (int,)}
     plain: list[str] = []
-    for i, arg in enumerate(args):
-        name, equals, value = arg.partition("=")
-        name = name.removeprefix("--").replace("-", "_")
-        before = args[i - 1].removeprefix("--").replace("-", "_") if i else ""
-        if arg.startswith("--") and equals and name in whole:
-            arg = f"--{name}={_digits(value)}"
-        elif not arg.startswith("--") and before in whole:
-            arg = _digits(arg)
-        plain.append(arg)
-        if arg.startswith("--") and name not in [*known, "help"]:
-            raise ValueError(f"there is no flag {arg}{_nearest(name, known, '--')} (see jaxpuffer {command} --help)")
+    waiting = ""  # the flag whose value is next
+    for arg in args:
+        if arg.startswith("--"):
+            name, equals, value = arg.removeprefix("--").partition("=")
+            name = name.replace("-", "_")
+            if name not in known and arg != "--help":
+                raise ValueError(
+                    f"there is no flag {arg}{_nearest(name, known, '--')} (see jaxpuffer {command} --help)"
+                )
+            if waiting:
+                break
+            takes_value = name in known and not _is_switch(known[name])
+            if equals and not takes_value:
+                raise ValueError(f"--{name} is {value!r}; it takes no value")
+            waiting = name if takes_value and not equals else ""
+            plain.append(f"--{name}={_checked(name, value, known[name])}" if equals else arg)
+        elif waiting:
+            plain.append(_checked(waiting, arg, known[waiting]))
+            waiting = ""
+        elif arg == "-h":
+            plain.append(arg)
+        else:
+            raise ValueError(f"there is no argument {arg!r} (see jaxpuffer {command} --help)")
+    if waiting:
+        raise ValueError(f"--{waiting} needs a value (see jaxpuffer {command} --help)")
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -337,10 +353,36 @@ def _parse(command: str, cls: type, args: list[str]) -> Any:
     except SystemExit as stop:
         if not stop.code:
             raise
-    # the text above the first line of tyro's box
-    lines = [line.strip("│ ") for line in errors.getvalue().splitlines()[1:]]
-    rules = [i for i, line in enumerate(lines) if not line.strip("─╰╯")]
-    raise ValueError(" ".join(lines[: rules[0] if rules else None]))
+    raise ValueError(" ".join(errors.getvalue().split()))
+
+
+def _is_switch(kind: Any) -> bool:
+    """Whether a flag of this kind takes no value."""
+    import tyro
+
+    base, *markers = typing.get_args(kind)
+    return base is bool and tyro.conf.FlagConversionOff not in markers
+
+
+def _checked(flag: str, text: str, kind: Any) -> str:
+    """The text of a flag's value as tyro reads it; a ValueError that names the flag if it is not of the kind."""
+    base = typing.get_args(kind)[0]
+    kinds = typing.get_args(base) if typing.get_origin(base) in (types.UnionType, typing.Union) else (base,)
+    if text == "None" and types.NoneType in kinds:
+        return text
+    for number, what in ((int, "a whole number"), (float, "a number")):
+        if number in kinds:
+            text = _digits(text) if number is int else text
+            try:
+                number(text)
+            except ValueError:
+                raise ValueError(f"--{flag} is {text!r}; it must be {what}") from None
+    if Path in kinds and not text:
+        raise ValueError(f"--{flag} is empty; it must be a path")
+    names = ["True", "False"] if bool in kinds else [x for k in kinds for x in typing.get_args(k)]
+    if names and text not in names:
+        raise ValueError(f"--{flag} is {text!r}; it must be one of {', '.join(names)}")
+    return text
 
 
 def _digits(text: str) -> str:

@@ -48,6 +48,8 @@ class Evaluation(PyTreeNode):
 
     def __str__(self) -> str:
         def line(name: str, mean: float, standard_error: float, count: int) -> str:
+            if count == 1:
+                return f"{name:<15} {readable(mean, 4):>12} (1 episode)"
             numbers = f"{readable(mean, 4):>12} ± {readable(standard_error, 4)}"
             return f"{name:<15} {numbers} (standard error, {count} episodes)"
 

@@ -149,9 +149,12 @@ def _fit(
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
         raise ValueError(f"keep is {keep!r}; it must be an int of at least 1")
     if stop_at_score is not None and (
-        isinstance(stop_at_score, bool) or not np.isreal(stop_at_score) or np.isnan(stop_at_score)
+        isinstance(stop_at_score, bool) or not np.isreal(stop_at_score) or not np.isfinite(stop_at_score)
     ):
-        raise ValueError(f"stop_at_score is {stop_at_score!r}; it must be a number or None")
+        raise ValueError(f"stop_at_score is {stop_at_score!r}; it must be a finite number or None")
+    for name, value in (("resume", resume), ("profile", profile)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} is {value!r}; it must be True or False")
     if log is not None and not callable(log):
         raise TypeError(f"log is {log!r}; it must be a function of (steps, means)")
     if mesh is not None and not isinstance(mesh, Mesh):

@@ -42,7 +42,10 @@ def env_class(name: str) -> type[Env]:
 
     Raises:
         ValueError: no such environment; the message has the nearest name.
+        TypeError: `name` is not a string.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name is {name!r:.100}; it must be a registered name, such as 'cartpole'")
     if name not in ENVS:
         near = difflib.get_close_matches(name, ENVS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -123,12 +126,12 @@ def make(name: str, backend: Backend = "jax", threads: int = 0, **params: Any) -
     cls = env_class(name)
     check_names(cls, params, owner=name)
     env = cls(**params)
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 0:
+        raise ValueError(f"threads is {threads!r}; it must be a whole number, 0 (all) or more")
     if backend == "jax":
         return env
     if backend != "c":
         raise ValueError(f"backend is {backend!r}; it must be 'jax' or 'c'")
-    if threads < 0:
-        raise ValueError(f"threads is {threads}; it must be 0 (all) or more")
     from envs_c import require_built
 
     require_built()

@@ -33,8 +33,15 @@ AXIS = "data"
 
 
 def data_mesh(devices: Any = None) -> Mesh:
-    """A mesh with the one axis `data` over the devices, or over all devices if None."""
-    return Mesh(np.array(jax.devices() if devices is None else devices), (AXIS,))
+    """A mesh with the one axis `data` over the devices, or over all devices if None.
+
+    Raises:
+        TypeError: `devices` is not a list of at least one JAX device.
+    """
+    chosen = np.array(jax.devices() if devices is None else devices)
+    if chosen.ndim != 1 or not chosen.size or not all(isinstance(x, jax.Device) for x in chosen):
+        raise TypeError(f"devices is {devices!r:.100}; it must be a list of JAX devices, such as jax.devices()")
+    return Mesh(chosen, (AXIS,))
 
 
 def split_cpu() -> None:
@@ -81,6 +88,7 @@ def train_on(env: Any, key: Array, config: PPOConfig | None = None, module: Any 
 
     Raises:
         ValueError: the mesh has other axes, or environments and minibatches cannot be split evenly.
+        TypeError: `mesh` is not a Mesh.
     """
     env, key = as_env(env), rng.check_key(key)
     config = complete(env, config)
@@ -133,8 +141,10 @@ def local_config(config: PPOConfig, mesh: Mesh) -> PPOConfig:
     """The config of one device's part.
 
     Raises:
-        ValueError: as in `train_on`.
+        ValueError, TypeError: as in `train_on`.
     """
+    if not isinstance(mesh, Mesh):
+        raise TypeError(f"mesh is {mesh!r}; it must be a Mesh, as data_mesh() gives")
     if mesh.axis_names != (AXIS,):
         raise ValueError(f"mesh has the axes {mesh.axis_names}; it must have the one axis {AXIS!r} (see data_mesh)")
     devices = mesh.size
