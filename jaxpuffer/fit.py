@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from jax import Array, lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxpuffer.checkpoint import claim, load, read_record, run_folder, twin_of
+from jaxpuffer.checkpoint import claim, describe, load, read_record, run_folder, twin_of
 from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.devices import computing_on, in_32_bits
+from jaxpuffer.journal import Journal
 from jaxpuffer.networks import ActorCritic
 from jaxpuffer.policy import Policy, checked_module
 from jaxpuffer.ppo import OF_EPISODES, Result, TrainState, init, update, without_nan
@@ -33,6 +34,7 @@ from jaxpuffer.saving import Saver
 from jaxpuffer.sharding import AXIS, each_device, init_on, local_config, put_on, state_specs
 from jaxpuffer.showing import Progress, Warnings
 from jaxpuffer.stopping import Aim, check_finite, interruptions
+from jaxpuffer.writers import Log, as_logs
 
 CHUNK_SECONDS = 0.5  # between two reports
 MAX_CHUNK = 256  # updates of a chunk
@@ -75,7 +77,7 @@ def fit(
     *,
     directory: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    log: Callable[[int, dict[str, float]], None] | None = None,
+    log: Log | Sequence[Log] | None = None,
     progress: bool = True,
     stop_at_score: float | None = None,
     save_every_seconds: float = 60.0,
@@ -103,8 +105,11 @@ def fit(
         log: called after each chunk with the agent-steps so far, an exact int, and a
             dict of floats: means over the chunk of the metrics of `ppo.update`,
             `seconds` since the call of `fit`, `compile_seconds` of these,
-            `steps_per_second` and `chunk_seconds` of training, and `evaluated_score` after an evaluation.
-            If no episode ended, score, perf, return and length are the last known ones.
+            `steps_per_second` and `chunk_seconds` of training, `run_seconds` and `train_seconds` over all
+            calls for the run, and `evaluated_score` after an evaluation.
+            If no episode ended, score, perf, return and length are the last known ones. If it has a parameter
+            `policy`, it gets the policy too. A writer of `jaxpuffer.writers`, or a list of functions and
+            writers, can take its place; a writer that fails while training is a warning.
         progress: show a line on a terminal, or from time to time a line elsewhere (stderr).
         stop_at_score: stop when the mean score of 256 fresh episodes (`evaluate`) exceeds this by two
             standard errors. They are played between chunks, whenever the training score
@@ -166,7 +171,7 @@ def _fit(
     module: Any,
     directory: Path | None,
     resume: bool = False,
-    log: Callable[[int, dict[str, float]], None] | None = None,
+    log: Log | Sequence[Log] | None = None,
     progress: bool = True,
     stop_at_score: float | None = None,
     save_every_seconds: float = 60.0,
@@ -185,8 +190,7 @@ def _fit(
         isinstance(stop_at_score, bool) or not np.isreal(stop_at_score) or np.isnan(stop_at_score)
     ):
         raise ValueError(f"stop_at_score is {stop_at_score!r}; it must be a number or None")
-    if log is not None and not callable(log):
-        raise TypeError(f"log is {log!r}; it must be a function of (steps, means)")
+    logs = as_logs(log)
     if mesh is not None and not isinstance(mesh, Mesh):
         raise TypeError(f"mesh is {mesh!r}; it must be a Mesh, as data_mesh() gives, or None")
     if mesh is not None and profile:
@@ -222,7 +226,8 @@ def _fit(
     compile_seconds = chunk_seconds = 0.0
     count = 1
     last: dict[str, float] = {}  # the metrics that are known only if an episode ended
-    with saver.on_error(), interruptions() as interrupted, Progress(config, progress) as show:
+    journal = Journal(directory, logs, describe(result(), key), config.num_updates * config.batch_size)
+    with journal, saver.on_error(), interruptions() as interrupted, Progress(config, progress) as show:
         # a chunk of no updates compiles the program, so that this time is known separately
         if updates < config.num_updates:
             state, _ = jax.block_until_ready(_chunk(env, state, config, jnp.int32(0), module, mesh))
@@ -258,15 +263,15 @@ def _fit(
             reached = aim.reached(policy(), updates, means, now - began)
             means["seconds"] = time.perf_counter() - began
             show(agent_steps, means)
-            if log is not None:
-                try:
-                    log(agent_steps, means)
-                except KeyboardInterrupt:
-                    interrupted.number = signal.SIGINT
+            try:
+                journal(means, policy)
+            except KeyboardInterrupt:
+                interrupted.number = signal.SIGINT
             if reached:
                 break
             saver.save_now_and_then(means.get("evaluated_score"))
         saver.save()
+        journal.ended = "interrupted" if interrupted.number else "finished"
 
     if profile and history:
         training = time.perf_counter() - began - compile_seconds - aim.seconds
