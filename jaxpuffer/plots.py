@@ -1,8 +1,9 @@
 """plot: the score of runs over agent-steps and over wall-clock, with bands over seeds.
 
 Runs whose settings are equal except for the seed are one curve: the mean of their scores, each interpolated linearly
-between its reports, as far as all of them got. The band is the smallest and the largest score of two to four runs,
-and of five or more the 95 % confidence interval of the mean (Student's t).
+between its reports. Over agent-steps it ends where the first of them ends. Over wall-clock, which includes compiling,
+it begins where all have reported, and a run that has ended keeps its last score. The band is the smallest and the
+largest score of two to four runs, and of five or more the 95 % confidence interval of the mean (Student's t).
 """
 
 import json
@@ -113,17 +114,16 @@ def curve(
             raise ValueError(f"{run} has not reported {metric}")
         known = ~np.isnan(columns[metric])
         lines.append((columns[x][known].astype(np.float64), columns[metric][known]))
-    first, last = max(at[0] for at, _ in lines), min(at[-1] for at, _ in lines)
-    if first > last:
+    ends = [at[-1] for at, _ in lines]
+    first, last, longest = max(at[0] for at, _ in lines), min(ends), max(ends)
+    if x == "run_seconds":
+        last = longest  # np.interp keeps the last value from the end of a run on
+    elif first > last:
         raise ValueError(f"{', '.join(map(str, runs))} have no {AXES[x]} in common")
-    longest = max(at[-1] for at, _ in lines)
-    if last < 0.9 * longest:
-        short = runs[int(np.argmin([at[-1] for at, _ in lines]))]
-        warnings.warn(
-            f"{short} ends at {last:,.0f} of {longest:,.0f} {AXES[x]}, and its curve with it",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+    elif last < 0.9 * longest:
+        short = runs[int(np.argmin(ends))]
+        message = f"{short} ends at {last:,.0f} of {longest:,.0f} {AXES[x]}, and its curve with it"
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
     if len(lines) == 1:
         at, mean = lines[0]
         return at, mean, mean, mean
