@@ -26,6 +26,7 @@ from jaxpuffer.cache import cache_compilations
 from jaxpuffer.checkpoint import load, read_record, run_folder
 from jaxpuffer.config import PPOConfig, tuned_config
 from jaxpuffer.evaluate import Evaluation, evaluate, evaluation_key
+from jaxpuffer.exits import clear_exits
 from jaxpuffer.fit import fit_or_signal
 from jaxpuffer.pytree import Parameters, parameter_fields
 from jaxpuffer.registry import Backend, default_backend, env_class, list_envs, make
@@ -51,13 +52,10 @@ _imported = time.perf_counter()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; a user's mistake gives one line on stderr and exit code 2, an interruption exit code 130."""
+    """Run one command; it ends as `exits.clear_exits` says."""
     command, *args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # do not stop at a character that the terminal cannot show
     commands = {"list": _list, "config": _config, "train": _train, "eval": _eval, **cli_runs.COMMANDS}
-    try:
+    with clear_exits():
         if command in ("-h", "--help"):
             print(_USAGE)
         elif command == "--version":
@@ -66,16 +64,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             commands[command](args)
         else:
             raise ValueError(f"there is no command {command!r}{_nearest(command, commands)} (see jaxpuffer --help)")
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of the output, for example `head`, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("jaxpuffer: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, TypeError, OSError, ImportError, NotImplementedError, FloatingPointError) as error:
-        print(f"jaxpuffer: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _list(args: list[str]) -> None:

@@ -35,7 +35,7 @@ def plot(
         metric: the metric to draw, one of those in metrics.jsonl.
 
     Returns:
-        The Matplotlib figure, which shows itself in a notebook.
+        The Matplotlib figure; a notebook shows it after `%matplotlib inline`.
 
     Raises:
         ImportError: Matplotlib is not installed.

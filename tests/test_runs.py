@@ -1,6 +1,7 @@
 """What a run leaves behind, and looking at it: tables, metrics, comparison and pictures."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import scipy.stats
 from toy_envs import Corridor, tiny_config
 
-from jaxpuffer import fit, plots, save, train
+from jaxpuffer import fit, load, plots, save
 from jaxpuffer.checkpoint import claim
 from jaxpuffer.cli import main
 from jaxpuffer.plots import curve, grouped, plot, student_quantile
@@ -177,7 +178,7 @@ def test_states(folder, tmp_path):
 
 
 def test_a_run_that_save_wrote(folder, tmp_path):
-    result = train(Corridor(), jax.random.key(1), tiny_config())
+    result = load(folder / "seeds/1", Corridor())
     save(result, tmp_path / "new")
     row = read_run(tmp_path / "new")
     assert (row["state"], row["steps"], row["env"], row["score"]) == ("finished", 1280, "Corridor", None)
@@ -319,3 +320,22 @@ def test_without_matplotlib(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"plot needs Matplotlib: pip install 'jaxpuffer\[notebook\]'"):
         plot([folder / "fast"])
+
+
+def test_looking_at_runs_does_not_import_jax(folder):
+    program = f"""
+import sys
+import jaxpuffer.runs
+from jaxpuffer.__main__ import main
+sys.argv = ["jaxpuffer", "runs", {str(folder)!r}]
+main()
+assert len(jaxpuffer.runs.table({str(folder)!r})) == 11
+assert "jax" not in sys.modules
+import jaxpuffer.fit, jaxpuffer.profile
+from jaxpuffer.evaluate import evaluation_key
+assert jaxpuffer.fit is sys.modules["jaxpuffer.fit"].fit and jaxpuffer.evaluate.__name__ == "evaluate"
+assert jaxpuffer.profile is sys.modules["jaxpuffer.profile"] and "train" in dir(jaxpuffer)
+from jaxpuffer import *
+assert make is jaxpuffer.make and not hasattr(jaxpuffer, "nothing")
+"""
+    subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
