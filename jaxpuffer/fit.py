@@ -226,7 +226,9 @@ def _fit(
     compile_seconds = chunk_seconds = 0.0
     count = 1
     last: dict[str, float] = {}  # the metrics that are known only if an episode ended
-    journal = Journal(directory, logs, describe(result(), key), config.num_updates * config.batch_size)
+    parent = os.fspath(start_from) if isinstance(start_from, str | os.PathLike) else None
+    description = describe(result(), key) | {"start_from": parent}
+    journal = Journal(directory, logs, description, config.num_updates * config.batch_size)
     with journal, saver.on_error(), interruptions() as interrupted, Progress(config, progress) as show:
         # a chunk of no updates compiles the program, so that this time is known separately
         if updates < config.num_updates:

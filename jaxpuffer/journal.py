@@ -33,7 +33,8 @@ class Journal:
     Args:
         directory: the run's folder, None for a run that is not saved.
         logs: functions and writers.
-        description: what run.json says (`checkpoint.describe`) at the start.
+        description: what run.json says (`checkpoint.describe`) at the start, and `start_from`, the directory of the
+            run whose policy this one goes on with, or None.
         total_steps: agent-steps at the run's end.
 
     Attributes:
@@ -47,11 +48,12 @@ class Journal:
         self.logs = [(log, takes_policy(log)) for log in logs]
         self.ended = "finished"
         self.agent_steps: int = description["agent_steps"]
-        of_start = ("updates", "agent_steps", "saved", "device", "devices", "versions")
+        of_start = ("updates", "agent_steps", "saved", "device", "devices", "versions", "start_from")
         start = {
             "started": _now(),
             "agent_steps": self.agent_steps,
             "command": sys.orig_argv,
+            "start_from": description["start_from"],
             "git": _git(),
             "machine": {
                 "host": platform.node(),

@@ -151,5 +151,5 @@ def _settings(row: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in row.items()
-        if name in ("env", "backend", "module") or name.startswith(("config.", "env."))
+        if name in ("env", "backend", "module", "start_from") or name.startswith(("config.", "env."))
     }

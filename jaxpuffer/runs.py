@@ -26,6 +26,7 @@ DEPTH = 4  # levels of folders that are searched for runs
 FIELDS = (
     *("run", "env", "backend", "seed", "state", "problem", "steps", "total_steps", "saved_steps", "score"),
     *("evaluated_score", "steps_per_second", "seconds", "date", "device", "devices", "host", "commit"),
+    *("module", "start_from"),
 )
 RESULTS = ("state", "steps", "saved_steps", "score", "evaluated_score", "steps_per_second", "seconds", "date")
 
@@ -42,11 +43,11 @@ def table(
     - `run`, its folder; `env`, `backend`, `seed`;
     - `state`: running, finished, interrupted (go on with `resume`), failed (with `problem`), not saved (it ended
       before its first save), damaged (with `problem`), or no run (a folder in `folder` without any run);
-    - `steps`, reported so far; `total_steps`; `saved_steps`; `score`, of the last report; `evaluated_score`, of the
-      last report if it had an evaluation; `steps_per_second`, of training; `seconds`, of all starts; `date`, of
-      the first start (ISO 8601, UTC);
-    - `device`, `devices`, `host`, `commit` (with a + if files differed from it), `version.NAME`, `config.NAME` and
-      `env.NAME`, the environment's parameters.
+    - `steps`, reported so far; `total_steps`; `saved_steps`; `score`, of the last report; `evaluated_score`, the best
+      one of the checkpoints that are kept and of the last report; `steps_per_second`, of training; `seconds`, of all
+      starts; `date`, of the first start (ISO 8601, UTC);
+    - `device`, `devices`, `host`, `commit` (with a + if files differed from it), `module`, the class of a network of
+      one's own, `start_from`, `version.NAME`, `config.NAME` and `env.NAME`, the environment's parameters.
 
     Args:
         folder: a folder of runs, or one run.
@@ -99,6 +100,9 @@ def read_run(run: _PATH | None) -> dict[str, Any]:
             row["saved_steps"] = row["steps"] = max(steps, default=0) if isinstance(steps, list) else steps
         if about or not saved:
             row |= _last_report(path / METRICS)
+        evaluations = [entry.get("evaluated_score") for entry in (saved or {}).get("checkpoints", [])]
+        known = [score for score in [row["evaluated_score"], *evaluations] if score is not None]
+        row["evaluated_score"] = max(known, default=None)
         row |= _state(path, row, saved is not None, about)
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -261,7 +265,7 @@ def _settings(settings: dict[str, Any], about: dict[str, Any] | None) -> dict[st
         first, last = about["starts"][0], about["starts"][-1]
         machine, git, versions = last["machine"], last["git"], last["versions"]
         row |= {name: machine[name] for name in ("device", "devices", "host")}
-        row |= {"date": first["started"], "total_steps": about["total_steps"]}
+        row |= {"date": first["started"], "start_from": first["start_from"], "total_steps": about["total_steps"]}
         row["commit"] = git and git["commit"][:12] + "+" * git["dirty"]
     for group, values in (("version", versions), ("config", settings["config"]), ("env", settings["parameters"])):
         row |= {f"{group}.{name}": value for name, value in values.items()}

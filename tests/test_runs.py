@@ -225,6 +225,18 @@ def test_sorting(folder):
     assert descending[0]["seed"] == 7 and descending[-1]["seed"] is None
 
 
+def test_where_a_run_started_from_and_its_best_evaluation(folder, tmp_path):
+    run(tmp_path, log=interrupt, start_from=folder / "fast")
+    run(tmp_path, log=interrupt, resume=True)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert read_run(tmp_path)["evaluated_score"] is None and len(record["checkpoints"]) == 1
+    record["checkpoints"][0]["evaluated_score"] = 4.5
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    row = read_run(tmp_path)
+    assert row["start_from"] == str(folder / "fast") and row["evaluated_score"] == 4.5
+    assert len(grouped([row, read_run(folder / "seeds/0")])) == 2  # not one curve with those that started anew
+
+
 def test_compare(folder):
     runs = [folder / "seeds/0", folder / "seeds/1", folder / "fast"]
     fields = compare(runs)
