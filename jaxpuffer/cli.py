@@ -1,4 +1,4 @@
-"""The command line: jaxpuffer list | train ENV | eval RUN | config ENV."""
+"""The command line: jaxpuffer list | train ENV | eval RUN | config ENV; `cli_runs.py` has runs | compare | plot."""
 
 import contextlib
 import dataclasses
@@ -20,18 +20,20 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from jaxpuffer import __version__
+from jaxpuffer import __version__, cli_runs
 from jaxpuffer.animate import animate, pillow
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
 from jaxpuffer.cache import cache_compilations
 from jaxpuffer.checkpoint import load, read_record, run_folder
 from jaxpuffer.config import PPOConfig, tuned_config
 from jaxpuffer.evaluate import Evaluation, evaluate, evaluation_key
+from jaxpuffer.exits import clear_exits
 from jaxpuffer.fit import fit_or_signal
 from jaxpuffer.pytree import Parameters, parameter_fields
 from jaxpuffer.registry import Backend, default_backend, env_class, list_envs, make
 from jaxpuffer.rng import check_key
 from jaxpuffer.sharding import split_cpu, take_devices
+from jaxpuffer.writers import writers_named
 
 _USAGE = """\
 usage: jaxpuffer COMMAND
@@ -40,6 +42,9 @@ usage: jaxpuffer COMMAND
   config ENV        an environment's tuned configuration, as TOML
   train ENV         train an agent and save the run (train ENV --help: all flags)
   eval RUN          evaluate the agent of a saved run, or the agent that ships with an environment (eval --help)
+  runs [FOLDER]     list, sort and filter the runs in a folder (runs --help)
+  compare RUN RUN   what differs between runs in settings and results
+  plot RUN...       draw the score of runs over steps and time (plot --help)
   --version         the version"""
 
 MAX_SEED = 2**32 - 1
@@ -48,13 +53,10 @@ _imported = time.perf_counter()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; a user's mistake gives one line on stderr and exit code 2, an interruption exit code 130."""
+    """Run one command; it ends as `exits.clear_exits` says."""
     command, *args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # do not stop at a character that the terminal cannot show
-    commands = {"list": _list, "config": _config, "train": _train, "eval": _eval}
-    try:
+    commands = {"list": _list, "config": _config, "train": _train, "eval": _eval, **cli_runs.COMMANDS}
+    with clear_exits():
         if command in ("-h", "--help"):
             print(_USAGE)
         elif command == "--version":
@@ -63,18 +65,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             commands[command](args)
         else:
             raise ValueError(f"there is no command {command!r}{_nearest(command, commands)} (see jaxpuffer --help)")
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of the output, for example `head`, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("jaxpuffer: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
-        if isinstance(error, RuntimeError) and type(error) not in (RuntimeError, NotImplementedError):
-            raise  # of XLA, for example; a plain one says that there is no such device, or that it is not a CPU
-        print(f"jaxpuffer: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _list(args: list[str]) -> None:
@@ -129,6 +119,7 @@ def _train(args: list[str]) -> None:
     _use_cache(flags)
     if not 0 <= flags.seed <= MAX_SEED:
         raise ValueError(f"--seed is {flags.seed}; it must be from 0 to {MAX_SEED}")
+    writers = [] if flags.log is None else writers_named(flags.log)
     mesh = take_devices(flags.devices)
     backend = flags.backend or default_backend()
     env = make(name, backend=backend, **vars(flags.env))
@@ -147,7 +138,7 @@ def _train(args: list[str]) -> None:
         stop_at_score=flags.stop_at_score,
         profile=flags.profile,
         mesh=mesh,
-        log=lambda _, means: chunks.append(means),
+        log=[lambda _, means: chunks.append(means), *writers],
     )
     if number:  # 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
         sys.exit(128 + number)
@@ -275,6 +266,7 @@ def _train_flags(
             None,
             "stop once 256 fresh episodes average this score plus two standard errors",
         ),
+        _flag("log", str | None, None, "also write the metrics to these, joined by commas: csv, tensorboard, wandb"),
         _flag("profile", bool, False, "print at the end where the time went", switch=True),
         _NO_CACHE,
     ]

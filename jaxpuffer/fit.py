@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxpuffer.checkpoint import claim, load, read_record, run_folder, twin_of
+from jaxpuffer.checkpoint import claim, describe, load, read_record, run_folder, twin_of
 from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.devices import computing_on, in_32_bits
 from jaxpuffer.host import HostEnv
+from jaxpuffer.journal import Journal
 from jaxpuffer.networks import ActorCritic
 from jaxpuffer.policy import Policy, checked_module
 from jaxpuffer.ppo import OF_EPISODES, Result, TrainState
@@ -30,6 +31,7 @@ from jaxpuffer.saving import Saver
 from jaxpuffer.showing import Progress, Warnings
 from jaxpuffer.stopping import Aim, check_finite, interruptions
 from jaxpuffer.trainer import MAX_CHUNK, make_trainer
+from jaxpuffer.writers import Log, as_logs
 
 CHUNK_SECONDS = 0.5  # between two reports
 
@@ -42,7 +44,7 @@ def fit(
     *,
     directory: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    log: Callable[[int, dict[str, float]], None] | None = None,
+    log: Log | Sequence[Log] | None = None,
     progress: bool = True,
     stop_at_score: float | None = None,
     save_every_seconds: float = 60.0,
@@ -70,8 +72,11 @@ def fit(
         log: called after each chunk with the agent-steps so far, an exact int, and a
             dict of floats: means over the chunk of the metrics of `ppo.update`,
             `seconds` since the call of `fit`, `compile_seconds` of these,
-            `steps_per_second` and `chunk_seconds` of training, and `evaluated_score` after an evaluation.
-            If no episode ended, score, perf, return and length are the last known ones.
+            `steps_per_second` and `chunk_seconds` of training, `run_seconds` and `train_seconds` over all
+            calls for the run, and `evaluated_score` after an evaluation.
+            If no episode ended, score, perf, return and length are the last known ones. If it has a parameter
+            `policy`, it gets the policy too. A writer of `jaxpuffer.writers`, or a list of functions and
+            writers, can take its place; a writer that fails while training is a warning.
         progress: show a line on a terminal, or from time to time a line elsewhere (stderr).
         stop_at_score: stop when the mean score of 256 fresh episodes (`evaluate`) exceeds this by two
             standard errors. They are played between chunks, whenever the training score
@@ -133,7 +138,7 @@ def _fit(
     module: Any,
     directory: Path | None,
     resume: bool = False,
-    log: Callable[[int, dict[str, float]], None] | None = None,
+    log: Log | Sequence[Log] | None = None,
     progress: bool = True,
     stop_at_score: float | None = None,
     save_every_seconds: float = 60.0,
@@ -155,8 +160,7 @@ def _fit(
     for name, value in (("resume", resume), ("profile", profile)):
         if not isinstance(value, bool):
             raise TypeError(f"{name} is {value!r}; it must be True or False")
-    if log is not None and not callable(log):
-        raise TypeError(f"log is {log!r}; it must be a function of (steps, means)")
+    logs = as_logs(log)
     if mesh is not None and not isinstance(mesh, Mesh):
         raise TypeError(f"mesh is {mesh!r}; it must be a Mesh, as data_mesh() gives, or None")
     if mesh is not None and profile:
@@ -175,10 +179,13 @@ def _fit(
     history: list[dict[str, Any]] = [saved.metrics] if saved and saved.metrics else []
     updates = int(state.updates)
 
+    def policy() -> Policy:
+        return trainer.policy(state)
+
     def result() -> Result:
         names = (history or [{}])[0]
         metrics: dict[str, Any] = {name: np.concatenate([chunk[name] for chunk in history]) for name in names}
-        return Result(trainer.policy(state), state, metrics, config, env)
+        return Result(policy(), state, metrics, config, env)
 
     saver = Saver(directory, key, config, lambda: (updates, result), updates if saved else -1, save_every_seconds, keep)
     aim = Aim(env, key, stop_at_score)
@@ -186,10 +193,13 @@ def _fit(
     compile_seconds = chunk_seconds = 0.0
     count = 1
     last: dict[str, float] = {}  # the metrics that are known only if an episode ended
-    with trainer, saver.on_error(), interruptions() as interrupted, Progress(config, progress) as show:
+    parent = os.fspath(start_from) if isinstance(start_from, str | os.PathLike) else None
+    description = describe(result(), key) | {"start_from": parent}
+    journal = Journal(directory, logs, description, config.num_updates * config.batch_size)
+    with trainer, journal, saver.on_error(), interruptions() as interrupted, Progress(config, progress) as show:
         if updates < config.num_updates:
             state = trainer.compile(state)
-            aim.compile(trainer.policy(state), updates)
+            aim.compile(policy(), updates)
         compile_seconds = time.perf_counter() - began
         saver.saved_at = time.perf_counter()
         while updates < config.num_updates and not interrupted.number:
@@ -217,18 +227,18 @@ def _fit(
             means["compile_seconds"] = compile_seconds
             means["chunk_seconds"] = now - started
             count = max(1, int(count * CHUNK_SECONDS / (now - started)))
-            reached = aim.reached(trainer.policy(state), updates, means, now - began)
+            reached = aim.reached(policy(), updates, means, now - began)
             means["seconds"] = time.perf_counter() - began
             show(agent_steps, means)
-            if log is not None:
-                try:
-                    log(agent_steps, means)
-                except KeyboardInterrupt:
-                    interrupted.number = signal.SIGINT
+            try:
+                journal(means, policy)
+            except KeyboardInterrupt:
+                interrupted.number = signal.SIGINT
             if reached:
                 break
             saver.save_now_and_then(means.get("evaluated_score"))
         saver.save()
+        journal.ended = "interrupted" if interrupted.number else "finished"
 
     if profile and history:
         training = time.perf_counter() - began - compile_seconds - aim.seconds

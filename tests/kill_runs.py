@@ -5,6 +5,7 @@ run that was never ended, after the same number of updates. Full disks are a sma
 """
 
 import contextlib
+import csv
 import os
 import random
 import signal
@@ -22,9 +23,10 @@ import sys; sys.path += {paths!r}
 import jax
 from toy_envs import Corridor, tiny_config
 from jaxpuffer import fit
+from jaxpuffer.writers import CSV
 config = tiny_config(total_steps=10**9)
 fit(Corridor(), jax.random.key(0), config, directory=sys.argv[1], resume=True, progress=False, save_every_seconds=0.3,
-    log=lambda steps, means: print(steps, flush=True))
+    log=[CSV(), lambda steps, means: print(steps, flush=True)])
 """
 
 
@@ -53,7 +55,17 @@ def main() -> None:
 
     from jaxpuffer import load
     from jaxpuffer.ppo import init
+    from jaxpuffer.runs import read_metrics, read_run, table
     from jaxpuffer.trainer import MAX_CHUNK, _chunk
+
+    def readable(run: Path) -> None:
+        """What a run says about itself can be read; each step was reported once."""
+        row = read_run(run)
+        assert row["state"] in ("interrupted", "not saved"), row
+        steps = read_metrics(run)["agent_steps"]
+        assert len(steps) and (np.diff(steps) > 0).all() and steps[-1] >= (row["saved_steps"] or 0), steps
+        frame = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+        assert [int(line["agent_steps"]) for line in frame][: len(steps)] == steps.tolist()
 
     def exact(run: Path) -> int:
         """The updates of a run, after checking that it equals one that was never ended."""
@@ -78,6 +90,7 @@ def main() -> None:
         for _ in range(count):
             code = end(start(run), number, random.uniform(0, 1.5))
             assert code == (143 if number == signal.SIGTERM else -signal.SIGKILL), code
+            readable(run)
             if (run / "run.json").exists():
                 updates = int(load(run, Corridor()).state.updates)
                 assert updates >= before, (updates, before)
@@ -104,6 +117,9 @@ def main() -> None:
             assert process.returncode == 143, error
             if (disk / "run/run.json").exists():
                 load(disk / "run", Corridor())
+            assert table(disk)[0]["state"] in ("interrupted", "not saved")
+            if (disk / "run/metrics.jsonl").exists():
+                assert (np.diff(read_metrics(disk / "run")["agent_steps"]) > 0).all()
             print("full disk", i, "saved before it:", (disk / "run/run.json").exists(), error.strip()[-150:])
         finally:
             subprocess.run(["umount", str(disk)], check=True)

@@ -1,0 +1,29 @@
+"""How the commands of the command line end: messages of one line, and exit codes."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def clear_exits() -> Iterator[None]:
+    """A user's mistake gives one line on stderr and exit code 2, an interruption exit code 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # do not stop at a character that the terminal cannot show
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output, for example `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("jaxpuffer: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
+        if isinstance(error, RuntimeError) and type(error) not in (RuntimeError, NotImplementedError):
+            raise  # of XLA, for example; a plain one says that there is no such device, or that it is not a CPU
+        print(f"jaxpuffer: {error}", file=sys.stderr)
+        sys.exit(2)
