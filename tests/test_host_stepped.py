@@ -1,6 +1,5 @@
 """Training on environments that Python steps: the same as inside the program, in every autoreset mode."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -394,14 +393,3 @@ def test_vector_environments_of_gymnasium(mode: str) -> None:
     # every episode has 7 steps and ends with the time limit
     np.testing.assert_array_equal(result.metrics["episode_length"], 7.0)
     np.testing.assert_array_equal(result.metrics["episode_return"], -7.0)
-
-
-@pytest.mark.full
-def test_the_page_runs() -> None:
-    """With cartpole's own vector implementation, in mode NEXT_STEP."""
-    pytest.importorskip("gymnasium")
-    page = (Path(__file__).parent.parent / "docs/adapters_host.md").read_text()
-    names: dict[str, Any] = {}
-    for block in re.findall(r"^```python\n(.*?)^```", page, re.S | re.M):
-        exec(compile(block, "docs/adapters_host.md", "exec"), names)
-    assert names["result"].state.updates == 4 and names["env"].name == "Pendulum-v1"
