@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toy_envs import Corridor, Counters
 
-from jaxpuffer import PPOConfig, evaluate, fit, load, rng, train
+from jaxpuffer import PPOConfig, animate, evaluate, fit, load, rng, train
 from jaxpuffer.adapters import from_gymnasium
 from jaxpuffer.evaluate import evaluation_key
 from jaxpuffer.host import Worlds, collect_on_host
@@ -226,6 +226,8 @@ def test_a_program_cannot_hold_it() -> None:
     ):
         with pytest.raises(TypeError, match="inside jit or vmap"):
             call()
+    with pytest.raises(TypeError, match="has no pictures here"):
+        animate(env, train(env, KEY, CONFIG.replace(total_steps=80)), KEY)
     policy = make_module(env, CONFIG)
     with pytest.raises(TypeError, match="nothing else"):
         env.batch(2).transition(*jax.tree.map(np.asarray, (env.batch(2).reset_streams(np.zeros((2, 2), np.uint32)))))
