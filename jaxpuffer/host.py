@@ -58,6 +58,9 @@ class HostEnv:
     def batch(self, num_envs: int) -> "HostBatch":
         return HostBatch(self, num_envs)
 
+    def render(self, state: Any) -> Any:
+        raise TypeError(f"{self.name} is stepped by Python and has no pictures here; record them with its own library")
+
     def to_dict(self) -> dict[str, Any]:
         """What a saved run says about the environment, as JSON values."""
         spaces = {"observation_space": str(self.observation_space), "action_space": str(self.action_space)}

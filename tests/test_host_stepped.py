@@ -1,6 +1,5 @@
 """Training on environments that Python steps: the same as inside the program, in every autoreset mode."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from toy_envs import Corridor, Counters
 
-from jaxpuffer import PPOConfig, evaluate, fit, load, rng, train
+from jaxpuffer import PPOConfig, animate, evaluate, fit, load, rng, train
 from jaxpuffer.adapters import from_gymnasium
 from jaxpuffer.evaluate import evaluation_key
 from jaxpuffer.host import Worlds, collect_on_host
@@ -227,6 +226,8 @@ def test_a_program_cannot_hold_it() -> None:
     ):
         with pytest.raises(TypeError, match="inside jit or vmap"):
             call()
+    with pytest.raises(TypeError, match="has no pictures here"):
+        animate(env, train(env, KEY, CONFIG.replace(total_steps=80)), KEY)
     policy = make_module(env, CONFIG)
     with pytest.raises(TypeError, match="nothing else"):
         env.batch(2).transition(*jax.tree.map(np.asarray, (env.batch(2).reset_streams(np.zeros((2, 2), np.uint32)))))
@@ -394,14 +395,3 @@ def test_vector_environments_of_gymnasium(mode: str) -> None:
     # every episode has 7 steps and ends with the time limit
     np.testing.assert_array_equal(result.metrics["episode_length"], 7.0)
     np.testing.assert_array_equal(result.metrics["episode_return"], -7.0)
-
-
-@pytest.mark.full
-def test_the_page_runs() -> None:
-    """With cartpole's own vector implementation, in mode NEXT_STEP."""
-    pytest.importorskip("gymnasium")
-    page = (Path(__file__).parent.parent / "docs/adapters_host.md").read_text()
-    names: dict[str, Any] = {}
-    for block in re.findall(r"^```python\n(.*?)^```", page, re.S | re.M):
-        exec(compile(block, "docs/adapters_host.md", "exec"), names)
-    assert names["result"].state.updates == 4 and names["env"].name == "Pendulum-v1"
