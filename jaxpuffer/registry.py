@@ -5,6 +5,8 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+import jaxlib
+
 from jaxpuffer.devices import on_cpu
 from jaxpuffer.env import Env
 from jaxpuffer.pytree import check_names
@@ -121,7 +123,7 @@ def make(name: str, backend: Backend = "jax", threads: int = 0, **params: Any) -
     Raises:
         ValueError: no such name or backend, or a parameter out of range.
         TypeError: no such parameter, or one of a wrong type.
-        ImportError: `backend="c"`, and the C environments are not built.
+        ImportError: `backend="c"`, and the C environments are not built, or were built for a later jaxlib.
     """
     cls = env_class(name)
     check_names(cls, params, owner=name)
@@ -135,6 +137,11 @@ def make(name: str, backend: Backend = "jax", threads: int = 0, **params: Any) -
     from envs_c import require_built
 
     require_built()
-    from jaxpuffer.c_backend import CEnv
+    try:
+        from jaxpuffer.c_backend import CEnv
+    except RuntimeError as error:  # XLA refuses a target of a version that it does not know
+        raise ImportError(
+            f"the C environments do not fit jaxlib {jaxlib.__version__}; upgrade jax ({error})"
+        ) from error
 
     return CEnv(env, name, threads)

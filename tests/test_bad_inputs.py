@@ -304,3 +304,14 @@ def test_one_episode_has_no_standard_error(run: Result) -> None:
     alone = evaluate("cartpole", run, KEY, episodes=1, max_steps=3)
     assert "nan" not in str(alone) and "3.0000 (1 episode)" in str(alone)
     assert np.isnan(alone.summary()["score"]["standard_error"])
+
+
+@pytest.mark.needs_c
+def test_a_jaxlib_that_refuses_the_c_environments_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("INVALID_ARGUMENT: the handler's API version (0.99) is incompatible")
+
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", refuse)
+    monkeypatch.delitem(sys.modules, "jaxpuffer.c_backend", raising=False)
+    with pytest.raises(ImportError, match=r"do not fit jaxlib \d+\.\d+.*; upgrade jax \(INVALID_ARGUMENT"):
+        make("cartpole", backend="c")
