@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxpuffer import rng
 from jaxpuffer.devices import computing_on, in_32_bits
-from jaxpuffer.evaluate import as_policy, check_policy
+from jaxpuffer.evaluate import as_policy, check_deterministic, check_policy
 from jaxpuffer.play import Play, act, begin, go_on, transition
 from jaxpuffer.policy import Policy
 from jaxpuffer.ppo import Result
@@ -61,8 +61,9 @@ def animate(
     steps: int = 1000,
     path: str | os.PathLike[str] | None = None,
     fps: float = 30,
+    deterministic: bool = False,
 ) -> Animation:
-    """Play one episode with sampled actions and take a picture of every step.
+    """Play one episode and take a picture of every step.
 
     A world of several agents is played until all of them end in the same step.
 
@@ -73,6 +74,7 @@ def animate(
         steps: the largest number of steps.
         path: where to save the GIF; None does not save it.
         fps: pictures per second, at most 50 (a GIF's limit).
+        deterministic: take the most likely action in every step; otherwise actions are sampled.
 
     Raises:
         ImportError: Pillow is not installed.
@@ -86,6 +88,7 @@ def animate(
         raise ValueError(f"fps is {fps}; it must be from 1 to 50")
     if path is not None and not os.fspath(path).lower().endswith(".gif"):
         raise ValueError(f"path is {os.fspath(path)!r}; it must end in .gif, the only supported format")
+    check_deterministic(deterministic)
     env, policy, key = as_env(env), as_policy(policy), rng.check_key(key)
     pillow()
     check_policy(env, policy)
@@ -95,7 +98,7 @@ def animate(
         frames = [np.asarray(picture)]
         ended = False
         while not ended and len(frames) <= steps:
-            play, picture, ended = _advance(env, policy, play)
+            play, picture, ended = _advance(env, policy, play, deterministic)
             frames.append(np.asarray(picture))
     animation = Animation(np.stack(frames), fps)
     if path is not None:
@@ -110,10 +113,10 @@ def _begin(env: Any, policy: Policy, key: Array) -> tuple[Play, Array]:
     return play, _picture(env, play.envs)
 
 
-@jax.jit
-def _advance(env: Any, policy: Policy, play: Play) -> tuple[Play, Array, Array]:
+@functools.partial(jax.jit, static_argnames="deterministic")
+def _advance(env: Any, policy: Policy, play: Play, deterministic: bool) -> tuple[Play, Array, Array]:
     batch = env.batch(1)
-    play, step = transition(batch, *act(batch, policy, play))
+    play, step = transition(batch, *act(batch, policy, play, deterministic))
     picture = _picture(env, play.envs)  # before anything is reset, so that the end is seen
     return go_on(batch, play, step), picture, step.ended.all()
 

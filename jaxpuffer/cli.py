@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import os
+import shlex
 import sys
 import time
 import types
@@ -136,6 +137,7 @@ def _train(args: list[str]) -> None:
         directory=out,
         resume=flags.resume,
         stop_at_score=flags.stop_at_score,
+        evaluate_every=flags.evaluate_every,
         profile=flags.profile,
         mesh=mesh,
         log=[lambda _, means: chunks.append(means), *writers],
@@ -150,6 +152,8 @@ def _train(args: list[str]) -> None:
         print(f", {chunks[0]['compile_seconds']:.2f} s of them compiling; {steps / seconds:,.0f} steps/s in training")
     else:
         print()
+    watch = shlex.join(["jaxpuffer", "eval", str(out), "--gif", "agent.gif"])
+    print(f"watch the agent: {watch}, or in Python: animate(env, load({str(out)!r}), key)")
 
 
 def _chosen_config(chosen: dict[str, Any], tuned: PPOConfig, num_agents: int) -> PPOConfig:
@@ -188,13 +192,14 @@ def _eval(args: list[str]) -> None:
         result = load(run, env)
         env, policy, agent_steps, words = result.env, result.policy, record["agent_steps"], record["key"]
     key = check_key(jnp.array(words or [0, 0], jnp.uint32))
-    evaluation = evaluate(env, policy, evaluation_key(key), episodes=flags.episodes, max_steps=flags.max_steps)
+    how = {"deterministic": flags.deterministic}
+    evaluation = evaluate(env, policy, evaluation_key(key), episodes=flags.episodes, max_steps=flags.max_steps, **how)
     _show(evaluation)
     if flags.json is not None:
-        summary = {"run": run, "agent_steps": agent_steps, **_without_nan(evaluation.summary())}
+        summary = {"run": run, "agent_steps": agent_steps, **how, **_without_nan(evaluation.summary())}
         Path(flags.json).write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
     if flags.gif is not None:
-        animate(env, policy, evaluation_key(key), path=flags.gif)
+        animate(env, policy, evaluation_key(key), path=flags.gif, **how)
 
 
 def _show(evaluation: Evaluation) -> None:
@@ -219,6 +224,7 @@ def _eval_flags() -> type:
         [
             _flag("episodes", int, 256, "number of episodes, at least: the first of each fresh environment"),
             _flag("max_steps", int, 20_000, "steps after which episodes that still run count with their score so far"),
+            _flag("deterministic", bool, False, "take the most likely action in place of a sampled one", switch=True),
             _flag("backend", Backend | None, None, "backend that steps the environments; by default that of the run"),
             _flag("gif", Path | None, None, "file to save an animated episode to"),
             _flag("json", Path | None, None, "file to write mean, standard error and count of each measure to"),
@@ -267,6 +273,12 @@ def _train_flags(
             "stop once 256 fresh episodes average this score plus two standard errors",
         ),
         _flag("log", str | None, None, "also write the metrics to these, joined by commas: csv, tensorboard, wandb"),
+        _flag(
+            "evaluate_every",
+            int | None,
+            None,
+            "agent-steps between two evaluations of 256 fresh episodes, shown and logged",
+        ),
         _flag("profile", bool, False, "print at the end where the time went", switch=True),
         _NO_CACHE,
     ]

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,7 @@ class Categorical(PyTreeNode):
         return streams, jnp.minimum(choice, last_possible)
 
     def mode(self) -> Array:
-        """The most likely choice, int32 (...)."""
+        """The most likely choice, int32 (...); of several, the first."""
         return jnp.int32(jnp.argmax(self.logits, -1))
 
     def log_prob(self, action: Array) -> Array:
@@ -89,7 +90,7 @@ class Normal(PyTreeNode):
         return streams, self.mean + jnp.exp(self._log_std()) * noise
 
     def mode(self) -> Array:
-        """The mean."""
+        """The mean, float32 (..., n); the environment clips it to its bounds, as it does with samples."""
         return self.mean
 
     def log_prob(self, action: Array) -> Array:
@@ -121,7 +122,7 @@ class Joint(PyTreeNode):
         return streams, self._join(columns)
 
     def mode(self) -> Array:
-        """The most likely choices and the means."""
+        """The most likely choices and the means, `dtype` (..., entries)."""
         return self._join([part.mode() for part in self.parts])
 
     def log_prob(self, action: Array) -> Array:
@@ -144,6 +145,27 @@ class Joint(PyTreeNode):
     def _join(self, columns: list[Array]) -> Array:
         wide = [x if isinstance(part, Normal) else x[..., None] for part, x in zip(self.parts, columns, strict=True)]
         return jnp.concatenate([x.astype(self.dtype) for x in wide], -1)
+
+
+def most_likely(distribution: Any, streams: Array) -> Array:
+    """The most likely action of each row, from any distribution that a policy returns.
+
+    Args:
+        streams: uint32 (rows, 2), from which actions would be sampled; nothing is drawn.
+
+    Raises:
+        TypeError: the distribution has no `mode`, or its mode has not the shape and dtype of its samples.
+    """
+    name = type(distribution).__name__
+    if not callable(getattr(distribution, "mode", None)):
+        raise TypeError(f"deterministic is True, but {name}, which the policy returns, has no mode()")
+    mode, (_, sample) = distribution.mode(), jax.eval_shape(distribution.sample, streams)
+    if (jnp.shape(mode), jnp.result_type(mode)) != (sample.shape, sample.dtype):
+        raise TypeError(
+            f"{name}.mode() is {jnp.result_type(mode)}{list(jnp.shape(mode))}; "
+            f"it must be like its samples, {sample.dtype}{list(sample.shape)}"
+        )
+    return mode
 
 
 def _total(terms: list[Array]) -> Array:

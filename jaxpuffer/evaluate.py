@@ -6,6 +6,8 @@ seed, and its evaluation still contains no episode of its training.
 """
 
 import functools
+import math
+import time
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxpuffer import rng
+from jaxpuffer.config import PPOConfig
 from jaxpuffer.devices import computing_on, in_32_bits
 from jaxpuffer.host import HostEnv, Worlds, check_outside_jit, choose, world_seed
 from jaxpuffer.memory import check_fits
@@ -23,6 +26,7 @@ from jaxpuffer.ppo import Result
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.registry import as_env
 
+EVALUATION_SHARE = 0.1  # share of the time for evaluations before the training score reaches the one to stop at
 HOST_WORLDS = 64  # host-stepped environments of an evaluation that are played together; each may be a process
 _EVALUATION = 0x6576616C  # "eval"; far from the small numbers that jax.random.split folds in
 
@@ -66,9 +70,15 @@ def evaluation_key(key: Array, count: int = 0) -> Array:
 
 @in_32_bits
 def evaluate(
-    env: Any, policy: Policy | Result, key: Array, *, episodes: int = 256, max_steps: int = 20_000
+    env: Any,
+    policy: Policy | Result,
+    key: Array,
+    *,
+    episodes: int = 256,
+    max_steps: int = 20_000,
+    deterministic: bool = False,
 ) -> Evaluation:
-    """Play the first episode of each of `episodes` fresh environments, with sampled actions.
+    """Play the first episode of each of `episodes` fresh environments.
 
     Worlds of several agents: the first episode of every agent, in as many worlds as are
     needed for `episodes` agents. Stops when all have ended, or after `max_steps`
@@ -82,20 +92,17 @@ def evaluate(
         key: a key not used for training: `evaluation_key(key)` of the run's key.
         episodes: the least number of episodes.
         max_steps: the largest number of steps.
+        deterministic: take the most likely action in every step (of a Box: the means); otherwise actions are sampled.
 
     Raises:
         ValueError: `episodes` or `max_steps` is below 1, or does not fit in 32 bits or in memory; or the
             policy's parameters are not finite.
         TypeError: the policy was made for other spaces, or holds several runs stacked by `vmap`; or an argument is
-            of a wrong type.
+            of a wrong type; or `deterministic` is True and the policy's distribution has no `mode`.
     """
     for name, value in (("episodes", episodes), ("max_steps", max_steps)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise TypeError(f"{name} is {value!r}; it must be an int")
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
-        if value > np.iinfo(np.int32).max:
-            raise ValueError(f"{name} is {value}; it must fit in 32 bits")
+        check_count(name, value, np.iinfo(np.int32).max)
+    check_deterministic(deterministic)
     env, policy, key = as_env(env), as_policy(policy), rng.check_key(key)
     check_policy(env, policy)
     check_fits(env, int(episodes))
@@ -104,10 +111,96 @@ def evaluate(
     if isinstance(env, HostEnv):
         check_outside_jit(env, key, policy)
         with computing_on(key):
-            return _play_on_host(env, policy, key, max_steps, episodes)
+            return _play_on_host(env, policy, key, max_steps, episodes, deterministic)
     with computing_on(key):
-        played = _play(env, policy, key, jnp.int32(max_steps), worlds=-(-episodes // env.num_agents))
+        worlds = -(-episodes // env.num_agents)
+        played = _play(env, policy, key, jnp.int32(max_steps), worlds=worlds, deterministic=deterministic)
     return jax.tree.map(np.asarray, played)
+
+
+class Evaluations:
+    """The evaluations of a run between its updates: at intervals, or to see whether the run has reached a score.
+
+    Without `every` they are made whenever the training score has reached `stop_at_score`, and otherwise as long as
+    they take a tenth of the time.
+
+    Args:
+        key: the run's.
+        every: agent-steps between two evaluations; None evaluates only for `stop_at_score`.
+        episodes: of one evaluation.
+        stop_at_score: the score to reach; None for no such score.
+
+    Attributes:
+        seconds: time of all evaluations.
+
+    Raises:
+        TypeError: `every` or `episodes` is not an int.
+        ValueError: `every` is below 1, or `episodes` is below 2 or does not fit in 32 bits.
+    """
+
+    def __init__(
+        self, env: Any, key: Array, config: PPOConfig, every: int | None, episodes: int, stop_at_score: float | None
+    ) -> None:
+        if every is not None:
+            check_count("evaluate_every", every)
+        check_count("evaluate_episodes", episodes, np.iinfo(np.int32).max, minimum=2)  # for a standard error
+        self.env, self.key, self.config = env, key, config
+        self.every, self.episodes, self.stop_at_score = every, int(episodes), stop_at_score
+        self.seconds = 0.0
+
+    def compile(self, policy: Policy, updates: int) -> None:
+        """Evaluate for one step, so that the time of compiling is known separately."""
+        if self.every is not None or self.stop_at_score is not None:
+            self._evaluate(policy, updates, max_steps=1)
+
+    def updates_left(self, updates: int) -> int:
+        """How many updates after `updates` the next evaluation at an interval is due, or else the run's last."""
+        end = self.config.num_updates
+        if self.every is not None:
+            next_steps = (updates * self.config.batch_size // self.every + 1) * self.every
+            end = min(end, -(-next_steps // self.config.batch_size))
+        return end - updates
+
+    def reached(self, policy: Policy, updates: int, means: dict[str, float], seconds: float) -> bool:
+        """Evaluate if it is time to, and say whether `stop_at_score` is reached, after `seconds` of the run.
+
+        It adds `evaluated_score` and its standard error to `means` after an evaluation.
+        """
+        if self.every is not None:
+            due = self.updates_left(updates - 1) == 1
+        else:  # the training score is NaN if no episode has ended yet
+            due = self.stop_at_score is not None and not (
+                means["score"] < self.stop_at_score and self.seconds >= EVALUATION_SHARE * seconds
+            )
+        if not due:
+            return False
+        began = time.perf_counter()
+        score = self._evaluate(policy, updates).summary()["score"]
+        self.seconds += time.perf_counter() - began
+        means["evaluated_score"] = score["mean"]
+        means["evaluated_score_error"] = score["standard_error"]
+        # of many evaluations the first to reach the score was a lucky one: stop only if well above it
+        return self.stop_at_score is not None and score["mean"] - 2.0 * score["standard_error"] >= self.stop_at_score
+
+    def _evaluate(self, policy: Policy, updates: int, **options: Any) -> Evaluation:
+        key = evaluation_key(self.key, updates)
+        return evaluate(self.env, policy, key, episodes=self.episodes, **options)
+
+
+def check_count(name: str, value: Any, maximum: float = math.inf, minimum: int = 1) -> None:
+    """Raise TypeError or ValueError, naming the argument, unless `value` is an int from `minimum` to `maximum`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} is {value!r}; it must be an int")
+    if value < minimum:
+        raise ValueError(f"{name} is {value}; it must be at least {minimum}")
+    if value > maximum:
+        raise ValueError(f"{name} is {value}; it must fit in 32 bits")
+
+
+def check_deterministic(deterministic: Any) -> None:
+    """Raise TypeError unless `deterministic` is a bool, which decides what is compiled."""
+    if not isinstance(deterministic, bool):
+        raise TypeError(f"deterministic is {deterministic!r}; it must be True or False")
 
 
 def all_finite(tree: Any) -> bool:
@@ -149,15 +242,15 @@ def check_policy(env: Any, policy: Policy) -> None:
             raise TypeError(f"the policy's parameters have shape {got.shape} where one policy has {want.shape}{hint}")
 
 
-@functools.partial(jax.jit, static_argnames="worlds")
-def _play(env: Any, policy: Policy, key: Array, max_steps: Array, worlds: int) -> Evaluation:
+@functools.partial(jax.jit, static_argnames=("worlds", "deterministic"))
+def _play(env: Any, policy: Policy, key: Array, max_steps: Array, worlds: int, deterministic: bool) -> Evaluation:
     batch = env.batch(worlds)
     rows = worlds * env.num_agents
     key_envs, key_streams = jax.random.split(key)
 
     def one(carried: tuple[Array, Play, Evaluation]) -> tuple[Array, Play, Evaluation]:
         steps, play, played = carried
-        play, step = transition(batch, *act(batch, policy, play))
+        play, step = transition(batch, *act(batch, policy, play, deterministic))
 
         # what ended was the first episode, or is not counted
         running = ~played.finished
@@ -185,7 +278,9 @@ def _play(env: Any, policy: Policy, key: Array, max_steps: Array, worlds: int) -
     )
 
 
-def _play_on_host(env: HostEnv, policy: Policy, key: Array, max_steps: int, episodes: int) -> Evaluation:
+def _play_on_host(
+    env: HostEnv, policy: Policy, key: Array, max_steps: int, episodes: int, deterministic: bool
+) -> Evaluation:
     num_worlds = -(-episodes // env.num_agents)
     together = min(num_worlds, HOST_WORLDS)
     batch, rounds = env.batch(together), []
@@ -197,7 +292,7 @@ def _play_on_host(env: HostEnv, policy: Policy, key: Array, max_steps: int, epis
             episode_return, episode_length = np.zeros(worlds.rows), np.zeros(worlds.rows, np.int32)
             running = np.ones(worlds.rows, bool)
             for _ in range(max_steps):
-                play, step = worlds.play_on(*choose(env, policy, play))
+                play, step = worlds.play_on(*choose(env, policy, play, deterministic))
                 episode_return += np.where(running, step.reward, 0.0)
                 episode_length += running
                 running &= ~step.ended

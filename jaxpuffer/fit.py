@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from jaxpuffer.checkpoint import claim, describe, load, read_record, run_folder, twin_of
 from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.devices import computing_on, in_32_bits
+from jaxpuffer.evaluate import Evaluations
 from jaxpuffer.host import HostEnv
 from jaxpuffer.journal import Journal
 from jaxpuffer.networks import ActorCritic
@@ -28,8 +29,8 @@ from jaxpuffer.profile import shares_line, time_shares
 from jaxpuffer.registry import as_env
 from jaxpuffer.rng import check_key
 from jaxpuffer.saving import Saver
-from jaxpuffer.showing import Progress, Warnings
-from jaxpuffer.stopping import Aim, check_finite, interruptions
+from jaxpuffer.showing import Progress, Warnings, view_of
+from jaxpuffer.stopping import check_finite, interruptions
 from jaxpuffer.trainer import MAX_CHUNK, make_trainer
 from jaxpuffer.writers import Log, as_logs
 
@@ -45,8 +46,10 @@ def fit(
     directory: str | os.PathLike[str] | None = None,
     resume: bool = False,
     log: Log | Sequence[Log] | None = None,
-    progress: bool = True,
+    progress: bool | str = True,
     stop_at_score: float | None = None,
+    evaluate_every: int | None = None,
+    evaluate_episodes: int = 256,
     save_every_seconds: float = 60.0,
     keep: int = 1,
     start_from: Any = None,
@@ -73,14 +76,20 @@ def fit(
             dict of floats: means over the chunk of the metrics of `ppo.update`,
             `seconds` since the call of `fit`, `compile_seconds` of these,
             `steps_per_second` and `chunk_seconds` of training, `run_seconds` and `train_seconds` over all
-            calls for the run, and `evaluated_score` after an evaluation.
+            calls for the run, and after an evaluation `evaluated_score` and
+            its standard error, `evaluated_score_error`.
             If no episode ended, score, perf, return and length are the last known ones. If it has a parameter
             `policy`, it gets the policy too. A writer of `jaxpuffer.writers`, or a list of functions and
             writers, can take its place; a writer that fails while training is a warning.
-        progress: show a line on a terminal, or from time to time a line elsewhere (stderr).
-        stop_at_score: stop when the mean score of 256 fresh episodes (`evaluate`) exceeds this by two
+        progress: show a dashboard on a terminal, one cell in a notebook, or from time to time a line elsewhere
+            (stderr); False shows nothing. "dashboard", "notebook" and "line" ask for one of them.
+        stop_at_score: stop when the mean score of fresh episodes (`evaluate`) exceeds this by two
             standard errors. They are played between chunks, whenever the training score
-            has reached this score, and otherwise as long as they take a tenth of the time.
+            has reached this score, and otherwise as long as they take a tenth of the time; with
+            `evaluate_every`, at these evaluations only.
+        evaluate_every: agent-steps between two evaluations of fresh episodes, with sampled actions: after the
+            update that reaches each multiple of it, and after the last update. They do not change the training.
+        evaluate_episodes: the least number of episodes of an evaluation during training, at least 2.
         save_every_seconds: time between two saves. They are written while training goes on.
         keep: number of last checkpoints to keep. The one with the best evaluated score is kept besides.
         start_from: a policy to go on with, under any config, parameters of the environment and number of steps:
@@ -103,8 +112,8 @@ def fit(
     """
     result, number = fit_or_signal(
         env, key, config, module, directory=directory, resume=resume, log=log, progress=progress,
-        stop_at_score=stop_at_score, save_every_seconds=save_every_seconds, keep=keep, start_from=start_from,
-        profile=profile, mesh=mesh,
+        stop_at_score=stop_at_score, evaluate_every=evaluate_every, evaluate_episodes=evaluate_episodes,
+        save_every_seconds=save_every_seconds, keep=keep, start_from=start_from, profile=profile, mesh=mesh,
     )  # fmt: skip
     if number not in (0, signal.SIGINT):
         raise SystemExit(128 + number)
@@ -139,8 +148,10 @@ def _fit(
     directory: Path | None,
     resume: bool = False,
     log: Log | Sequence[Log] | None = None,
-    progress: bool = True,
+    progress: bool | str = True,
     stop_at_score: float | None = None,
+    evaluate_every: int | None = None,
+    evaluate_episodes: int = 256,
     save_every_seconds: float = 60.0,
     keep: int = 1,
     start_from: Any = None,
@@ -148,7 +159,7 @@ def _fit(
     mesh: Mesh | None = None,
 ) -> tuple[Result, int]:
     began = time.perf_counter()
-    env, key = as_env(env), check_key(key)
+    env, key, view = as_env(env), check_key(key), view_of(progress)
     if not (isinstance(save_every_seconds, int | float) and save_every_seconds >= 0):
         raise ValueError(f"save_every_seconds is {save_every_seconds!r}; it must be a number of at least 0")
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
@@ -171,6 +182,7 @@ def _fit(
         raise ValueError(f"profile=True times programs, and {env.name} is stepped by Python; profile must be False")
     saved = _find_run(env, key, config, directory, resume, module, 1 if mesh is None else mesh.size)
     config = saved.config if saved else complete(env, config)
+    evaluations = Evaluations(env, key, config, evaluate_every, evaluate_episodes, stop_at_score)
     module = checked_module(env, config, module)
     trainer = make_trainer(env, key, config, module, mesh)
     state = trainer.start(saved.state if saved else None)
@@ -188,24 +200,25 @@ def _fit(
         return Result(policy(), state, metrics, config, env)
 
     saver = Saver(directory, key, config, lambda: (updates, result), updates if saved else -1, save_every_seconds, keep)
-    aim = Aim(env, key, stop_at_score)
     warn = Warnings(config)
+    show = Progress(view, env, config, updates, began, saver, warn)
     compile_seconds = chunk_seconds = 0.0
     count = 1
     last: dict[str, float] = {}  # the metrics that are known only if an episode ended
     parent = os.fspath(start_from) if isinstance(start_from, str | os.PathLike) else None
     description = describe(result(), key) | {"start_from": parent}
     journal = Journal(directory, logs, description, config.num_updates * config.batch_size)
-    with trainer, journal, saver.on_error(), interruptions() as interrupted, Progress(config, progress) as show:
+    with trainer, journal, saver.on_error(), interruptions() as interrupted, show:
         if updates < config.num_updates:
-            state = trainer.compile(state)
-            aim.compile(policy(), updates)
+            with show.compiling():
+                state = trainer.compile(state)
+                evaluations.compile(policy(), updates)
         compile_seconds = time.perf_counter() - began
         saver.saved_at = time.perf_counter()
         while updates < config.num_updates and not interrupted.number:
             # train
             started = time.perf_counter()
-            count = min(count, MAX_CHUNK, config.num_updates - updates)
+            count = min(count, MAX_CHUNK, evaluations.updates_left(updates))
             new_state, chunk = trainer.chunk(state, count)
             nothing = np.where(chunk["episodes"] > 0, np.float32(0), np.float32(np.nan))
             chunk |= {name: chunk[name] + nothing for name in OF_EPISODES}
@@ -227,21 +240,25 @@ def _fit(
             means["compile_seconds"] = compile_seconds
             means["chunk_seconds"] = now - started
             count = max(1, int(count * CHUNK_SECONDS / (now - started)))
-            reached = aim.reached(policy(), updates, means, now - began)
+            with show.timed("evaluation"):
+                reached = evaluations.reached(policy(), updates, means, now - began)
             means["seconds"] = time.perf_counter() - began
-            show(agent_steps, means)
+            show(means)
             try:
-                journal(means, policy)
+                with show.timed("logging"):
+                    journal(means, policy)
             except KeyboardInterrupt:
                 interrupted.number = signal.SIGINT
+            with show.timed("saving"):
+                saver.save_now_and_then(means.get("evaluated_score"))
             if reached:
                 break
-            saver.save_now_and_then(means.get("evaluated_score"))
-        saver.save()
+        with show.timed("saving"):
+            saver.save()
         journal.ended = "interrupted" if interrupted.number else "finished"
 
     if profile and history:
-        training = time.perf_counter() - began - compile_seconds - aim.seconds
+        training = time.perf_counter() - began - compile_seconds - evaluations.seconds
         print(shares_line(time_shares(env, state, config, module, 1.0 - chunk_seconds / training)), file=sys.stderr)
     if interrupted.number:
         where = f", saved in {directory}" if saver.updates == updates else ""

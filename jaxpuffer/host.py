@@ -355,8 +355,8 @@ def nothing_made(env: HostEnv, policy: Policy, play: Play, horizon: int) -> Roll
     return jax.tree.map(lambda x: zeros(x, horizon), kept).replace(value=zeros(kept.value, horizon + 1))
 
 
-def _chosen(env: HostEnv, policy: Policy, play: Play) -> tuple[Play, Choice]:
-    return act(env.batch(len(play.streams) // env.num_agents), policy, play)
+def _chosen(env: HostEnv, policy: Policy, play: Play, deterministic: bool = False) -> tuple[Play, Choice]:
+    return act(env.batch(len(play.streams) // env.num_agents), policy, play, deterministic)
 
 
 def _kept(play: Play, choice: Choice) -> Rollout:
@@ -366,10 +366,10 @@ def _kept(play: Play, choice: Choice) -> Rollout:
     return Rollout(play.obs, play.reset, *of_choice, nothing, nothing)
 
 
-@jax.jit
-def choose(env: HostEnv, policy: Policy, play: Play) -> tuple[Play, Array]:
+@functools.partial(jax.jit, static_argnames="deterministic")
+def choose(env: HostEnv, policy: Policy, play: Play, deterministic: bool) -> tuple[Play, Array]:
     """The play with memory and streams after the choice, and the actions (rows, ...)."""
-    play, choice = _chosen(env, policy, play)
+    play, choice = _chosen(env, policy, play, deterministic)
     return play, choice.action
 
 

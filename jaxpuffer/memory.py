@@ -1,6 +1,7 @@
 """The memory that a run needs, and whether the machine has it."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -63,3 +64,19 @@ def check_memory(env: Any, config: Any) -> None:
             f"num_envs ({config.num_envs}), horizon ({config.horizon}), minibatch_size ({config.minibatch_size}) "
             f"or microbatch_size, hidden ({config.hidden}) or layers ({config.layers})"
         )
+
+
+def host_memory() -> int | None:
+    """Bytes of main memory that this process occupies now (its resident set); None if the system does not tell."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError, IndexError):
+        return None
+
+
+def device_memory() -> tuple[int, int] | None:
+    """Bytes in use on the fullest of this process's devices, and its limit; None where devices do not count them."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    known = [(s["bytes_in_use"], s["bytes_limit"]) for s in stats if {"bytes_in_use", "bytes_limit"} <= s.keys()]
+    return max(known, default=None)

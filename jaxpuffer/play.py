@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxpuffer.config import PPOConfig
+from jaxpuffer.distributions import most_likely
 from jaxpuffer.env import Log
 from jaxpuffer.policy import Policy
 from jaxpuffer.pytree import PyTreeNode
@@ -61,11 +62,14 @@ def begin(batch: Any, module: Any, env_streams: Array, streams: Array) -> Play:
     return Play(envs, flat_rows(batch, obs), jnp.ones(rows, bool), module.initialize_carry(rows), streams)
 
 
-def act(batch: Any, policy: Policy, play: Play) -> tuple[Play, Choice]:
-    """Sample an action for each row: (play with memory and streams after it, the choice)."""
+def act(batch: Any, policy: Policy, play: Play, deterministic: bool = False) -> tuple[Play, Choice]:
+    """Sample an action for each row, or take the most likely: (play with memory and streams after it, the choice)."""
     mask = legal_actions(batch, play)
     carry, distribution, value = policy(play.carry, play.obs, play.reset, mask)
-    streams, action = distribution.sample(play.streams)
+    if deterministic:
+        streams, action = play.streams, most_likely(distribution, play.streams)
+    else:
+        streams, action = distribution.sample(play.streams)
     choice = Choice(mask, action, distribution.log_prob(action), value)
     return play.replace(carry=carry, streams=streams), choice
 

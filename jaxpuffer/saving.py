@@ -62,11 +62,13 @@ class Saver:
         """Begin to save if the last save is old enough, or if the run was evaluated with the best score so far."""
         if self.directory is None:
             return
+        if self._writing is not None and self._writing[-1].done():
+            self.wait()  # so that a failure is known now
         if score is not None and not math.isnan(score):
             self.evaluated = self.run()[0], score
         best = score is not None and score > self.best
         old = time.perf_counter() - self.saved_at >= self.seconds
-        if best or (old and (self._writing is None or self._writing[-1].done())):
+        if best or (old and self._writing is None):
             self._begin()
 
     def wait(self) -> None:

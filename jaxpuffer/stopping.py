@@ -1,21 +1,17 @@
-"""Reasons to end a `fit` before its last step: a score that is reached, a signal, numbers that are not finite."""
+"""Reasons to end a `fit` before its last step: a signal, or numbers that are not finite."""
 
 import contextlib
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jax import Array
 
-from jaxpuffer.evaluate import all_finite, evaluate, evaluation_key
-from jaxpuffer.policy import Policy
+from jaxpuffer.evaluate import all_finite
 from jaxpuffer.saving import NotFiniteError
 
-EVALUATION_SHARE = 0.1  # share of the time for evaluations before the training score reaches the aim
 MUST_BE_FINITE = (  # of the metrics, causes before their effects; shares must be zero
     *("no_legal_action", "nonfinite_value", "nonfinite_reward"),
     *("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm"),
@@ -27,34 +23,6 @@ _SHARES = {
     "nonfinite_reward": "the rewards are NaN or infinite",
     "nonfinite_value": "the values are NaN or infinite, for example after such an observation",
 }
-
-
-class Aim:
-    """Whether fresh episodes reach a mean score; it evaluates when this is likely, or when it takes little time.
-
-    Attributes:
-        seconds: time of all evaluations.
-    """
-
-    def __init__(self, env: Any, key: Array, score: float | None) -> None:
-        self.env, self.key, self.score = env, key, score
-        self.seconds = 0.0
-
-    def compile(self, policy: Policy, updates: int) -> None:
-        """Evaluate for one step, so that the time of compiling is known separately."""
-        if self.score is not None:
-            evaluate(self.env, policy, evaluation_key(self.key, updates), max_steps=1)
-
-    def reached(self, policy: Policy, updates: int, means: dict[str, float], seconds: float) -> bool:
-        """Whether to stop after `seconds` of the run; adds `evaluated_score` to `means` after an evaluation."""
-        if self.score is None or (means["score"] < self.score and self.seconds >= EVALUATION_SHARE * seconds):
-            return False
-        began = time.perf_counter()
-        score = evaluate(self.env, policy, evaluation_key(self.key, updates)).summary()["score"]
-        self.seconds += time.perf_counter() - began
-        means["evaluated_score"] = score["mean"]
-        # of many evaluations the first to reach the aim was a lucky one: stop only if well above it
-        return score["mean"] - 2.0 * score["standard_error"] >= self.score
 
 
 class Interruption:

@@ -40,19 +40,30 @@ def test_list_and_config(capsys):
 
 def test_train_then_evaluate(tmp_path):
     out = tmp_path / "run"
-    done = run("train", "cartpole", "--backend=jax", *TINY, "--env.max_steps=30", "--seed=3", f"--out={out}")
+    done = run(
+        "train",
+        "cartpole",
+        "--backend=jax",
+        *TINY,
+        "--env.max_steps=30",
+        "--seed=3",
+        f"--out={out}",
+        "--evaluate_every=1e3",
+    )
     assert done.returncode == 0, done.stderr
     assert "backend jax, seed 3" in done.stdout
     assert "256 episodes" in done.stdout and "since the process started" in done.stdout and "compiling" in done.stdout
+    assert f"jaxpuffer eval {out} --gif agent.gif" in done.stdout
     record = json.loads((out / "run.json").read_text())
     assert (record["backend"], record["seed"], record["agent_steps"]) == ("jax", 3, 640)
     assert record["parameters"]["max_steps"] == 30
     assert int(load(out).state.updates) == 5
 
     figures, picture = tmp_path / "figures.json", tmp_path / "episode.gif"
-    done = run("eval", out, "--episodes", "8", "--json", figures, "--gif", picture)
+    done = run("eval", out, "--episodes", "8", "--json", figures, "--gif", picture, "--deterministic")
     assert done.returncode == 0, done.stderr
     summary = json.loads(figures.read_text())
+    assert summary["deterministic"] is True
     assert set(summary["score"]) == {"mean", "standard_error", "count"} and summary["score"]["count"] == 8
     assert 1 <= summary["episode_length"]["mean"] <= 30 and summary["unfinished"] == 0
     assert picture.read_bytes().startswith(b"GIF89a")

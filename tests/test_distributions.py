@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from jaxpuffer import rng
-from jaxpuffer.distributions import FEW_CHOICES, Categorical, Joint, Normal
+from jaxpuffer.distributions import FEW_CHOICES, Categorical, Joint, Normal, most_likely
 
 ROWS = 200_000
 
@@ -118,3 +118,20 @@ def test_parts_of_a_joint_are_drawn_independently() -> None:
     assert actions.dtype == jnp.int32 and actions.shape == (ROWS, 2)
     counts = np.bincount(np.asarray(actions) @ [2, 1], minlength=4)
     assert scipy.stats.chisquare(counts, ROWS * np.array([1, 3, 3, 9]) / 16).pvalue > 1e-3
+
+
+def test_modes_are_legal_and_in_the_order_of_the_entries() -> None:
+    logits = jnp.float32([[0.0, 50.0, 1.0], [3.0, 3.0, 2.0]])
+    masked = Categorical.masked(logits, jnp.array([[True, False, True], [True, True, True]]))
+    numbers = Normal(jnp.float32([[0.5, -2.5], [9.0, 0.0]]), jnp.zeros(2, jnp.float32))
+    assert masked.mode().tolist() == [2, 0]  # of two that are as likely, the first
+    choices = Joint((masked, Categorical(logits)))
+    mixed = Joint((numbers, masked), np.dtype(np.float32))
+    for distribution, expected, dtype in (
+        (masked, [2, 0], np.int32),
+        (numbers, [[0.5, -2.5], [9.0, 0.0]], np.float32),
+        (choices, [[2, 1], [0, 0]], np.int32),
+        (mixed, [[0.5, -2.5, 2.0], [9.0, 0.0, 0.0]], np.float32),
+    ):
+        mode = most_likely(distribution, streams()[:2])
+        assert mode.dtype == dtype and mode.tolist() == expected

@@ -15,7 +15,8 @@ import pytest
 from toy_envs import Corridor, tiny_config
 
 import jaxpuffer
-from jaxpuffer import evaluate, fit, load, saving, stopping, train
+from jaxpuffer import fit, load, saving, train
+from jaxpuffer.evaluate import Evaluations, evaluation_key
 
 ROOT = str(Path(__file__).parent.parent)
 KEY = jax.random.key(5)
@@ -118,10 +119,10 @@ def test_the_last_checkpoints_and_the_best_are_kept(tmp_path, monkeypatch):
     scores = itertools.chain([3.0, 9.0], itertools.repeat(5.0))
 
     def evaluated(aim, policy, updates, means, seconds):
-        means["evaluated_score"] = next(scores)
+        means |= {"evaluated_score": next(scores), "evaluated_score_error": 0.5}
         return False
 
-    monkeypatch.setattr(stopping.Aim, "reached", evaluated)
+    monkeypatch.setattr(Evaluations, "reached", evaluated)
     fit(ENV, KEY, tiny_config(), directory=tmp_path, save_every_seconds=0, keep=3, progress=False)
     entries = json.loads((tmp_path / "run.json").read_text())["checkpoints"]
     assert [entry["checkpoint"] for entry in entries] == sorted(
@@ -163,10 +164,41 @@ def test_stops_when_the_evaluated_score_is_reached(tmp_path):
     assert seen[-1]["evaluated_score"] >= 1.0
 
 
+def evaluations(seen):
+    return {
+        m["agent_steps"]: (m["evaluated_score"], m["evaluated_score_error"]) for m in seen if "evaluated_score" in m
+    }
+
+
+def test_evaluations_at_intervals_do_not_change_the_training(whole, tmp_path):
+    seen, again = [], []
+    options = {"evaluate_every": 300, "evaluate_episodes": 16, "progress": False}
+    result = fit(ENV, KEY, tiny_config(), log=lambda _, m: seen.append(m), **options)
+    assert_same(result.state, whole.state)
+    assert_same(result.metrics, whole.metrics)
+    # after the first of the updates of 128 steps that reaches 300, 600, 900 and 1200, and after the last
+    assert list(evaluations(seen)) == [384, 640, 1024, 1280]
+    score = jaxpuffer.evaluate(ENV, result, evaluation_key(KEY, 10), episodes=16).summary()["score"]
+    assert evaluations(seen)[1280] == (score["mean"], score["standard_error"])
+
+    # a run that is interrupted and continued has the same ones
+    fit(ENV, KEY, tiny_config(), directory=tmp_path, log=stop_at(500), **options)
+    fit(ENV, KEY, directory=tmp_path, resume=True, log=lambda _, m: again.append(m), **options)
+    assert evaluations(again) == {
+        steps: x for steps, x in evaluations(seen).items() if steps > again[0]["agent_steps"] - 128
+    }
+
+
+def test_with_intervals_a_run_stops_only_there():
+    result = fit(ENV, KEY, tiny_config(), stop_at_score=1.0, evaluate_every=300, evaluate_episodes=16, progress=False)
+    assert int(result.state.updates) == 3
+
+
 def test_progress_in_plain_lines(capsys):
     fit(ENV, KEY, tiny_config())
     err = capsys.readouterr().err
     assert "score" in err and "steps/s" in err and "\x1b" not in err
+    assert err.startswith("compiling ...\n") and "1,280 of 1,280 steps" in err
     fit(ENV, KEY, tiny_config(), progress=False)
     assert capsys.readouterr() == ("", "")
 
@@ -203,12 +235,14 @@ for a, b in zip(*(jax.tree.leaves(f(*args).state) for f in (train, fit)), strict
 @pytest.mark.parametrize("aim", [None, 1e9])
 def test_evaluations_compile_before_training(aim, monkeypatch):
     happened = []
+    module = sys.modules["jaxpuffer.evaluate"]  # `jaxpuffer.evaluate` is the function
+    evaluate = module.evaluate
 
     def spy(*args, **kwargs):
         happened.append(kwargs.get("max_steps"))
         return evaluate(*args, **kwargs)
 
-    monkeypatch.setattr(stopping, "evaluate", spy)
+    monkeypatch.setattr(module, "evaluate", spy)
     fit(ENV, KEY, tiny_config(), stop_at_score=aim, progress=False, log=lambda *_: happened.append("chunk"))
     # one step, before the first chunk is done; without a score to stop at nothing is evaluated
     assert happened[0] == ("chunk" if aim is None else 1)

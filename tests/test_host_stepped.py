@@ -217,6 +217,24 @@ def test_evaluation_plays_one_episode_of_each_environment() -> None:
     np.testing.assert_array_equal(played.score, steps * 100 * environment + steps * (steps + 1) / 2)
 
 
+def test_the_most_likely_action_in_place_of_a_sampled_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    played: list[np.ndarray] = []
+    step = Scripted.step
+
+    def recorded(self: Scripted, action: np.ndarray) -> tuple[Any, ...]:
+        played.append(action.copy())
+        return step(self, action)
+
+    monkeypatch.setattr(Scripted, "step", recorded)
+    env = scripted("DISABLED")
+    policy = train(env, KEY, CONFIG.replace(total_steps=80)).policy
+    for deterministic in (True, False):
+        played.clear()
+        for key in (1, 2):
+            evaluate(env, policy, jax.random.key(key), episodes=4, max_steps=2, deterministic=deterministic)
+        assert len(played) == 4 and np.array_equal(played[:2], played[2:]) == deterministic
+
+
 def test_a_program_cannot_hold_it() -> None:
     env = scripted()
     for call in (

@@ -203,7 +203,7 @@ def test_an_interrupted_command_exits_with_130(tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also if the tests run in the background
     ) as process:
         assert process.stderr is not None
-        process.stderr.readline()  # a line of progress
+        next(line for line in process.stderr if "steps/s" in line)
         process.send_signal(signal.SIGINT)
         error = process.stderr.read()
     assert process.returncode == 130
