@@ -35,6 +35,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "empty").mkdir()
     text = (folder / "run" / "run.json").read_text()
     record = {name: value for name, value in json.loads(text).items() if name != "record_checksum"}
+    (entry,) = record["checkpoints"]
     for name, damaged in {
         "cut": text[: len(text) // 2],
         "flipped": text.replace('"gamma": 0.9', '"gamma": 0.8'),
@@ -43,8 +44,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "bad_config": json.dumps(record | {"config": record["config"] | {"gamma": 5}}),
         "bad_parameter": json.dumps(record | {"parameters": record["parameters"] | {"gravity": -1}}),
         "bad_name": json.dumps(record | {"environment": "cartpol"}),
-        "no_checkpoint": json.dumps(record | {"checkpoint": "checkpoint-9"}),
-        "other_numbers": json.dumps(record | {"checksum": "0" * 64}),
+        "no_checkpoint": json.dumps(record | {"checkpoints": [entry | {"checkpoint": "checkpoint-9"}]}),
+        "other_numbers": json.dumps(record | {"checkpoints": [entry | {"checksum": "0" * 64}]}),
     }.items():
         (folder / name).mkdir()
         (folder / name / "checkpoint-1").symlink_to(folder / "run" / "checkpoint-1")
