@@ -8,14 +8,19 @@ from jaxpuffer.checkpoint import load, save
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.env import Env
 from jaxpuffer.evaluate import Evaluation, evaluate
+from jaxpuffer.export import export
 from jaxpuffer.fit import fit
+from jaxpuffer.pictures import show_in_notebooks
 from jaxpuffer.ppo import train
 from jaxpuffer.registry import list_envs, make
+from jaxpuffer.rollout import rollout
 
 try:
     __version__ = importlib.metadata.version("jaxpuffer")
 except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
     __version__ = "unknown"
+
+show_in_notebooks()
 
 __all__ = [
     "Animation",
@@ -25,10 +30,12 @@ __all__ = [
     "animate",
     "cache_compilations",
     "evaluate",
+    "export",
     "fit",
     "list_envs",
     "load",
     "make",
+    "rollout",
     "save",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""The command line: jaxpuffer list | train ENV | eval RUN | config ENV; `cli_runs.py` has runs | compare | plot."""
+"""The command line: list | train ENV | eval RUN | export RUN | config ENV; `cli_runs.py` has runs | compare | plot."""
 
 import contextlib
 import dataclasses
@@ -22,14 +22,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxpuffer import __version__, cli_runs
-from jaxpuffer.animate import animate, pillow
+from jaxpuffer.animate import animate, check_file, check_render
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
 from jaxpuffer.cache import cache_compilations
 from jaxpuffer.checkpoint import load, read_record, run_folder
 from jaxpuffer.config import PPOConfig, tuned_config
 from jaxpuffer.evaluate import Evaluation, evaluate, evaluation_key
 from jaxpuffer.exits import clear_exits
+from jaxpuffer.export import FORMATS, check_export, export
 from jaxpuffer.fit import fit_or_signal
+from jaxpuffer.policy import Policy
 from jaxpuffer.pytree import Parameters, parameter_fields
 from jaxpuffer.registry import Backend, default_backend, env_class, list_envs, make
 from jaxpuffer.rng import check_key
@@ -43,6 +45,7 @@ usage: jaxpuffer COMMAND
   config ENV        an environment's tuned configuration, as TOML
   train ENV         train an agent and save the run (train ENV --help: all flags)
   eval RUN          evaluate the agent of a saved run, or the agent that ships with an environment (eval --help)
+  export RUN        write the agent's weights, or its network as a program, for other programs (export --help)
   runs [FOLDER]     list, sort and filter the runs in a folder (runs --help)
   compare RUN RUN   what differs between runs in settings and results
   plot RUN...       draw the score of runs over steps and time (plot --help)
@@ -56,7 +59,8 @@ _imported = time.perf_counter()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; it ends as `exits.clear_exits` says."""
     command, *args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    commands = {"list": _list, "config": _config, "train": _train, "eval": _eval, **cli_runs.COMMANDS}
+    own = {"list": _list, "config": _config, "train": _train, "eval": _eval, "export": _export}
+    commands = own | cli_runs.COMMANDS
     with clear_exits():
         if command in ("-h", "--help"):
             print(_USAGE)
@@ -169,28 +173,18 @@ def _chosen_config(chosen: dict[str, Any], tuned: PPOConfig, num_agents: int) ->
 
 
 def _eval(args: list[str]) -> None:
-    if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
-        raise ValueError("usage: jaxpuffer eval RUN [flags]")
-    run = "RUN" if args[0] in ("-h", "--help") else args.pop(0)
-    flags = _parse("eval RUN", _eval_flags(), args)
-    for name in ("gif", "json"):
-        path = getattr(flags, name)
-        if path is not None and not path.parent.is_dir():
-            raise FileNotFoundError(f"--{name} is {path}; there is no folder {path.parent}")
-    if flags.gif is not None:
-        pillow()  # fail now, not after minutes of play
+    run, flags = _run_and_flags("eval", _eval_flags(), args)
+    if flags.json is not None and not flags.json.parent.is_dir():
+        raise FileNotFoundError(f"--json is {flags.json}; there is no folder {flags.json.parent}")
+    pictures = {suffix: path for suffix in ("gif", "mp4", "html") if (path := getattr(flags, suffix)) is not None}
+    for suffix, path in pictures.items():  # fail now, not after minutes of play
+        if path.suffix.lower() != f".{suffix}":
+            raise ValueError(f"--{suffix} is {path}; it must end in .{suffix}")
+        check_file(path)
     _use_cache(flags)
-    if run in list_envs() and not Path(run).exists():
-        env = make(run, backend=flags.backend or default_backend())
-        policy, words = load_baseline(env), None
-        agent_steps = (baseline_record(run) or {}).get("agent_steps")
-    else:
-        record = read_record(run)
-        env = None
-        if flags.backend is not None and record["environment"] is not None:
-            env = make(record["environment"], backend=flags.backend, **record["parameters"])
-        result = load(run, env)
-        env, policy, agent_steps, words = result.env, result.policy, record["agent_steps"], record["key"]
+    env, policy, agent_steps, words = _agent(run, flags.backend)
+    if pictures:
+        check_render(env)
     key = check_key(jnp.array(words or [0, 0], jnp.uint32))
     how = {"deterministic": flags.deterministic}
     evaluation = evaluate(env, policy, evaluation_key(key), episodes=flags.episodes, max_steps=flags.max_steps, **how)
@@ -198,8 +192,43 @@ def _eval(args: list[str]) -> None:
     if flags.json is not None:
         summary = {"run": run, "agent_steps": agent_steps, **how, **_without_nan(evaluation.summary())}
         Path(flags.json).write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    if flags.gif is not None:
-        animate(env, policy, evaluation_key(key), path=flags.gif, **how)
+    if pictures:
+        animation = animate(env, policy, evaluation_key(key), **how)
+        for path in pictures.values():
+            animation.save(path)
+
+
+def _export(args: list[str]) -> None:
+    flag = _flag("format", str | None, None, f"{', '.join(FORMATS)}; by default what the suffix of --out says")
+    out = _flag("out", Path | None, None, f"file to write: {', '.join(FORMATS.values())}")
+    run, flags = _run_and_flags("export", dataclasses.make_dataclass("Export", [out, flag]), args)
+    if flags.out is None:
+        raise ValueError("usage: jaxpuffer export RUN --out FILE [--format FORMAT]")
+    check_export(flags.out, flags.format)
+    env, policy, _, _ = _agent(run, None)
+    export(policy, flags.out, env, format=flags.format)
+    print(f"wrote {flags.out}")
+
+
+def _run_and_flags(command: str, cls: type, args: list[str]) -> tuple[str, Any]:
+    """The RUN of a command, and its flags."""
+    if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
+        raise ValueError(f"usage: jaxpuffer {command} RUN [flags]")
+    run = "RUN" if args[0] in ("-h", "--help") else args.pop(0)
+    return run, _parse(f"{command} RUN", cls, args)
+
+
+def _agent(run: str, backend: Backend | None) -> tuple[Any, Policy, int | None, list[int] | None]:
+    """A saved run's agent, or the one that ships with an environment: (env, policy, agent-steps, words of the key)."""
+    if run in list_envs() and not Path(run).exists():
+        env = make(run, backend=backend or default_backend())
+        return env, load_baseline(env), (baseline_record(run) or {}).get("agent_steps"), None
+    record = read_record(run)
+    env = None
+    if backend is not None and record["environment"] is not None:
+        env = make(record["environment"], backend=backend, **record["parameters"])
+    result = load(run, env)
+    return result.env, result.policy, record["agent_steps"], record["key"]
 
 
 def _show(evaluation: Evaluation) -> None:
@@ -226,7 +255,9 @@ def _eval_flags() -> type:
             _flag("max_steps", int, 20_000, "steps after which episodes that still run count with their score so far"),
             _flag("deterministic", bool, False, "take the most likely action in place of a sampled one", switch=True),
             _flag("backend", Backend | None, None, "backend that steps the environments; by default that of the run"),
-            _flag("gif", Path | None, None, "file to save an animated episode to"),
+            _flag("gif", Path | None, None, "file to save an episode to, as an animated picture"),
+            _flag("mp4", Path | None, None, "file to save the same episode to, as a film; needs imageio-ffmpeg"),
+            _flag("html", Path | None, None, "file to save the same episode to, as a page with a player"),
             _flag("json", Path | None, None, "file to write mean, standard error and count of each measure to"),
             _NO_CACHE,
         ],

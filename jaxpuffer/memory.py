@@ -55,6 +55,16 @@ def check_fits(env: Any, episodes: int) -> None:
         )
 
 
+def check_kept(env: Any, steps: int, num_envs: int) -> None:
+    """Raise ValueError if the states of so many steps are certain not to fit in memory."""
+    need, have = float(steps) * num_envs * _bytes_of_world(env), total()
+    if need > have:
+        raise ValueError(
+            f"steps is {steps} and num_envs is {num_envs}; all states are kept and need about {need / GIB:,.1f} GiB of "
+            f"memory, of {have / GIB:,.1f} GiB here"
+        )
+
+
 def check_memory(env: Any, config: Any) -> None:
     """Raise ValueError if a run with the config's own network is certain not to fit in memory."""
     need, have = needed(env, config), total()

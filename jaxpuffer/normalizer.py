@@ -34,12 +34,16 @@ class Normalizer(PyTreeNode):
 
     def __call__(self, obs: Array) -> Array:
         """Observations (time, rows, ...), normalised and clipped to 10 standard deviations, float32."""
+        scaled = (jnp.float32(obs) - self.mean[None, None]) * self.scale[None, None]
+        return jnp.clip(scaled, -LIMIT, LIMIT)
+
+    @property
+    def scale(self) -> Array:
+        """What differences from the mean are multiplied by, float32, the shape of an observation."""
         deviation = jnp.sqrt(self.variance)
         # an entry that has varied only by rounding keeps its unit
         varies = deviation > 1e-6 * jnp.abs(self.mean)
-        scale = jnp.where(varies, 1.0 / jnp.where(varies, deviation, 1.0), 1.0)
-        scaled = (jnp.float32(obs) - self.mean[None, None]) * scale[None, None]
-        return jnp.clip(scaled, -LIMIT, LIMIT)
+        return jnp.where(varies, 1.0 / jnp.where(varies, deviation, 1.0), 1.0)
 
     def with_batch(self, obs: Array, axis: str | None = None) -> "Normalizer":
         """Updated with observations (time, rows, ...), of all devices along the mesh axis `axis`."""

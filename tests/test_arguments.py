@@ -169,7 +169,7 @@ def test_an_heir_takes_its_parents_configuration_and_says_so() -> None:
         (lambda r, p: evaluate("cartpole", r, KEY, episodes=2**31 - 1), ValueError, "episodes is .* GiB of memory"),
         (lambda r, p: evaluate(r, make("cartpole"), KEY), TypeError, "env is a Result; it must be an environment"),
         (lambda r, p: make("cartpole").reset(0), TypeError, "key is 0"),
-        (lambda r, p: animate("cartpole", r, KEY, path=p / "x.mp4"), ValueError, "it must end in .gif"),
+        (lambda r, p: animate("cartpole", r, KEY, path=p / "x.avi"), ValueError, "it must end in .gif"),
         (
             lambda r, p: evaluate(
                 "cartpole", r.policy.replace(params=jax.tree.map(lambda x: x * jnp.nan, r.policy.params)), KEY

@@ -59,14 +59,22 @@ def test_train_then_evaluate(tmp_path):
     assert record["parameters"]["max_steps"] == 30
     assert int(load(out).state.updates) == 5
 
-    figures, picture = tmp_path / "figures.json", tmp_path / "episode.gif"
-    done = run("eval", out, "--episodes", "8", "--json", figures, "--gif", picture, "--deterministic")
+    figures, picture, player = (tmp_path / name for name in ("figures.json", "episode.gif", "episode.html"))
+    pictures = "--gif", picture, "--html", player
+    done = run("eval", out, "--episodes", "8", "--json", figures, *pictures, "--deterministic")
     assert done.returncode == 0, done.stderr
     summary = json.loads(figures.read_text())
     assert summary["deterministic"] is True
     assert set(summary["score"]) == {"mean", "standard_error", "count"} and summary["score"]["count"] == 8
     assert 1 <= summary["episode_length"]["mean"] <= 30 and summary["unfinished"] == 0
-    assert picture.read_bytes().startswith(b"GIF89a")
+    assert picture.read_bytes().startswith(b"GIF89a") and player.read_text().startswith("<!DOCTYPE html>")
+
+    flat = tmp_path / "policy.bin"
+    done = run("export", out, "--out", flat)
+    assert (done.returncode, done.stdout) == (0, f"wrote {flat}\n"), done.stderr
+    about = json.loads(flat.with_suffix(".json").read_text())
+    assert (about["environment"], about["parameters"]["max_steps"]) == ("cartpole", 30)
+    assert flat.stat().st_size == 4 * about["numbers"]
 
 
 def test_train_on_two_devices_and_go_on(tmp_path):
@@ -130,6 +138,11 @@ def refusal(capsys, *args):
         ("eval /nowhere", "there is no saved run in /nowhere"),
         ("eval cartpole --gif /nowhere/a.gif", "there is no folder /nowhere"),
         ("eval", "usage: jaxpuffer eval RUN"),
+        ("export", "usage: jaxpuffer export RUN"),
+        ("export cartpole", "usage: jaxpuffer export RUN --out FILE"),
+        ("export cartpole --out a.pt", "it must end in .safetensors, .bin, .stablehlo, .onnx"),
+        ("export cartpole --out a.bin --format pt", "format is 'pt'; it must be one of safetensors, flat"),
+        ("export /nowhere --out a.bin", "there is no saved run in /nowhere"),
         ("config", "usage: jaxpuffer config ENV"),
     ],
 )

@@ -42,5 +42,5 @@ def test_runs(path, monkeypatch):
     shown = [output for cell in cells for output in cell.outputs]
     assert not any(output.output_type == "error" for output in shown)
     if path.stem == "quickstart":
-        pictures = [output for output in shown if "image/gif" in output.get("data", {}).get("text/html", "")]
+        pictures = [output for output in shown if "<iframe srcdoc=" in output.get("data", {}).get("text/html", "")]
         assert len(pictures) == 2
