@@ -132,7 +132,7 @@ def flat_observation(parts: Any) -> Flattened:
 
     One part keeps its shape, and its dtype if it has bools, whole numbers of at most 32 kinds
     (tiles) or the uint8 of a picture (height, width, channels). Several parts, and all other
-    numbers, become float32; several parts have one axis.
+    numbers, become float32; several parts have one axis and no bounds.
 
     Raises:
         ValueError: there is nothing to observe.
@@ -142,8 +142,8 @@ def flat_observation(parts: Any) -> Flattened:
     if sum(part.size for part in leaves) == 0:
         raise ValueError("the observation has no entries; it must have at least 1")
     if len(leaves) > 1:
-        low, high = (np.concatenate([p.bounds()[side].reshape(-1) for p in leaves]) for side in (0, 1))
-        return Flattened(structure, leaves, _box(low, high, np.dtype(np.float32)), False)
+        size = sum(part.size for part in leaves)
+        return Flattened(structure, leaves, Box(-np.inf, np.inf, (size,)), False)
     part = leaves[0]
     low, high = (x.reshape(part.shape or (1,)) for x in part.bounds())
     is_picture = part.dtype == np.uint8 and len(part.shape) == 3
@@ -198,5 +198,5 @@ def _box(low: np.ndarray, high: np.ndarray, dtype: np.dtype) -> Box:
         top = np.iinfo(dtype).max
         return Box(np.where(equal & (low == top), low - 1, low), np.where(equal & (low < top), low + 1, high), None, dtype)
     largest = float(np.finfo(np.float32).max)
-    low, high = (np.where(np.abs(x) > largest, np.sign(x) * np.inf, x) for x in (low, high))
+    low, high = (np.where(np.abs(x) > largest, np.copysign(np.inf, x), x) for x in (low, high))
     return Box(np.where(equal, -np.inf, low), np.where(equal, np.inf, high), low.shape, dtype)
