@@ -14,6 +14,7 @@ from toy_envs import tiny_config
 from jaxpuffer import adapters, load, rng, save, train
 from jaxpuffer.adapters.adapted import Adapted, Held, their_rules
 from jaxpuffer.adapters.flatten import EXACT, Part, flat_action, flat_observation
+from jaxpuffer.adapters.from_pgx import Seated
 from jaxpuffer.env import PyTreeNode, random_action
 from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete
 
@@ -219,18 +220,30 @@ def test_parameters_are_leaves() -> None:
 
 
 def test_held_objects_compare_by_contents() -> None:
-    one, other = SimpleNamespace(a=jnp.arange(3), b=[1, {"c": (2.0,)}]), SimpleNamespace(a=jnp.arange(3), b=[1, {"c": (2.0,)}])
+    one, other = (
+        SimpleNamespace(a=jnp.arange(3), b=[1, {"c": (2.0,)}]),
+        SimpleNamespace(a=jnp.arange(3), b=[1, {"c": (2.0,)}]),
+    )
     one.me, other.me = one, other  # a cycle
     assert Held(one) == Held(other) and hash(Held(one)) == hash(Held(other))
-    for change in ({"a": jnp.arange(1, 4)}, {"a": jnp.arange(3.0)}, {"b": [1, {"c": (2,)}]}, {"b": [True, {"c": (2.0,)}]}):
+    for change in (
+        {"a": jnp.arange(1, 4)},
+        {"a": jnp.arange(3.0)},
+        {"b": [1, {"c": (2,)}]},
+        {"b": [True, {"c": (2.0,)}]},
+    ):
         assert Held(one) != Held(SimpleNamespace(**(vars(other) | change)))
-    assert Held(lambda: 0) != Held(lambda: 0)
+
+    def closure(x: Any) -> Any:
+        return lambda: x
+
+    assert Held(closure(jnp.arange(2))) == Held(closure(jnp.arange(2))) != Held(closure(jnp.arange(1, 3)))
+    assert Held(jax.jit(closure(1))) != Held(jax.jit(closure(1)))  # equal to itself alone
 
 
 @pytest.mark.parametrize(
     ("function", "module"),
-    [("gymnax", "gymnax"), ("brax", "brax"), ("pgx", "pgx"), ("jumanji", "jumanji"), ("jaxmarl", "jaxmarl")]
-    + [("playground", "mujoco_playground")],
+    [*((name, name) for name in ("brax", "gymnax", "jaxmarl", "jumanji", "pgx")), ("playground", "mujoco_playground")],
 )
 def test_missing_packages_and_other_objects(function: str, module: str, monkeypatch: Any) -> None:
     make = getattr(adapters, f"from_{function}")
@@ -249,8 +262,8 @@ def test_missing_packages_and_other_objects(function: str, module: str, monkeypa
 def follow(env: Adapted, begin: Any, advance: Any, steps: int, seed: int = 0, envs: int = 4) -> dict[str, np.ndarray]:
     """Our batch and the library, stepped side by side with the same keys and random actions.
 
-    `begin(key) -> (state, obs)` and `advance(key, state, action) -> (state, obs, reward, terminated, truncated)` are the
-    library's. Checks that all is equal at every step, final observations included, and returns what happened.
+    The library's `begin(key)` gives (state, obs) and `advance(key, state, action)` gives (state, obs, reward,
+    terminated, truncated). Checks that all is equal at every step, final observations included, and returns what happened.
     """
     batch = env.batch(envs)
 
@@ -263,6 +276,7 @@ def follow(env: Adapted, begin: Any, advance: Any, steps: int, seed: int = 0, en
         action = jax.vmap(lambda s, k: random_action(env, s, k))(ours.env, rng.seed(stream, (envs,)))
         restored = jax.vmap(jax.vmap(env.action.restore) if env.multi_agent else env.action.restore)(action)
         raw, obs, reward, terminated, truncated = theirs(advance, ours.env.rng, raw, restored)
+        raw = jax.tree.map(lambda x: jnp.asarray(x, x.dtype), raw)
         ours, step = batch.transition(ours, action)
         flatten = jax.vmap(env.observation.flatten)
         flat = (jax.vmap(flatten) if env.multi_agent else flatten)(obs)
@@ -278,7 +292,9 @@ def follow(env: Adapted, begin: Any, advance: Any, steps: int, seed: int = 0, en
 
         def put(new: Any, old: Any) -> Any:
             return jax.tree.map(
-                lambda n, o: jnp.where(ended.reshape(-1, *[1] * (jnp.ndim(o) - 1)), jnp.asarray(n, o.dtype), o), new, old
+                lambda n, o: jnp.where(ended.reshape(-1, *[1] * (jnp.ndim(o) - 1)), jnp.asarray(n, o.dtype), o),
+                new,
+                old,
             )
 
         raw = put(fresh, raw)
@@ -294,7 +310,7 @@ def follow(env: Adapted, begin: Any, advance: Any, steps: int, seed: int = 0, en
         raw, first = theirs(begin, streams)
         flatten = jax.vmap(env.observation.flatten)
         flat = (jax.vmap(flatten) if env.multi_agent else flatten)(first)
-        raw = jax.tree.map(lambda x, kind: jnp.asarray(x, kind.dtype), raw, ours.env.inner)
+        raw = jax.tree.map(lambda x: jnp.asarray(x, x.dtype), raw)
         return {"first": (obs, flat)}, lax.scan(one, (ours, raw), jax.random.split(key, steps))[1]
 
     first, seen = jax.device_get(all_steps(jax.random.key(seed)))
@@ -329,11 +345,12 @@ def test_gymnax_cartpole() -> None:
     # what gymnax's own step says of one, key_step being the first half of its key
     key = jax.random.PRNGKey(3)
     state = ours.init(jnp.array([1, 2], jnp.uint32))
+    our_step = jax.jit(ours.step)
     with their_rules():
         for _ in range(20):
-            _, inner, reward, terminated, truncated, info = env.step(key, state.inner, 1, ours.params)
-            state, step = ours.step(state.replace(rng=jax.random.split(key)[0]), 1)
-            np.testing.assert_array_equal(step.obs, info["final_observation"])
+            _, _, reward, terminated, truncated, info = env.step(key, state.inner, 1, ours.params)
+            state, step = our_step(state.replace(rng=jax.random.split(key)[0]), 1)
+            np.testing.assert_allclose(step.obs, info["final_observation"], rtol=1e-6)
             assert (step.reward, step.terminated, step.truncated) == (reward, terminated, truncated)
             if step.ended:
                 break
@@ -347,3 +364,201 @@ def test_gymnax_breakout_and_pendulum() -> None:
     pendulum = adapters.from_gymnax("Pendulum-v1")
     assert pendulum.action_space == Box(-2.0, 2.0, (1,))
     assert gymnax_follows(pendulum)["truncated"].sum() == 4
+
+
+def first_legal(state: Any, key: Any) -> Any:
+    return jnp.argmax(state.legal_action_mask)
+
+
+def last_legal(state: Any, key: Any) -> Any:
+    n = state.legal_action_mask.shape[0]
+    return n - 1 - jnp.argmax(state.legal_action_mask[::-1])
+
+
+def test_pgx_two_players() -> None:
+    """Games that we play and that Pgx replays, move by move from its own first state."""
+    pgx = pytest.importorskip("pgx")
+    raw = pgx.make("tic_tac_toe")
+    env = adapters.from_pgx(raw, opponent=last_legal)
+    assert env == adapters.from_pgx("tic_tac_toe", opponent=last_legal) != adapters.from_pgx("tic_tac_toe")
+    first_game = raw.init(jax.random.PRNGKey(0))  # the empty board
+
+    @jax.jit
+    def both(stream: Any) -> Any:
+        """A game of ours, and of Pgx with the same moves: (what we say, what Pgx says), moves first."""
+        state = env.init(stream)
+        seat, moved = state.inner.seat, state.inner.state._step_count
+        game = first_game.replace(current_player=jnp.where(moved == 0, seat, 1 - seat))
+        game = jax.tree.map(lambda a, b: jnp.where(moved == 0, a, b), game, raw.step(game, last_legal(game, None)))
+
+        def move(carry: Any, word: Any) -> Any:
+            state, game, over = carry
+            legal = game.legal_action_mask
+            before = (env.observe(state), env.action_mask(state)), (game.observation, legal)
+            k = jnp.int32(word % jnp.uint32(legal.sum()))
+            action = jnp.int32(jnp.argmax(jnp.cumsum(legal) > k))
+            state, outcome = env.transition(state, action)
+            game = raw.step(game, action)
+            reward = game.rewards[seat]
+            game = raw.step(game, last_legal(game, None))  # changes nothing once it is over
+            reward = reward + game.rewards[seat]
+            ours = (*before[0], outcome.reward, outcome.terminated, outcome.truncated, env.score(state))
+            return (state, game, over | game.terminated), (
+                over,
+                (ours, (*before[1], reward, game.terminated, jnp.bool_(False), reward)),
+            )
+
+        words = jax.random.bits(stream, (5,), jnp.uint32)
+        return (seat, moved), lax.scan(move, (state, game, jnp.bool_(False)), words)[1]
+
+    (seats, moved), (over, (ours, theirs)) = jax.device_get(jax.lax.map(both, rng.seed(KEY, (40,))))
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(mine[~over], other[~over])
+    assert set(seats) == set(moved) == {0, 1} and {-1.0, 1.0} <= set(ours[2][~over])
+    assert ours[3].any(1).all()  # all games are played to their ends
+
+    # by Pgx's rules an illegal action loses
+    transition = jax.jit(env.transition)
+    state, _ = transition(jax.jit(env.init)(jnp.array([3, 4], jnp.uint32)), jnp.int32(0))
+    taken = jnp.int32(jnp.argmin(env.action_mask(state)))
+    _, outcome = transition(state, taken)
+    assert outcome.terminated and outcome.reward == -1
+
+
+def test_pgx_random_opponents_and_single_players() -> None:
+    pgx = pytest.importorskip("pgx")
+    env = adapters.from_pgx("tic_tac_toe")
+
+    @jax.jit
+    def play(key: Any) -> Any:
+        batch = env.batch(64)
+
+        def one(state: Any, stream: Any) -> Any:
+            action = jax.vmap(lambda s, k: random_action(env, s, k))(state.env, rng.seed(stream, (64,)))
+            state, step = batch.step(state, action)
+            return state, (step.log, step.ended)
+
+        return lax.scan(one, batch.reset(key)[0], jax.random.split(key, 60))[1]
+
+    log, ended = play(KEY)
+    games = float(ended.sum())
+    # as often first as second, so against an equal player the score is 0 on average
+    assert games > 700 and abs(float(log.score.sum()) / games) < 4 / games**0.5
+    assert set(np.unique(log.score)) == {-1.0, 0.0, 1.0}
+
+    raw = pgx.make("2048")
+
+    def begin(key: Any) -> Any:
+        _, _, deal_key, _ = jax.random.split(key, 4)
+        state = raw.init(deal_key)
+        return Seated(state, jnp.int32(0)), state.observation
+
+    def advance(key: Any, game: Any, action: Any) -> Any:
+        state = raw.step(game.state, action, jax.random.split(key)[0])
+        return game.replace(state=state), state.observation, state.rewards[0], state.terminated, state.truncated
+
+    seen = follow(adapters.from_pgx(raw), begin, advance, 300)
+    assert seen["terminated"].sum() >= 4 and seen["reward"].sum() > 1000
+    short = adapters.from_pgx(raw, max_steps=3)
+    state, _ = short.reset(KEY)
+    for i in range(3):
+        state, step = jax.jit(short.step)(state, first_legal(state.inner.state, None))
+        assert step.truncated == (i == 2)
+
+
+def jumanji_follows(env: Adapted, steps: int) -> dict[str, np.ndarray]:
+    def begin(key: Any) -> Any:
+        state, step = env.theirs.reset(key)
+        return state, step.observation
+
+    def advance(key: Any, state: Any, action: Any) -> Any:
+        if env.joint is not None:
+            action = jnp.stack(jnp.unravel_index(action, env.joint))
+        state, step = env.theirs.step(state, action)
+        return (
+            state,
+            step.observation,
+            step.reward,
+            step.last() & (step.discount == 0),
+            step.last() & (step.discount > 0),
+        )
+
+    return follow(env, begin, advance, steps)
+
+
+def test_jumanji() -> None:
+    jumanji = pytest.importorskip("jumanji")
+    snake = adapters.from_jumanji("Snake-v1")
+    assert snake == adapters.from_jumanji(jumanji.make("Snake-v1"))
+    assert snake.observation_space == Box(-np.inf, np.inf, (12 * 12 * 5 + 1 + 4,))
+    small = adapters.from_jumanji(jumanji.environments.Snake(num_rows=4, num_cols=4, time_limit=20))
+    assert jumanji_follows(small, 200)["terminated"].sum() >= 40
+    # a mask of joint choices, and one for each agent
+    tetris = adapters.from_jumanji("Tetris-v0")
+    assert tetris.action_space == Discrete(40)
+    assert jumanji_follows(tetris, 100)["terminated"].sum() >= 4
+    shop = adapters.from_jumanji("JobShop-v0")
+    state, _ = shop.reset(KEY)
+    np.testing.assert_array_equal(shop.action_mask(state), state.inner.action_mask.reshape(-1))
+    np.testing.assert_array_equal(shop.action_space.nvec, shop.theirs.action_spec.num_values)
+
+
+def brax_follows(env: Adapted, steps: int) -> dict[str, np.ndarray]:
+    def begin(key: Any) -> Any:
+        state = env.theirs.reset(key)
+        return (state, jnp.int32(0)), state.obs
+
+    def advance(key: Any, carry: Any, action: Any) -> Any:
+        state, count = carry
+        state = env.theirs.step(state, action)
+        return (state, count + 1), state.obs, state.reward, state.done > 0, count + 1 >= env.max_steps
+
+    return follow(env, begin, advance, steps)
+
+
+def test_brax() -> None:
+    brax = pytest.importorskip("brax.envs")
+    env = adapters.from_brax("inverted_pendulum", episode_length=12)
+    assert env == adapters.from_brax(brax.get_environment("inverted_pendulum"), episode_length=12)
+    seen = brax_follows(env, 200)
+    assert seen["terminated"].sum() > 4 and seen["truncated"].sum() > 4
+    for wrapped in ({"auto_reset": True}, {"auto_reset": False}, {"batch_size": 2}):
+        with pytest.raises(ValueError, match="give it without, as env.unwrapped"):
+            adapters.from_brax(brax.create("fast", **wrapped))
+
+
+def test_playground() -> None:
+    registry = pytest.importorskip("mujoco_playground").registry
+    env = adapters.from_playground(
+        registry.load("CartpoleBalance", config_overrides={"impl": "jax"}), episode_length=15
+    )
+    assert adapters.from_playground(env.theirs).max_steps == 1000
+    assert brax_follows(env, 40)["truncated"].sum() == 8
+    with pytest.raises(ValueError, match="load it with config_overrides"):
+        adapters.from_playground(registry.load("CartpoleBalance", config_overrides={"impl": "warp"}))
+
+
+def test_jaxmarl() -> None:
+    jaxmarl = pytest.importorskip("jaxmarl")
+    raw = jaxmarl.make("MPE_simple_spread_v3", max_steps=10)
+    env = adapters.from_jaxmarl(raw)
+    assert (env.num_agents, env.action_space) == (3, Discrete(5))
+
+    def stack(x: Any) -> Any:
+        return jnp.stack([x[agent] for agent in raw.agents])
+
+    def begin(key: Any) -> Any:
+        obs, state = raw.reset(key)
+        return state, stack(obs)
+
+    def advance(key: Any, state: Any, action: Any) -> Any:
+        actions = {agent: action[i] for i, agent in enumerate(raw.agents)}
+        obs, state, reward, done, _ = raw.step_env(key, state, actions)
+        return state, stack(obs), stack(reward), jnp.zeros(3, bool), jnp.full(3, done["__all__"])
+
+    assert follow(env, begin, advance, 100)["truncated"].sum() == 9 * 4 * 3
+    with pytest.raises(ValueError, match="all agents must have equal spaces"):
+        adapters.from_jaxmarl("MPE_simple_tag_v3")
+    smax = adapters.from_jaxmarl("SMAX")
+    state, _ = smax.reset(KEY)
+    assert smax.action_mask(state).shape == (smax.num_agents, smax.action_space.n)

@@ -10,6 +10,7 @@ import enum
 import functools
 import hashlib
 import importlib
+import pickle
 import types
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -53,7 +54,7 @@ class Held:
     """An object of another library as a static parameter: equal to one of the same class with equal contents.
 
     So a second environment that is made in the same way does not compile again. What cannot be compared, such as
-    an object of a C extension or a closure, is equal to itself alone. The object must not be changed afterwards.
+    a jitted function, is equal to itself alone. The object must not be changed afterwards.
     """
 
     def __init__(self, value: Any) -> None:
@@ -289,10 +290,18 @@ def _contents(value: Any, seen: dict[int, int]) -> Any:
         return value.__func__, _contents(value.__self__, seen)
     if isinstance(value, functools.partial):
         return functools.partial, _contents((value.func, value.args, value.keywords), seen)
-    plain = hasattr(value, "__dict__") and not callable(value) and not isinstance(value, type | types.ModuleType)
-    if plain:
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        held = (cells, value.__defaults__, value.__kwdefaults__)
+        return value.__code__, value.__module__, _contents(held, seen)
+    if isinstance(value, type | types.ModuleType) or callable(value):
+        return _Itself(value)
+    if hasattr(value, "__dict__"):
         return type(value), _contents(vars(value), seen)
-    return _Itself(value)
+    try:  # of a C extension, such as MuJoCo's model
+        return type(value), hashlib.sha256(pickle.dumps(value)).digest()
+    except Exception:  # many kinds
+        return _Itself(value)
 
 
 class _Itself:

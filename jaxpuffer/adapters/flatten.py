@@ -196,7 +196,9 @@ def _box(low: np.ndarray, high: np.ndarray, dtype: np.dtype) -> Box:
         return Box(0, 1, low.shape, dtype)
     if dtype != np.float32:
         top = np.iinfo(dtype).max
-        return Box(np.where(equal & (low == top), low - 1, low), np.where(equal & (low < top), low + 1, high), None, dtype)
+        return Box(
+            np.where(equal & (low == top), low - 1, low), np.where(equal & (low < top), low + 1, high), None, dtype
+        )
     largest = float(np.finfo(np.float32).max)
     low, high = (np.where(np.abs(x) > largest, np.copysign(np.inf, x), x) for x in (low, high))
     return Box(np.where(equal, -np.inf, low), np.where(equal, np.inf, high), low.shape, dtype)

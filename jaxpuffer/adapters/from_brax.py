@@ -2,11 +2,12 @@
 
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxpuffer.adapters.adapted import Adapted, Held, View, library, parts_of
+from jaxpuffer.adapters.adapted import Adapted, Held, View, library, parts_of, their_rules
 from jaxpuffer.adapters.flatten import Part, flat_action, flat_observation
 from jaxpuffer.devices import in_32_bits
 
@@ -55,6 +56,8 @@ def from_brax(env: Any, episode_length: int = 1000) -> Brax:
 def from_playground(env: Any, episode_length: int | None = None) -> Brax:
     """An environment of MuJoCo Playground (MJX) as an `Env` that `train` takes; see `from_brax`.
 
+    Physics must be MJX's in JAX, not MuJoCo Warp, whose states share arrays over the batch.
+
     Args:
         env: Playground's environment without its wrappers for training, or its name, such as "CartpoleBalance".
         episode_length: steps before truncation; default that of the environment's configuration.
@@ -62,10 +65,10 @@ def from_playground(env: Any, episode_length: int | None = None) -> Brax:
     Raises:
         ImportError: MuJoCo Playground is not installed.
         TypeError: `env` is not an environment of Playground, or has no episode length and none is given.
-        ValueError: `env` has wrappers that reset it, end its episodes or batch it.
+        ValueError: `env` has wrappers that reset it, end its episodes or batch it; or its physics is MuJoCo Warp.
     """
     if isinstance(env, str):
-        env = library("mujoco_playground", "playground").registry.load(env)
+        env = library("mujoco_playground", "playground").registry.load(env, config_overrides={"impl": "jax"})
     if episode_length is None:
         episode_length = getattr(getattr(env, "_config", None), "episode_length", None)
     if episode_length is None:
@@ -81,6 +84,15 @@ def _wrap(env: Any, episode_length: int, library_name: str) -> Brax:
         if type(outer).__name__ in FOR_TRAINING:
             raise ValueError(f"env has a {type(outer).__name__}; give it without, as env.unwrapped")
         outer = outer.env
+    keys = jax.ShapeDtypeStruct((7, *jax.eval_shape(jax.random.PRNGKey, 0).shape), np.uint32)
+    with their_rules():
+        states = jax.eval_shape(jax.vmap(env.reset), keys)
+    for path, x in jax.tree_util.tree_flatten_with_path(states)[0]:
+        if x.shape[:1] != (7,):
+            raise ValueError(
+                f"env has states with arrays that a batch shares, such as {jax.tree_util.keystr(path)}, as those of "
+                "MuJoCo Warp are; load it with config_overrides={'impl': 'jax'}"
+            )
     return Brax(
         held=Held(env),
         observation=flat_observation(parts_of(lambda key: env.reset(key).obs, lambda path: None)),

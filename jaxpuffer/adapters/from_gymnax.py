@@ -81,7 +81,9 @@ def action_parts(space: Any) -> Any:
         counts = np.asarray(space.num_categories)
         return Part(counts.shape, np.dtype(np.int32), 0, counts - 1)
     if kind == "Box":
-        return Part(tuple(np.atleast_1d(space.shape)) if np.ndim(space.shape) else (), space.dtype, space.low, space.high)
+        return Part(
+            tuple(np.atleast_1d(space.shape)) if np.ndim(space.shape) else (), space.dtype, space.low, space.high
+        )
     if kind == "Dict":
         return {name: action_parts(inner) for name, inner in space.spaces.items()}
     if kind == "Tuple":
@@ -127,7 +129,11 @@ def _make_class(name: str, kinds: tuple[Any, ...], structure: Any) -> type[Gymna
         if not isinstance(kind, Held):
             own, scalar, shape = kind
             fields["__annotations__"][own] = jax.Array if shape else scalar
-            fields[own] = param(default=np.zeros(shape, {float: np.float32, int: np.int32, bool: np.bool_}[scalar])) if shape else param(default=scalar(0))
+            fields[own] = (
+                param(default=np.zeros(shape, {float: np.float32, int: np.int32, bool: np.bool_}[scalar]))
+                if shape
+                else param(default=scalar(0))
+            )
     fields["names"] = tuple(None if isinstance(kind, Held) else kind[0] for kind in kinds)
     fields["constants"] = tuple(kind.value if isinstance(kind, Held) else None for kind in kinds)
     return type(f"Gymnax{name}", (Gymnax,), fields)

@@ -33,9 +33,7 @@ class Jumanji(Adapted):
             action = jnp.stack(jnp.unravel_index(action, self.joint)).astype(spec.dtype).reshape(spec.shape)
         inner, step = self.theirs.step(inner, action)
         over, stopped = step.last(), step.discount > 0
-        return inner, View(
-            step.observation, self._mask(step.observation), step.reward, over & ~stopped, over & stopped
-        )
+        return inner, View(step.observation, self._mask(step.observation), step.reward, over & ~stopped, over & stopped)
 
     def _mask(self, observation: Any) -> Array | None:
         return None
@@ -90,9 +88,15 @@ def from_jumanji(env: Any, max_steps: int = NO_LIMIT) -> Jumanji:
         if mask == counts and len(counts) > 1:
             joint, action = counts, Part((), np.dtype(np.int32), 0, int(np.prod(counts)) - 1)
         elif int(np.prod(mask)) != sum(counts):
-            raise TypeError(f"env has a mask of the shape {mask} for choices of {counts}; it must have one entry for each")
+            raise TypeError(
+                f"env has a mask of the shape {mask} for choices of {counts}; it must have one entry for each"
+            )
     return made(
-        held=Held(env), observation=flat_observation(parts), action=flat_action(action), max_steps=max_steps, joint=joint
+        held=Held(env),
+        observation=flat_observation(parts),
+        action=flat_action(action),
+        max_steps=max_steps,
+        joint=joint,
     )
 
 
