@@ -96,7 +96,10 @@ ACTIONS = {
     "choices": (Part((2, 2), np.int32, 0, [[1, 2], [3, 4]]), MultiDiscrete((2, 3, 4, 5))),
     "numbers": (Part((2, 3), np.float32, -1, 1), Box(-1, 1, (2, 3))),
     "dict of choices": ({"b": Part((), np.int32, 0, 1), "a": Part((2,), np.uint8, 1, 3)}, MultiDiscrete((3, 3, 2))),
-    "tuple of numbers": ((Part((), np.float32, 0, 2), Part((2,), np.float32)), Box([0, -np.inf, -np.inf], [2, np.inf, np.inf])),
+    "tuple of numbers": (
+        (Part((), np.float32, 0, 2), Part((2,), np.float32)),
+        Box([0, -np.inf, -np.inf], [2, np.inf, np.inf]),
+    ),
     "mixed": (
         {"go": Part((), np.int32, 5, 6), "speed": Part((1, 2), np.float32, 0, 1)},
         Mixed((MultiDiscrete((2,)), Box(0, 1, (2,)))),
@@ -263,7 +266,8 @@ def follow(env: Adapted, begin: Any, advance: Any, steps: int, seed: int = 0, en
     """Our batch and the library, stepped side by side with the same keys and random actions.
 
     The library's `begin(key)` gives (state, obs) and `advance(key, state, action)` gives (state, obs, reward,
-    terminated, truncated). Checks that all is equal at every step, final observations included, and returns what happened.
+    terminated, truncated). Checks that all is equal at every step, final observations included, and returns what
+    happened.
     """
     batch = env.batch(envs)
 

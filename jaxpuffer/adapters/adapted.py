@@ -221,7 +221,7 @@ def _kinds(structure: Any, leaves: tuple[Any, ...]) -> Any:
     kinds = jax.eval_shape(begin, env, key)
     while True:
         later = jax.eval_shape(advance, env, kinds, action, key)
-        if jax.tree.structure(later) != jax.tree.structure(kinds):
+        if str(jax.tree.structure(later)) != str(jax.tree.structure(kinds)):
             raise TypeError(
                 f"{name}: the library's state is {jax.tree.structure(kinds)} at first and "
                 f"{jax.tree.structure(later)} after a step"
@@ -274,7 +274,7 @@ def _contents(value: Any, seen: dict[int, int]) -> Any:
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | enum.Enum):
         return type(value), value
     if isinstance(value, np.ndarray | np.generic | jax.Array):
-        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             value = jax.random.key_data(value)
         array = np.asarray(value)
         if array.dtype != object:

@@ -43,6 +43,8 @@ class Part:
             raise TypeError(f"dtype is {dtype}; it must be bool, or an integer or float of at most 32 bits")
         object.__setattr__(self, "dtype", dtype)
         object.__setattr__(self, "shape", tuple(self.shape))
+        least: float
+        most: float
         if dtype == np.bool_:
             least, most = 0, 1
         elif self.is_whole:
@@ -137,8 +139,7 @@ def flat_observation(parts: Any) -> Flattened:
     Raises:
         ValueError: there is nothing to observe.
     """
-    leaves, structure = jax.tree.flatten(parts)
-    leaves = tuple(leaves)
+    leaves, structure = tuple(jax.tree.leaves(parts)), jax.tree.structure(parts)
     if sum(part.size for part in leaves) == 0:
         raise ValueError("the observation has no entries; it must have at least 1")
     if len(leaves) > 1:
@@ -159,8 +160,7 @@ def flat_action(parts: Any) -> Flattened:
     Raises:
         ValueError: an entry has more than 65,536 choices, or floats in a Mixed have no entries.
     """
-    leaves, structure = jax.tree.flatten(parts)
-    leaves = tuple(leaves)
+    leaves, structure = tuple(jax.tree.leaves(parts)), jax.tree.structure(parts)
     if sum(part.size for part in leaves) == 0:
         raise ValueError("the action has no entries; it must have at least 1")
     spaces: list[Any] = []
