@@ -180,8 +180,9 @@ def test_weak_types_typed_keys_and_composites(tmp_path: Any) -> None:
     assert env.observation_space == Box(-np.inf, np.inf, (3,))
     assert env.to_dict()["push"] == 0.5 and "table" not in env.to_dict()
     state, _ = env.reset(KEY)
+    one_step = jax.jit(env.step)
     for i in range(4):
-        state, step = env.step(state, 2)
+        state, step = one_step(state, 2)
         np.testing.assert_array_equal(step.obs, [2 * i + 2, i + 1 > 3, 0.5 * (i + 1)])
         assert (step.terminated, step.truncated) == (i == 3, False)
         assert state.inner.x.dtype == np.float32 and not state.inner.x.weak_type
@@ -361,6 +362,7 @@ def test_gymnax_cartpole() -> None:
     assert step.ended
 
 
+@pytest.mark.full
 def test_gymnax_breakout_and_pendulum() -> None:
     pytest.importorskip("gymnax")
     seen = gymnax_follows(adapters.from_gymnax("Breakout-MinAtar"))
@@ -429,8 +431,8 @@ def test_pgx_two_players() -> None:
     assert outcome.terminated and outcome.reward == -1
 
 
-def test_pgx_random_opponents_and_single_players() -> None:
-    pgx = pytest.importorskip("pgx")
+def test_pgx_random_opponents() -> None:
+    pytest.importorskip("pgx")
     env = adapters.from_pgx("tic_tac_toe")
 
     @jax.jit
@@ -450,6 +452,10 @@ def test_pgx_random_opponents_and_single_players() -> None:
     assert games > 700 and abs(float(log.score.sum()) / games) < 4 / games**0.5
     assert set(np.unique(log.score)) == {-1.0, 0.0, 1.0}
 
+
+@pytest.mark.full
+def test_pgx_single_player() -> None:
+    pgx = pytest.importorskip("pgx")
     raw = pgx.make("2048")
 
     def begin(key: Any) -> Any:
