@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 from serve import serve
 
 from jaxpuffer import PPOConfig, make
+from jaxpuffer.adapters import from_gymnax
 from jaxpuffer.config import complete
 from jaxpuffer.policy import make_module
 from jaxpuffer.ppo import init, update
@@ -20,7 +21,10 @@ mesh = take_devices(setting.get("devices", 1))
 
 
 def prepare():
-    env = make(setting.get("env", "cartpole"), backend=setting["backend"])
+    if setting["backend"] == "gymnax":
+        env = from_gymnax("CartPole-v1")
+    else:
+        env = make(setting.get("env", "cartpole"), backend=setting["backend"])
     config = complete(env, None if setting.get("tuned") else PPOConfig()).replace(**setting["config"])
     if mesh is None:
         state, local, axis = jax.jit(init)(env, jax.random.key(0), config), config, None

@@ -1,5 +1,6 @@
-"""PPO on CartPole, by us and by Rejax."""
+"""PPO on CartPole, by us and by Rejax; if gymnax is installed here, by us also on its CartPole, which is Rejax's."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from benchmarks.peers.sides import counted, powers_of_two
@@ -51,7 +52,7 @@ def comparisons(threads: int) -> list[dict[str, Any]]:
             ),
         }
         for name, (envs, horizon, epochs, minibatches) in PPO_SETTINGS.items()
-        for backend in ("jax", "c")
+        for backend in ("jax", "c", *(["gymnax"] if find_spec("gymnax") else []))
         for devices in powers_of_two(threads)
         if envs // minibatches % devices == 0
     ]
