@@ -4,6 +4,7 @@ import copy
 import ctypes
 import dataclasses
 import functools
+import math
 import os
 import weakref
 from typing import Any, Self
@@ -81,7 +82,9 @@ class VecEnv:
         self.agent_shape = twin.agent_shape
         self.single_observation_space = obs = twin.observation_space
         self.single_action_space = space = twin.action_space
-        self._action_bounds = action_bounds(space)
+        self._bounds = action_bounds(space)
+        if self._bounds and all((x == x.flat[0]).all() for x in self._bounds):
+            self._bounds = tuple(x.ravel()[0].reshape(()) for x in self._bounds)  # several times as fast
         self._action_dtype = space.dtype
         description = _core.descriptions()[name]
 
@@ -108,6 +111,9 @@ class VecEnv:
         self._info = {"final_obs": a["final_obs"], "_final_obs": a["ended"], "log": a["log"], "_log": a["ended"]}
         if "mask" in a:
             self._info["action_mask"] = a["mask"]
+        self._returned = a["obs"], a["reward"], a["terminated"], a["truncated"], self._info
+        self._flags = a["terminated"], a["truncated"], a["ended"]
+        self._action_shape = tuple(a["action_shape"])
         # named views of the structs: state["steps"][3] reads or sets a field of environment 3
         row = np.dtype(
             {
@@ -143,19 +149,13 @@ class VecEnv:
             ValueError, TypeError: a seed, an option or a mask that is not allowed.
         """
         self._refuse_closed()
-        which: Any = self._reset_mask(options or {})
-        if seed is not None:
-            if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-                raise ValueError(f"seed is {seed!r}; it must be None or an int of at least 0")
-            self._seeds = np.random.SeedSequence(seed)
-        (child,) = self._seeds.spawn(1)
-        streams = child.generate_state(2 * self.num_envs).reshape(self.num_envs, 2)
-        streams[(streams == 0).all(1), 1] = 1
+        which = begin_anew(options, self.num_envs, self._started)
+        self._seeds = self._seeds if seed is None else seed_sequence(seed)
+        streams = draw_streams(self._seeds, self.num_envs)
         a = self._arrays
-        if which is None:
+        if which.all():
             a["streams"][:] = streams
             self._batch.reset()
-            which = slice(None)
         else:
             # a batch of these rows alone, whose results are put back
             some = {name: x[which] for name, x in (a | {"streams": streams}).items() if name not in _OF_ALL}
@@ -181,19 +181,14 @@ class VecEnv:
         if not self._started:
             self._refuse_closed()
             raise RuntimeError("call reset() before step()")
-        if type(actions) is not np.ndarray or actions.dtype != self._action_dtype or not actions.flags.c_contiguous:
+        if type(actions) is not np.ndarray or actions.dtype is not self._action_dtype or not actions.flags.c_contiguous:
             actions = self._converted(actions)
-        a = self._arrays
-        # into a separate array: the caller's stays unchanged; a wrong shape or dtype is refused below
-        if (
-            self._action_bounds is not None
-            and actions.dtype == self._action_dtype
-            and list(actions.shape) == a["action_shape"]
-        ):
-            actions = np.clip(actions, *self._action_bounds)
+        # a copy, so that the caller's array stays unchanged; a wrong shape or dtype is refused below
+        if self._bounds is not None and actions.dtype == self._action_dtype and actions.shape == self._action_shape:
+            actions = actions.clip(*self._bounds)
         self._batch.step(actions)
-        np.logical_or(a["terminated"], a["truncated"], out=a["ended"])
-        return a["obs"], a["reward"], a["terminated"], a["truncated"], self._info
+        np.logical_or(*self._flags)
+        return self._returned
 
     def snapshot(self) -> Snapshot:
         """A copy of everything that the next steps and resets depend on, and of what the last one returned."""
@@ -221,6 +216,28 @@ class VecEnv:
         self._seeds = copy.deepcopy(snapshot.seeds)
         self._started = snapshot.started
 
+    def keep(self, which: np.ndarray) -> dict[str, np.ndarray]:
+        """The states, observations and masks of some environments, bool (num_envs,), for `put_back`."""
+        return {name: self._arrays[name][which] for name in {"rows", "obs", "mask"} & self._arrays.keys()}
+
+    def put_back(self, which: np.ndarray, kept: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Undo what was done since `keep` in these environments: the observations and masks of all."""
+        for name, x in kept.items():
+            self._arrays[name][which] = x
+        return self._arrays["obs"], self._arrays.get("mask")
+
+    def render(self, number: int = 0) -> np.ndarray:
+        """A picture of one environment, uint8 (height, width, 3). JAX draws it on the CPU; this starts its backend."""
+        with jax.default_device("cpu"):
+            shapes = jax.eval_shape(self.env.init, jax.ShapeDtypeStruct((2,), np.uint32))
+            fields = (self.state[path[0].name][number] for path, _ in jax.tree_util.tree_leaves_with_path(shapes))
+            # of arrays with a capacity, the used part
+            leaves = [
+                np.ravel(field)[: math.prod(leaf.shape)].reshape(leaf.shape).astype(leaf.dtype)
+                for field, leaf in zip(fields, jax.tree.leaves(shapes), strict=True)
+            ]
+            return np.asarray(_picture(self.env, jax.tree.unflatten(jax.tree.structure(shapes), leaves)))
+
     def close(self) -> None:
         """End the threads. After this, `reset` and `step` are refused; the arrays stay as they are."""
         self._batch = None
@@ -247,35 +264,18 @@ class VecEnv:
         if self._closed:
             raise RuntimeError("this VecEnv is closed; make a new one")
 
-    def _reset_mask(self, options: dict[str, Any]) -> np.ndarray | None:
-        """Which environments begin anew, bool (num_envs,); None for all."""
-        for name in options:
-            if name != "reset_mask":
-                raise ValueError(f"options has {name!r}; the one option is 'reset_mask'")
-        if options.get("reset_mask") is None:
-            return None
-        mask = np.asarray(options["reset_mask"])
-        if mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
-            raise TypeError(f"reset_mask is {mask.dtype}{list(mask.shape)}; it must be bool[{self.num_envs}]")
-        if not mask.any():
-            raise ValueError("reset_mask has no True; at least one environment must begin anew")
-        if not self._started and not mask.all():
-            raise RuntimeError("call reset() once for all environments before reset() with a reset_mask")
-        return mask
-
     def _converted(self, actions: Any) -> np.ndarray:
         """Actions in the space's dtype and in one piece of memory; those of a wrong kind as they are."""
-        shape = tuple(self._arrays["action_shape"])
         try:
             given = np.asanyarray(actions)
         except ValueError:  # nested lists of different lengths
-            raise ValueError(f"actions is {actions!r:.60}; it must be an array of shape {shape}") from None
+            raise ValueError(f"actions is {actions!r:.60}; it must be an array of shape {self._action_shape}") from None
         whole = self._action_dtype.kind == "i"
         if given.dtype.kind not in ("iu" if whole else "iuf"):
             return given
         with np.errstate(over="ignore"):  # too large for float32: infinite
             converted = np.asarray(given, self._action_dtype, order="C")
-        changed = (converted != given) if whole and given.shape == shape else np.zeros(1, bool)
+        changed = (converted != given) if whole and given.shape == self._action_shape else np.zeros(1, bool)
         if changed.any():  # too large for int32, so C cannot name the number
             first, sizes = int(np.argmax(changed)), choices(self.single_action_space)
             raise ValueError(
@@ -285,7 +285,45 @@ class VecEnv:
         return converted
 
 
+def seed_sequence(seed: Any) -> np.random.SeedSequence:
+    """Where all streams come from, for an int of at least 0; otherwise a ValueError."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; it must be None or an int of at least 0")
+    return np.random.SeedSequence(seed)
+
+
+def draw_streams(seeds: np.random.SeedSequence, num_envs: int) -> np.ndarray:
+    """The next streams of `num_envs` environments, uint32 (num_envs, 2); none is two zeros."""
+    (child,) = seeds.spawn(1)
+    streams = child.generate_state(2 * num_envs).reshape(num_envs, 2)
+    streams[(streams == 0).all(1), 1] = 1
+    return streams
+
+
+def begin_anew(options: dict[str, Any] | None, num_envs: int, started: bool) -> np.ndarray:
+    """Which environments the options of `reset` are for, bool (num_envs,).
+
+    Raises:
+        ValueError, TypeError: another option than `reset_mask`, or a mask of a wrong kind or without a True.
+        RuntimeError: some environments never began.
+    """
+    for name in options or {}:
+        if name != "reset_mask":
+            raise ValueError(f"options has {name!r}; the one option is 'reset_mask'")
+    if not options or options["reset_mask"] is None:
+        return np.ones(num_envs, bool)
+    mask = np.asarray(options["reset_mask"])
+    if mask.dtype != np.bool_ or mask.shape != (num_envs,):
+        raise TypeError(f"reset_mask is {mask.dtype}{list(mask.shape)}; it must be bool[{num_envs}]")
+    if not mask.any():
+        raise ValueError("reset_mask has no True; at least one environment must begin anew")
+    if not started and not mask.all():
+        raise RuntimeError("call reset() once for all environments before reset() with a reset_mask")
+    return mask
+
+
 _OF_ALL = ("params", "action_shape")  # not an entry for each environment
+_picture = jax.jit(lambda env, state: env.render(state))
 _with_threads: "weakref.WeakSet[VecEnv]" = weakref.WeakSet()
 
 

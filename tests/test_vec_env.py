@@ -192,7 +192,7 @@ def test_snapshots_that_are_refused() -> None:
 @pytest.mark.filterwarnings("ignore:os.fork")  # JAX and Python warn of threads; those of VecEnv begin anew
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_process_goes_on() -> None:
-    """With enough rows to use both threads, in a process that then ends as usual and not by os._exit."""
+    """With enough rows to use both threads."""
     env = VecEnv("cartpole", 1024, threads=2)
     env.reset(seed=0)
     play(env, 3)
@@ -217,27 +217,10 @@ def test_a_forked_process_goes_on() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
-def test_a_forked_process_ends() -> None:
-    """Python deletes its objects at the end, and threads that the child does not have are not waited for."""
+def test_forked_workers_and_their_ends() -> None:
+    """Python deletes its objects at the end, and threads that a child does not have are not waited for."""
     code = """
-import os, sys
-import numpy as np
-from envs_c import VecEnv
-env = VecEnv("cartpole", 1024, threads=2)
-env.reset(seed=0)
-env.step(np.zeros(1024, np.int32))
-child = os.fork()
-env.step(np.zeros(1024, np.int32))
-if child:
-    assert os.waitpid(child, 0)[1] == 0
-"""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
-def test_forked_workers() -> None:
-    code = """
-import multiprocessing
+import multiprocessing, os, sys
 import numpy as np
 from envs_c import VecEnv
 def work(env):
@@ -248,8 +231,11 @@ env = VecEnv("cartpole", 600, threads=2)
 env.reset(seed=0)
 with multiprocessing.get_context("fork").Pool(2) as pool:
     found = pool.map(work, [env, env])
+child = os.fork()
 work(env)
-assert all(np.array_equal(other.state, env.state) for other in found)
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    assert all(np.array_equal(other.state, env.state) for other in found)
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
 
