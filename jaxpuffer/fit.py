@@ -291,10 +291,13 @@ def go_on_with(state: TrainState, start_from: Any, env: Any, module: Any) -> Tra
                     f"start_from has {name}{path} of shape {theirs.get(path)}, this run's is {ours.get(path)}; "
                     "network and normalisation must be the same"
                 )
-    parts = jax.tree.map(
-        lambda new, old: jax.device_put(np.array(new), old.sharding), parts, {n: getattr(state, n) for n in parts}
-    )
-    return state.replace(**parts)
+    now = {name: getattr(state, name) for name in parts}
+
+    # copies, placed like what they replace: the state is donated to the first chunk, the policy stays its owner's
+    def placed(new: Any, old: Array) -> Array:
+        return jax.device_put(np.array(new), old.sharding if old.committed else None)
+
+    return state.replace(**jax.tree.map(placed, parts, now))
 
 
 def _episode_means(chunk: dict[str, np.ndarray]) -> dict[str, float]:

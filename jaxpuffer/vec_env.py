@@ -1,14 +1,33 @@
 """A vector environment over NumPy arrays for people who do not use JAX."""
 
-from typing import Any
+import copy
+import ctypes
+import dataclasses
+import functools
+import math
+import os
+import weakref
+from typing import Any, Self
 
+import jax
 import numpy as np
 
 from envs_c import require_built
-from jaxpuffer.env import has_action_mask
+from jaxpuffer.env import Env, has_action_mask
 from jaxpuffer.pytree import parameter_fields
 from jaxpuffer.registry import make
 from jaxpuffer.spaces import action_bounds, choices, mask_sizes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A `VecEnv` at one moment, which `VecEnv.restore` goes back to. It can be pickled."""
+
+    name: str
+    params: dict[str, Any]
+    arrays: dict[str, np.ndarray]  # states with the episodes' returns and lengths, and all that the last step returned
+    seeds: np.random.SeedSequence
+    started: bool
 
 
 class VecEnv:
@@ -17,6 +36,9 @@ class VecEnv:
     Every array that `reset` and `step` return is one buffer of this object, updated in
     place by the next call: copy what is to be kept. Ended episodes begin again in the same
     step (Gymnasium's SAME_STEP mode). The GIL is released while the environments step.
+    JAX only describes the environment: none of its backends starts.
+
+    It can be copied and pickled, and used in a `with` block. In a forked process it continues from where it was.
 
     Args:
         name: one of `jaxpuffer.list_envs()`.
@@ -26,11 +48,13 @@ class VecEnv:
 
     `info` holds `final_obs`, valid where an episode ended; `log`, float32 (num_envs,
     [num_agents,] 5): return, length, score, perf and 1 where an episode ended, otherwise 0;
+    `_final_obs` and `_log`, bool (num_envs[, num_agents]), true where an episode ended;
     and `action_mask` if some actions can be illegal.
 
     Raises:
         ImportError: the C environments are not built.
         ValueError, TypeError: a parameter, or later an action, is not allowed.
+        RuntimeError: `step` before `reset`, or anything after `close`.
     """
 
     metadata = {"autoreset_mode": "SAME_STEP"}  # noqa: RUF012
@@ -38,32 +62,36 @@ class VecEnv:
     def __init__(self, name: str, num_envs: int = 1, threads: int = 1, **params: Any) -> None:
         require_built()
         from envs_c import _core
-        from jaxpuffer.c_backend import check_twin  # needs the C half
 
         for argument, value in (("num_envs", num_envs), ("threads", threads)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{argument} is {value!r}; it must be an int of at least 1")
-        self.env = make(name, **params)
-        for parameter, _ in parameter_fields(type(self.env)):
-            if not parameter.metadata["static"] and np.shape(getattr(self.env, parameter.name)):
-                raise ValueError(f"{name}.{parameter.name} has an axis; a VecEnv has the same parameters for all")
-        check_twin(name, self.env)
+        twin = _described(name, params)
+        values = {}
+        for field, kind in parameter_fields(type(twin)):
+            static = field.metadata["static"]
+            if not static and getattr(twin, field.name).shape:
+                raise ValueError(f"{name}.{field.name} has an axis; a VecEnv has the same parameters for all")
+            value = getattr(twin, field.name) if static else params.get(field.name, field.default)
+            values[field.name] = np.asarray(value, np.float32 if kind is float else np.int32)
+        self.name = name
+        self.params: dict[str, Any] = {key: value.item() for key, value in values.items()}
         self.num_envs = num_envs
-        self.num_agents = self.env.num_agents
-        self.single_observation_space = self.env.observation_space
-        self.single_action_space = space = self.env.action_space
-        self._action_bounds = action_bounds(space)
+        self.threads = threads
+        self.num_agents = twin.num_agents
+        self.agent_shape = twin.agent_shape
+        self.single_observation_space = obs = twin.observation_space
+        self.single_action_space = space = twin.action_space
+        self._bounds = action_bounds(space)
+        if self._bounds and all((x == x.flat[0]).all() for x in self._bounds):
+            self._bounds = tuple(x.ravel()[0].reshape(()) for x in self._bounds)  # several times as fast
+        self._action_dtype = space.dtype
         description = _core.descriptions()[name]
 
-        lead = (num_envs, *self.env.agent_shape)
-        obs = self.single_observation_space
+        lead = (num_envs, *self.agent_shape)
         row_bytes = description["state_bytes"] + self.num_agents * _core.EPISODE_BYTES
-        words = [
-            np.asarray(getattr(self.env, field.name), np.float32 if kind is float else np.int32).view(np.uint32)
-            for field, kind in parameter_fields(type(self.env))
-        ]
         self._arrays: dict[str, Any] = {
-            "params": np.array(words, np.uint32),
+            "params": np.array([value.view(np.uint32) for value in values.values()], np.uint32),
             "rows": np.zeros((num_envs, row_bytes), np.uint8),
             "streams": np.zeros((num_envs, 2), np.uint32),
             "obs": np.zeros((*lead, *obs.shape), obs.dtype),
@@ -71,15 +99,21 @@ class VecEnv:
             "reward": np.zeros(lead, np.float32),
             "terminated": np.zeros(lead, np.bool_),
             "truncated": np.zeros(lead, np.bool_),
+            "ended": np.zeros(lead, np.bool_),
             "log": np.zeros((*lead, 5), np.float32),
             "action_shape": [*lead, *space.shape],
         }
-        if has_action_mask(self.env):
+        if has_action_mask(twin):
             self._arrays["mask"] = np.ones((*lead, sum(mask_sizes(space))), np.bool_)
-        self._batch = _core.NumpyBatch(description["index"], choices(space), threads, self._arrays)
-        self._info = {"final_obs": self._arrays["final_obs"], "log": self._arrays["log"]}
-        if "mask" in self._arrays:
-            self._info["action_mask"] = self._arrays["mask"]
+        self._new_batch = functools.partial(_core.NumpyBatch, description["index"], choices(space))
+        self._batch = self._new_batch(threads, self._arrays)
+        a = self._arrays
+        self._info = {"final_obs": a["final_obs"], "_final_obs": a["ended"], "log": a["log"], "_log": a["ended"]}
+        if "mask" in a:
+            self._info["action_mask"] = a["mask"]
+        self._returned = a["obs"], a["reward"], a["terminated"], a["truncated"], self._info
+        self._flags = a["terminated"], a["truncated"], a["ended"]
+        self._action_shape = tuple(a["action_shape"])
         # named views of the structs: state["steps"][3] reads or sets a field of environment 3
         row = np.dtype(
             {
@@ -89,43 +123,234 @@ class VecEnv:
                 "itemsize": row_bytes,
             }
         )
-        self.state = self._arrays["rows"].view(row)[:, 0]
+        self.state = a["rows"].view(row)[:, 0]
         self._seeds = np.random.SeedSequence()
         self._started = False
+        self._closed = False
+        if threads > 1:
+            _with_threads.add(self)
 
-    def reset(self, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """New episodes in all environments: (obs, info). The same seed gives the same episodes."""
-        if seed is not None:
-            if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-                raise ValueError(f"seed is {seed!r}; it must be None or an int of at least 0")
-            self._seeds = np.random.SeedSequence(seed)
-        (child,) = self._seeds.spawn(1)
-        streams = child.generate_state(2 * self.num_envs).reshape(self.num_envs, 2)
-        streams[(streams == 0).all(1), 1] = 1
-        self._arrays["streams"][:] = streams
-        self._batch.reset()
-        self._started = True
-        return self._arrays["obs"], self._info
+    @functools.cached_property
+    def env(self) -> Env:
+        """The JAX twin. The first use starts JAX's backend."""
+        return make(self.name, **self.params)
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """One step: (obs, reward, terminated, truncated, info).
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """New episodes in all environments: (obs, info). The same seed gives the same episodes.
+
+        Args:
+            seed: None to go on with the seeds that follow from the last one given.
+            options: `{"reset_mask": bool (num_envs,)}` begins new episodes in these environments alone; they are
+                the episodes that the seed gives them when all begin.
 
         Raises:
-            TypeError, ValueError: `actions` has a wrong dtype or shape, is not contiguous,
-                or has an entry out of range.
+            ValueError, TypeError: a seed, an option or a mask that is not allowed.
+        """
+        self._refuse_closed()
+        which = begin_anew(options, self.num_envs, self._started)
+        self._seeds = self._seeds if seed is None else seed_sequence(seed)
+        streams = draw_streams(self._seeds, self.num_envs)
+        a = self._arrays
+        if which.all():
+            a["streams"][:] = streams
+            self._batch.reset()
+        else:
+            # a batch of these rows alone, whose results are put back
+            some = {name: x[which] for name, x in (a | {"streams": streams}).items() if name not in _OF_ALL}
+            self._new_batch(1, some | {name: a[name] for name in _OF_ALL}).reset()
+            for name in {"rows", "streams", "obs", "mask"} & a.keys():
+                a[name][which] = some[name]
+        for name in ("reward", "terminated", "truncated", "ended", "log"):
+            a[name][which] = 0
+        self._started = True
+        return a["obs"], self._info
+
+    def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """One step: (obs, reward, terminated, truncated, info).
+
+        Args:
+            actions: an array or nested lists (num_envs, *agent_shape, *action_space.shape). The space's dtype,
+                int32 or float32, is the fastest; other integers, and other numbers for a Box, are converted.
+
+        Raises:
+            TypeError, ValueError: `actions` has a wrong dtype or shape, or an entry out of range.
+            RuntimeError: `reset` was not called, or `close` was.
         """
         if not self._started:
+            self._refuse_closed()
             raise RuntimeError("call reset() before step()")
-        actions = np.asanyarray(actions)
-        right = (
-            actions.dtype == np.float32 and list(actions.shape) == self._arrays["action_shape"]
-        )  # otherwise refused below
-        if self._action_bounds is not None and right:
-            # into a separate array: the caller's stays unchanged
-            actions = np.clip(actions, *self._action_bounds)
+        if type(actions) is not np.ndarray or actions.dtype is not self._action_dtype or not actions.flags.c_contiguous:
+            actions = self._converted(actions)
+        # a copy, so that the caller's array stays unchanged; a wrong shape or dtype is refused below
+        if self._bounds is not None and actions.dtype == self._action_dtype and actions.shape == self._action_shape:
+            actions = actions.clip(*self._bounds)
         self._batch.step(actions)
-        a = self._arrays
-        return a["obs"], a["reward"], a["terminated"], a["truncated"], self._info
+        np.logical_or(*self._flags)
+        return self._returned
+
+    def snapshot(self) -> Snapshot:
+        """A copy of everything that the next steps and resets depend on, and of what the last one returned."""
+        self._refuse_closed()
+        arrays = {name: x.copy() for name, x in self._arrays.items() if name not in _OF_ALL}
+        return Snapshot(self.name, dict(self.params), arrays, copy.deepcopy(self._seeds), self._started)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot, of this object or of another one of the same environments.
+
+        Raises:
+            TypeError: it is not a Snapshot.
+            ValueError: it is of another environment, other parameters, or another number of environments.
+        """
+        self._refuse_closed()
+        if not isinstance(snapshot, Snapshot):
+            raise TypeError(f"snapshot is a {type(snapshot).__name__}; it must be what snapshot() returned")
+        theirs = {"name": snapshot.name, "num_envs": len(snapshot.arrays["rows"]), **snapshot.params}
+        own = {"name": self.name, "num_envs": self.num_envs, **self.params}
+        for what, value in theirs.items():
+            if own.get(what) != value:
+                raise ValueError(f"snapshot has {what} {value!r}; here it must be {own.get(what)!r}")
+        for name, x in snapshot.arrays.items():
+            self._arrays[name][...] = x
+        self._seeds = copy.deepcopy(snapshot.seeds)
+        self._started = snapshot.started
+
+    def keep(self, which: np.ndarray) -> dict[str, np.ndarray]:
+        """The states, observations and masks of some environments, bool (num_envs,), for `put_back`."""
+        return {name: self._arrays[name][which] for name in {"rows", "obs", "mask"} & self._arrays.keys()}
+
+    def put_back(self, which: np.ndarray, kept: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Undo what was done since `keep` in these environments: the observations and masks of all."""
+        for name, x in kept.items():
+            self._arrays[name][which] = x
+        return self._arrays["obs"], self._arrays.get("mask")
+
+    def render(self, number: int = 0) -> np.ndarray:
+        """A picture of one environment, uint8 (height, width, 3). JAX draws it on the CPU; this starts its backend."""
+        with jax.default_device("cpu"):
+            shapes = jax.eval_shape(self.env.init, jax.ShapeDtypeStruct((2,), np.uint32))
+            fields = (self.state[path[0].name][number] for path, _ in jax.tree_util.tree_leaves_with_path(shapes))
+            # of arrays with a capacity, the used part
+            leaves = [
+                np.ravel(field)[: math.prod(leaf.shape)].reshape(leaf.shape).astype(leaf.dtype)
+                for field, leaf in zip(fields, jax.tree.leaves(shapes), strict=True)
+            ]
+            return np.asarray(_picture(self.env, jax.tree.unflatten(jax.tree.structure(shapes), leaves)))
 
     def close(self) -> None:
-        """There is nothing to release; Gymnasium's interface has it."""
+        """End the threads. After this, `reset` and `step` are refused; the arrays stay as they are."""
+        self._batch = None
+        self._started = False
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # copies and pickles continue as this object would, with buffers of their own
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"threads": self.threads, "snapshot": self.snapshot()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        snapshot = state["snapshot"]
+        VecEnv.__init__(self, snapshot.name, len(snapshot.arrays["rows"]), state["threads"], **snapshot.params)
+        self.restore(snapshot)
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise RuntimeError("this VecEnv is closed; make a new one")
+
+    def _converted(self, actions: Any) -> np.ndarray:
+        """Actions in the space's dtype and in one piece of memory; those of a wrong kind as they are."""
+        try:
+            given = np.asanyarray(actions)
+        except ValueError:  # nested lists of different lengths
+            raise ValueError(f"actions is {actions!r:.60}; it must be an array of shape {self._action_shape}") from None
+        whole = self._action_dtype.kind == "i"
+        if given.dtype.kind not in ("iu" if whole else "iuf"):
+            return given
+        with np.errstate(over="ignore"):  # too large for float32: infinite
+            converted = np.asarray(given, self._action_dtype, order="C")
+        changed = (converted != given) if whole and given.shape == self._action_shape else np.zeros(1, bool)
+        if changed.any():  # too large for int32, so C cannot name the number
+            first, sizes = int(np.argmax(changed)), choices(self.single_action_space)
+            raise ValueError(
+                f"{self.name}: action {given.flat[first]} of agent {first // len(sizes)} of the batch, entry "
+                f"{first % len(sizes)}; it must be from 0 to {sizes[first % len(sizes)] - 1}"
+            )
+        return converted
+
+
+def seed_sequence(seed: Any) -> np.random.SeedSequence:
+    """Where all streams come from, for an int of at least 0; otherwise a ValueError."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; it must be None or an int of at least 0")
+    return np.random.SeedSequence(seed)
+
+
+def draw_streams(seeds: np.random.SeedSequence, num_envs: int) -> np.ndarray:
+    """The next streams of `num_envs` environments, uint32 (num_envs, 2); none is two zeros."""
+    (child,) = seeds.spawn(1)
+    streams = child.generate_state(2 * num_envs).reshape(num_envs, 2)
+    streams[(streams == 0).all(1), 1] = 1
+    return streams
+
+
+def begin_anew(options: dict[str, Any] | None, num_envs: int, started: bool) -> np.ndarray:
+    """Which environments the options of `reset` are for, bool (num_envs,).
+
+    Raises:
+        ValueError, TypeError: another option than `reset_mask`, or a mask of a wrong kind or without a True.
+        RuntimeError: some environments never began.
+    """
+    for name in options or {}:
+        if name != "reset_mask":
+            raise ValueError(f"options has {name!r}; the one option is 'reset_mask'")
+    if not options or options["reset_mask"] is None:
+        return np.ones(num_envs, bool)
+    mask = np.asarray(options["reset_mask"])
+    if mask.dtype != np.bool_ or mask.shape != (num_envs,):
+        raise TypeError(f"reset_mask is {mask.dtype}{list(mask.shape)}; it must be bool[{num_envs}]")
+    if not mask.any():
+        raise ValueError("reset_mask has no True; at least one environment must begin anew")
+    if not started and not mask.all():
+        raise RuntimeError("call reset() once for all environments before reset() with a reset_mask")
+    return mask
+
+
+_OF_ALL = ("params", "action_shape")  # not an entry for each environment
+_picture = jax.jit(lambda env, state: env.render(state))
+_with_threads: "weakref.WeakSet[VecEnv]" = weakref.WeakSet()
+
+
+def _described(name: str, params: dict[str, Any]) -> Env:
+    """The JAX twin with shapes in place of the values of its parameters, checked against the C header.
+
+    Values would be arrays of JAX, and making one starts its backend, which on a GPU takes most of the memory.
+    So both are traced, for a CPU, and nothing is computed.
+    """
+    from jaxpuffer.c_backend import check_twin  # needs the C half
+
+    with jax.default_device("cpu"):
+        try:
+            twin = jax.eval_shape(lambda: make(name, **params))
+        except (TypeError, ValueError) as error:
+            raise error.with_traceback(None) from None  # without JAX's remarks on tracing
+        jax.eval_shape(lambda: check_twin(name, twin))
+    return twin
+
+
+def _renew_threads() -> None:
+    """In a forked process, where the threads are missing: begin new ones."""
+    for env in _with_threads:
+        if env._batch is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(env._batch))  # never deleted, which would wait for the threads
+            env._batch = env._new_batch(env.threads, env._arrays)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_threads)

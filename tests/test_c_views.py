@@ -26,14 +26,18 @@ pytestmark = pytest.mark.needs_c
 @pytest.mark.parametrize(
     ("actions", "error", "message"),
     [
-        (np.zeros(4, np.int64), TypeError, "actions is int64; it must be int32"),
         (np.zeros(4, np.float32), TypeError, "actions is float32; it must be int32"),
+        (np.zeros(4), TypeError, "actions is float64; it must be int32"),
+        (np.zeros(4, bool), TypeError, "actions is bool; it must be int32"),
         (np.zeros(3, np.int32), ValueError, r"actions has shape \(3,\); it must be \(4,\)"),
         (np.zeros((4, 1), np.int32), ValueError, r"actions has shape \(4, 1\); it must be \(4,\)"),
-        (np.zeros(8, np.int32)[::2], ValueError, "actions is not contiguous; pass numpy.ascontiguousarray of it"),
+        (np.zeros(3, np.int64), ValueError, r"actions has shape \(3,\); it must be \(4,\)"),
+        ([[0, 1], [0]], ValueError, r"actions is \[\[0, 1\], \[0\]\]; it must be an array of shape \(4,\)"),
         (np.array([0, 1, 2, 0], np.int32), ValueError, "action 2 of agent 2 of the batch, entry 0; it must be from 0"),
         (np.array([-1, 1, 2, 0], np.int32), ValueError, "action -1 of agent 0 of the batch, entry 0; it must be from"),
-        ([0, 1, 0, 1], TypeError, "actions is int64; it must be int32"),
+        ([0, 1, 0, 2], ValueError, "cartpole: action 2 of agent 3 of the batch, entry 0; it must be from 0 to 1"),
+        ([0, 2**32, 0, 1], ValueError, "cartpole: action 4294967296 of agent 1 of the batch, entry 0; it must be"),
+        (np.uint64([0, 1, 2**64 - 1, 0]), ValueError, "action 18446744073709551615 of agent 2 of the batch, entry 0"),
     ],
 )  # fmt: skip
 def test_actions_that_are_refused_change_nothing(actions: np.ndarray, error: type[Exception], message: str) -> None:
