@@ -4,7 +4,7 @@
     RUN/metrics.jsonl   one JSON object per report of `fit`
     RUN/run.json        what is saved (checkpoint.py)
 
-`journal.py` writes the first two. Nothing here imports JAX, so that looking at runs takes no time.
+`journal.py` writes the first two. No checkpoint is read, so that hundreds of runs are listed in no time.
 """
 
 import contextlib

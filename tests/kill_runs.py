@@ -97,6 +97,9 @@ def main() -> None:
                 before = updates
             assert before or number == signal.SIGKILL
         if count:
+            assert (run / "run.json").exists(), (
+                "this machine is too slow for a save before a kill; ask for more of them"
+            )
             print(number.name, count, "times: exact after", exact(run), "updates;", sorted(os.listdir(run)))
 
     for i in range(disks):

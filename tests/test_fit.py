@@ -17,6 +17,7 @@ from toy_envs import Corridor, tiny_config
 import jaxpuffer
 from jaxpuffer import fit, load, saving, train
 from jaxpuffer.evaluate import Evaluations, evaluation_key
+from jaxpuffer.runs import read_run
 
 ROOT = str(Path(__file__).parent.parent)
 KEY = jax.random.key(5)
@@ -144,7 +145,9 @@ def test_going_on_with_a_policy(whole, tmp_path):
     other = ENV.replace(gravity=5.0)
     jaxpuffer.save(whole, tmp_path)
     for source in (whole, whole.policy, tmp_path):
-        result = fit(other, jax.random.key(6), config, start_from=source, progress=False)
+        out = tmp_path / f"from-{type(source).__name__}"
+        result = fit(other, jax.random.key(6), config, directory=out, start_from=source, progress=False)
+        assert read_run(out)["start_from"] == (str(tmp_path) if source is tmp_path else None)
         assert_same(result.policy.params, whole.policy.params)
         assert int(result.state.updates) == 2
     moved = fit(ENV, jax.random.key(6), tiny_config(total_steps=256), start_from=whole, progress=False)

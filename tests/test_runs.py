@@ -225,14 +225,16 @@ def test_sorting(folder):
 
 
 def test_where_a_run_started_from_and_its_best_evaluation(folder, tmp_path):
-    run(tmp_path, log=interrupt, start_from=folder / "fast")
-    run(tmp_path, log=interrupt, resume=True)
-    record = json.loads((tmp_path / "run.json").read_text())
-    assert read_run(tmp_path)["evaluated_score"] is None and len(record["checkpoints"]) == 1
+    copy = tmp_path / "copy"
+    shutil.copytree(folder / "seeds/1", copy)
+    assert read_run(copy)["start_from"] is read_run(copy)["evaluated_score"] is None
+    record, about = (json.loads((copy / name).read_text()) for name in ("run.json", "about.json"))
     record["checkpoints"][0]["evaluated_score"] = 4.5
-    (tmp_path / "run.json").write_text(json.dumps(record))
-    row = read_run(tmp_path)
-    assert row["start_from"] == str(folder / "fast") and row["evaluated_score"] == 4.5
+    about["starts"][0]["start_from"] = "fast"
+    (copy / "run.json").write_text(json.dumps(record))
+    (copy / "about.json").write_text(json.dumps(about))
+    row = read_run(copy)
+    assert row["start_from"] == "fast" and row["evaluated_score"] == 4.5
     assert len(grouped([row, read_run(folder / "seeds/0")])) == 2  # not one curve with those that started anew
 
 
