@@ -134,7 +134,7 @@ COMMANDS = {
     "eval bad_name": "run.json has an environment that this version does not take: there is no environment 'cartpol'",
     "eval no_checkpoint": "checkpoint-9 is damaged: it cannot be read",
     "eval other_numbers": "checkpoint-1 is damaged: its numbers are not those that were saved",
-    "eval cartpole --gif /nowhere/a.gif": "/nowhere/a.gif; there is no folder /nowhere",
+    "eval cartpole --gif /nowhere/a.gif": "there is no folder /nowhere",
     "eval cartpole --json /nowhere/a.json": "--json is /nowhere/a.json; there is no folder /nowhere",
 }
 
