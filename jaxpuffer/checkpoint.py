@@ -296,9 +296,8 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None, *, c
         raise ValueError(f"{run} was trained on {record['class']}; env is {_class_name(env)}")
     elif isinstance(env, HostEnv) and env.to_dict() != record["parameters"]:
         raise ValueError(f"{run} was trained on {record['parameters']}; env is {env.to_dict()}")
-    # a run from before returns were normalised does not have this field
     try:
-        config = PPOConfig(**({"normalize_return": False, "max_kl": 1e9} | record["config"]))
+        config = config_of(record)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{run / 'run.json'} has a config that this version does not take: {error}") from error
     given = None if module is None else _module_name(module)
@@ -374,6 +373,12 @@ def chosen_checkpoint(record: dict[str, Any], name: str | None) -> dict[str, Any
         missing = "; none was evaluated (see fit's evaluate_every)" if name == "best" else ""
         raise ValueError(f"checkpoint is {name!r}; it must be None or one of {', '.join(by_name)}{missing}")
     return by_name[name]
+
+
+def config_of(record: dict[str, Any]) -> PPOConfig:
+    """The config that run.json has."""
+    # a run from before returns were normalised does not have these fields
+    return PPOConfig(**({"normalize_return": False, "max_kl": 1e9} | record["config"]))
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -25,8 +25,9 @@ from jaxpuffer import __version__, cli_runs
 from jaxpuffer.animate import animate, check_file, check_render
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
 from jaxpuffer.cache import cache_compilations
-from jaxpuffer.checkpoint import load, read_record, run_folder
+from jaxpuffer.checkpoint import chosen_checkpoint, config_of, load, read_record, run_folder
 from jaxpuffer.config import PPOConfig, tuned_config
+from jaxpuffer.env import Env
 from jaxpuffer.evaluate import Evaluation, evaluate, evaluation_key
 from jaxpuffer.exits import clear_exits
 from jaxpuffer.export import FORMATS, check_export, export
@@ -44,6 +45,7 @@ usage: jaxpuffer COMMAND
   list              the environments, the scores of their trained agents, and their speeds
   config ENV        an environment's tuned configuration, as TOML
   train ENV         train an agent and save the run (train ENV --help: all flags)
+  finetune RUN      go on with the policy of a saved run under other settings, as a run of its own
   eval RUN          evaluate the agent of a saved run, or the agent that ships with an environment (eval --help)
   export RUN        write the agent's weights, or its network as a program, for other programs (export --help)
   runs [FOLDER]     list, sort and filter the runs in a folder (runs --help)
@@ -59,7 +61,7 @@ _imported = time.perf_counter()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; it ends as `exits.clear_exits` says."""
     command, *args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    own = {"list": _list, "config": _config, "train": _train, "eval": _eval, "export": _export}
+    own = {"list": _list, "config": _config, "train": _train, "finetune": _finetune, "eval": _eval, "export": _export}
     commands = own | cli_runs.COMMANDS
     with clear_exits():
         if command in ("-h", "--help"):
@@ -102,11 +104,42 @@ def _train(args: list[str]) -> None:
     if not args or args[0].startswith("-"):
         raise ValueError("usage: jaxpuffer train ENV [flags] (see jaxpuffer train --help)")
     name, *args = args
+    _split_cpu()
+    env = make(name)
+    _train_with_flags(f"train {name}", name, args, env, tuned_config(env), None, None)
+
+
+def _finetune(args: list[str]) -> None:
+    if not args or args[0].startswith("-"):
+        raise ValueError("usage: jaxpuffer finetune RUN --out DIR [flags] (see jaxpuffer finetune RUN --help)")
+    run, *args = args
+    _split_cpu()
+    record = read_record(run)
+    name = record["environment"]
+    if name is None:
+        raise ValueError(f"{run} was trained on {record['class']}, which is not registered; use fit(start_from=...)")
+    env = env_class(name)(**record["parameters"])
+    _train_with_flags(f"finetune {run}", name, args, env, config_of(record), record["backend"], run)
+
+
+def _split_cpu() -> None:
     with contextlib.suppress(RuntimeError):  # if JAX already runs, its devices stay
         split_cpu()
-    defaults = make(name)
-    tuned = tuned_config(defaults)
-    flags = _train_flags(name, args, defaults, tuned, None, 0, 1)
+
+
+def _train_with_flags(
+    command: str,
+    name: str,
+    args: list[str],
+    defaults: Env,
+    tuned: PPOConfig,
+    backend: Backend | None,
+    start_from: str | None,
+) -> None:
+    """Train on the environment `name`; flags change parameters, config and backend, which are given as defaults."""
+    flags = _train_flags(command, args, defaults, tuned, backend, 0, 1)
+    if start_from is not None and flags.out is None:
+        raise ValueError("usage: jaxpuffer finetune RUN --out DIR [flags]")
     out = run_folder(f"runs/{name}-{flags.seed}" if flags.out is None else flags.out)
     if (out / "run.json").exists():
         if not flags.resume:
@@ -115,9 +148,9 @@ def _train(args: list[str]) -> None:
         record = read_record(out)
         if record["environment"] != name:
             raise ValueError(f"the run in {out} is of {record['environment']}, not of {name}")
-        saved = env_class(name)(**record["parameters"]), PPOConfig(**record["config"])
+        saved = env_class(name)(**record["parameters"]), config_of(record)
         unchanged = record["backend"], record["seed"] or 0, record.get("devices", 1)
-        flags = _train_flags(name, args, *saved, *unchanged)
+        flags = _train_flags(command, args, *saved, *unchanged)
     elif flags.resume:
         print(f"there is no run in {out} yet: starting a new one")
 
@@ -142,6 +175,8 @@ def _train(args: list[str]) -> None:
         resume=flags.resume,
         stop_at_score=flags.stop_at_score,
         evaluate_every=flags.evaluate_every,
+        keep=flags.keep,
+        start_from=start_from,
         profile=flags.profile,
         mesh=mesh,
         log=[lambda _, means: chunks.append(means), *writers],
@@ -182,7 +217,7 @@ def _eval(args: list[str]) -> None:
             raise ValueError(f"--{suffix} is {path}; it must end in .{suffix}")
         check_file(path)
     _use_cache(flags)
-    env, policy, agent_steps, words = _agent(run, flags.backend)
+    env, policy, agent_steps, words = _agent(run, flags.backend, flags.checkpoint)
     if pictures:
         check_render(env)
     key = check_key(jnp.array(words or [0, 0], jnp.uint32))
@@ -201,11 +236,12 @@ def _eval(args: list[str]) -> None:
 def _export(args: list[str]) -> None:
     flag = _flag("format", str | None, None, f"{', '.join(FORMATS)}; by default what the suffix of --out says")
     out = _flag("out", Path | None, None, f"file to write: {', '.join(FORMATS.values())}")
-    run, flags = _run_and_flags("export", dataclasses.make_dataclass("Export", [out, flag]), args)
+    of_run = _flag("checkpoint", str | None, None, "checkpoint of the run: its name, or best; by default the last")
+    run, flags = _run_and_flags("export", dataclasses.make_dataclass("Export", [out, flag, of_run]), args)
     if flags.out is None:
         raise ValueError("usage: jaxpuffer export RUN --out FILE [--format FORMAT]")
     check_export(flags.out, flags.format)
-    env, policy, _, _ = _agent(run, None)
+    env, policy, _, _ = _agent(run, None, flags.checkpoint)
     export(policy, flags.out, env, format=flags.format)
     print(f"wrote {flags.out}")
 
@@ -218,17 +254,21 @@ def _run_and_flags(command: str, cls: type, args: list[str]) -> tuple[str, Any]:
     return run, _parse(f"{command} RUN", cls, args)
 
 
-def _agent(run: str, backend: Backend | None) -> tuple[Any, Policy, int | None, list[int] | None]:
+def _agent(
+    run: str, backend: Backend | None, checkpoint: str | None
+) -> tuple[Any, Policy, int | None, list[int] | None]:
     """A saved run's agent, or the one that ships with an environment: (env, policy, agent-steps, words of the key)."""
     if run in list_envs() and not Path(run).exists():
+        if checkpoint is not None:
+            raise ValueError(f"--checkpoint is {checkpoint}; the agent that ships with {run} has none")
         env = make(run, backend=backend or default_backend())
         return env, load_baseline(env), (baseline_record(run) or {}).get("agent_steps"), None
     record = read_record(run)
     env = None
     if backend is not None and record["environment"] is not None:
         env = make(record["environment"], backend=backend, **record["parameters"])
-    result = load(run, env)
-    return result.env, result.policy, record["agent_steps"], record["key"]
+    result = load(run, env, checkpoint=checkpoint)
+    return result.env, result.policy, chosen_checkpoint(record, checkpoint)["agent_steps"], record["key"]
 
 
 def _show(evaluation: Evaluation) -> None:
@@ -255,6 +295,7 @@ def _eval_flags() -> type:
             _flag("max_steps", int, 20_000, "steps after which episodes that still run count with their score so far"),
             _flag("deterministic", bool, False, "take the most likely action in place of a sampled one", switch=True),
             _flag("backend", Backend | None, None, "backend that steps the environments; by default that of the run"),
+            _flag("checkpoint", str | None, None, "checkpoint of the run: its name, or best; by default the last"),
             _flag("gif", Path | None, None, "file to save an episode to, as an animated picture"),
             _flag("mp4", Path | None, None, "file to save the same episode to, as a film; needs imageio-ffmpeg"),
             _flag("html", Path | None, None, "file to save the same episode to, as a page with a player"),
@@ -265,7 +306,7 @@ def _eval_flags() -> type:
 
 
 def _train_flags(
-    name: str,
+    command: str,
     args: list[str],
     env: Parameters,
     config: PPOConfig,
@@ -310,10 +351,11 @@ def _train_flags(
             None,
             "agent-steps between two evaluations of 256 fresh episodes, shown and logged",
         ),
+        _flag("keep", int, 1, "number of last checkpoints to keep, besides the one with the best evaluated score"),
         _flag("profile", bool, False, "print at the end where the time went", switch=True),
         _NO_CACHE,
     ]
-    return _parse(f"train {name}", dataclasses.make_dataclass("Train", [*top, *nested]), args)
+    return _parse(command, dataclasses.make_dataclass("Train", [*top, *nested]), args)
 
 
 def _settable(node: Parameters) -> dict[str, Any]:
