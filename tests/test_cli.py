@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import jax
 import pytest
 
 from jaxpuffer import PPOConfig, __version__, cli, list_envs, load
@@ -97,6 +98,28 @@ def test_a_reader_that_leaves_early():
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 1
     process.stderr.close()
+
+
+def test_finetune_goes_on_under_other_settings(tmp_path, capsys):
+    first, other = tmp_path / "first", tmp_path / "other"
+    main(["train", "cartpole", *TINY, "--out", str(first), "--keep", "2", "--evaluate_every", "256"])
+    settings = ["--env.max_steps", "30", "--config.learning_rate", "0", "--config.total_steps", "256"]
+    main(["finetune", str(first), "--out", str(other), *settings])
+    record = json.loads((other / "run.json").read_text())
+    assert record["parameters"]["max_steps"] == 30 and record["config"]["hidden"] == 16 and record["updates"] == 2
+    before, after = (jax.tree.leaves(load(run).policy.params) for run in (first, other))
+    assert all((a == b).all() for a, b in zip(before, after, strict=True))
+    capsys.readouterr()
+    main(["eval", str(first), "--checkpoint", "best", "--episodes", "8"])
+    assert "8 episodes" in capsys.readouterr().out
+    for args, message in (
+        (["finetune", str(first)], "usage: jaxpuffer finetune RUN --out DIR"),
+        (["finetune", "cartpole", "--out", "x"], "there is no saved run in"),
+        (["eval", str(first), "--checkpoint", "checkpoint-77"], "checkpoint is 'checkpoint-77'; it must be"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(args)
+        assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_resume_takes_the_runs_settings_and_refuses_others(tmp_path, capsys):
