@@ -178,7 +178,8 @@ class Toy:
 def test_weak_types_typed_keys_and_composites(tmp_path: Any) -> None:
     env = adapters.from_gymnax(Toy())
     assert env.observation_space == Box(-np.inf, np.inf, (3,))
-    assert env.to_dict()["push"] == 0.5 and "table" not in env.to_dict()
+    ours = {"score_low": 0.0, "score_high": 1.0, "max_steps": 2**31 - 1}
+    assert env.to_dict() == ours | {"max_steps_in_episode": 7, "push": 0.5, "goal": 2.0}  # the table is constant
     state, _ = env.reset(KEY)
     one_step = jax.jit(env.step)
     for i in range(4):

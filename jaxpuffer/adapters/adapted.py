@@ -100,6 +100,11 @@ class Adapted(Env[AdaptedState]):
 
     # what follows from it
 
+    def to_dict(self) -> dict[str, Any]:
+        """The parameters that are numbers, by name as JSON values."""
+        numbers = super().to_dict().items()
+        return {name: x for name, x in numbers if not isinstance(getattr(self, name), Held | Flattened)}
+
     @property
     def theirs(self) -> Any:
         """The other library's environment."""
