@@ -24,7 +24,7 @@ def blocks(page: Path) -> list[str]:
 
 
 @pytest.mark.needs_c
-@pytest.mark.parametrize("page", ["environments", "c_environments", "write_an_environment"])
+@pytest.mark.parametrize("page", ["environments", "c_environments", "adapters_out", "write_an_environment"])
 def test_examples_run(page: str) -> None:
     """The blocks of a page in order, as one program."""
     names: dict[str, Any] = {"__name__": "example"}
