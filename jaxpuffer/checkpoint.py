@@ -42,6 +42,7 @@ from jaxpuffer.ppo import Result, init
 from jaxpuffer.pytree import leaf_shapes
 from jaxpuffer.registry import as_env, make, name_of
 from jaxpuffer.rng import check_key
+from jaxpuffer.sharding import of_all_processes
 
 _PREFIX = "checkpoint-"
 _NO_BOUNDS = (("low", -np.inf), ("high", np.inf))
@@ -137,23 +138,34 @@ def write(result: Result, run: Path, key: Array | None = None) -> None:
     store(*copied(result, key), run)
 
 
-def copied(result: Result, key: Array | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What a checkpoint of a run holds and what run.json says, copied to the host; training can go on."""
+def copied(result: Result, key: Array | None = None, several: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a checkpoint of a run holds and what run.json says, copied to the host; training can go on.
+
+    With `several`, the arrays are on the devices of several processes, and stay there.
+    """
     if result.state is None:
         raise ValueError("this result has no state: it was loaded for another backend than it was trained on")
     tree = {f"state{name}": leaf for name, leaf in _named_leaves(result.state)}
     tree |= {f"metrics.{name}": leaf for name, leaf in result.metrics.items()}
     # NumPy arrays load on any device; Orbax does not accept arrays without entries
-    arrays = {name: np.array(_without_key(leaf)) for name, leaf in tree.items() if np.size(leaf)}
+    arrays = {name: _without_key(leaf) for name, leaf in tree.items() if np.size(leaf)}
+    if not several:
+        arrays = {name: np.array(leaf) for name, leaf in arrays.items()}
     return arrays, describe(result, key)
 
 
 def store(
-    arrays: dict[str, np.ndarray], record: dict[str, Any], run: Path, keep: int = 1, score: float | None = None
+    arrays: dict[str, Any],
+    record: dict[str, Any],
+    run: Path,
+    keep: int = 1,
+    score: float | None = None,
+    several: bool = False,
 ) -> None:
     """Write a checkpoint and run.json, and remove the checkpoints that are no longer kept.
 
-    Kept are the last `keep`, and the one with the best evaluated score; `score` is this one's.
+    Kept are the last `keep`, and the one with the best evaluated score; `score` is this one's. With `several`, all
+    processes call this, in a folder that all of them see: each writes its part of the arrays, the first the rest.
     """
     import orbax.checkpoint  # needed only to save, and slow to import
 
@@ -166,29 +178,38 @@ def store(
         old |= set(saving.read_text().split())
     names = [re.match(rf"{_PREFIX}(\d+)", p.name) for p in run.iterdir()]
     number = 1 + max((int(name[1]) for name in names if name), default=0)
+    if several:
+        number = int(of_all_processes([number])[0, 0])
     checkpoint = run / f"{_PREFIX}{number}"
 
-    this = {"checkpoint": checkpoint.name, "checksum": _checksum(arrays), "evaluated_score": score}
+    this = {"checkpoint": checkpoint.name, "evaluated_score": score}
+    if not several:  # no process has all of the arrays
+        this["checksum"] = _checksum(arrays)
     this |= {name: record[name] for name in ("updates", "agent_steps", "saved")}
     best = best_of([*kept, this])
     last = [*kept[max(0, len(kept) - keep + 1) :], this]
     entries = [entry for entry in [*kept, this] if entry in last or entry is best]
-    record = record | {name: this[name] for name in ("checkpoint", "checksum")} | {"checkpoints": entries}
+    record = record | {"checkpoint": checkpoint.name, "checkpoints": entries}
     record["record_checksum"] = _record_checksum(record)
-    new = run / "run.json.new"
+    new, first = run / "run.json.new", jax.process_index() == 0
     try:
-        saving.write_text("\n".join([*sorted(old), checkpoint.name]))
+        if first:
+            saving.write_text("\n".join([*sorted(old), checkpoint.name]))
         with _quiet(), orbax.checkpoint.StandardCheckpointer() as checkpointer:
             checkpointer.save(checkpoint, arrays)
-        new.write_text(json.dumps(record, indent=2) + "\n")
+        if first:
+            new.write_text(json.dumps(record, indent=2) + "\n")
     except BaseException:
         _remove(run, {checkpoint.name})
         new.unlink(missing_ok=True)
         raise
     # from here on run.json may name the new checkpoint; after an interruption the next save removes what is not valid
-    os.replace(new, run / "run.json")
-    _remove(run, old - {entry["checkpoint"] for entry in entries})
-    saving.unlink(missing_ok=True)
+    if first:
+        os.replace(new, run / "run.json")
+        _remove(run, old - {entry["checkpoint"] for entry in entries})
+        saving.unlink(missing_ok=True)
+    if several:
+        of_all_processes([number])  # nobody goes on before the first process is done
 
 
 def checkpoints(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -310,8 +331,12 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None, *, c
     folder = run / entry["checkpoint"]
     damaged = f"{folder} is damaged: %s; take the run from a copy, or train it again in another directory"
     try:
-        with _quiet(), orbax.checkpoint.StandardCheckpointer() as checkpointer:
-            arrays: dict[str, Any] = {name: np.asarray(x) for name, x in checkpointer.restore(folder).items()}
+        # all of every array, wherever its parts were saved from
+        with _quiet(), orbax.checkpoint.PyTreeCheckpointer() as checkpointer:
+            names = list(checkpointer.metadata(folder).item_metadata)
+            as_numpy = {name: orbax.checkpoint.RestoreArgs(restore_type=np.ndarray) for name in names}
+            restored = orbax.checkpoint.args.PyTreeRestore(restore_args=as_numpy)
+            arrays: dict[str, Any] = dict(checkpointer.restore(folder, args=restored))
     except Exception as error:  # Orbax raises many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(damaged % f"it cannot be read ({reason})") from error

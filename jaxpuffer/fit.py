@@ -3,11 +3,12 @@
 The host asks a `Trainer` for chunks of updates again and again, and reports, evaluates and saves between them.
 """
 
+import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from jaxpuffer.profile import shares_line, time_shares
 from jaxpuffer.registry import as_env
 from jaxpuffer.rng import check_key
 from jaxpuffer.saving import Saver
+from jaxpuffer.sharding import is_of_several_processes, of_all_processes
 from jaxpuffer.showing import Progress, Warnings, view_of
 from jaxpuffer.stopping import check_finite, interruptions
 from jaxpuffer.trainer import MAX_CHUNK, make_trainer
@@ -95,7 +97,9 @@ def fit(
         start_from: a policy to go on with, under any config, parameters of the environment and number of steps:
             a `Policy`, a result, or the directory of a run. The optimiser and the schedules start anew.
         profile: print at the end how the time was spent; takes some seconds more.
-        mesh: the devices to train on, of this process (`jaxpuffer.sharding.data_mesh`); default one.
+        mesh: the devices to train on (`jaxpuffer.sharding.data_mesh`); default one. If they are of several
+            processes, each calls `fit` with the same arguments, and `directory` is one that all of them see. The
+            first process reports, and calls `log`.
 
     Returns:
         The same as `train`; with a mesh, the policy is on its first device. `metrics` are NumPy arrays,
@@ -107,8 +111,8 @@ def fit(
         FloatingPointError: a reward, a value or a loss is NaN or infinite; the last save stays.
         ValueError: the run to resume has another environment, config or key; or
             `resume` without a directory; the run to resume was on another number of devices; `start_from` has
-            a network of other sizes; `mesh` is of several processes, is given together with `profile`, or does
-            not fit (see `train_on`).
+            a network of other sizes; `mesh` is given together with `profile`, or does not fit (see
+            `train_on`).
     """
     result, number = fit_or_signal(
         env, key, config, module, directory=directory, resume=resume, log=log, progress=progress,
@@ -136,8 +140,27 @@ def fit_or_signal(
         if directory is None:
             return _fit(env, key, config, module, None, **options)
         run = run_folder(directory)
-        with claim(run):
+        with claim_once(run, mesh):
             return _fit(env, key, config, module, run, **options)
+
+
+@contextlib.contextmanager
+def claim_once(run: Path, mesh: Any) -> Iterator[None]:
+    """`claim` by the first of the processes whose devices a mesh has; an error there is one everywhere."""
+    if not isinstance(mesh, Mesh) or not is_of_several_processes(mesh):
+        with claim(run):
+            yield
+        return
+    with contextlib.ExitStack() as claimed:
+        error = None
+        if jax.process_index() == 0:
+            try:
+                claimed.enter_context(claim(run))
+            except OSError as of_claim:
+                error = of_claim
+        if of_all_processes([error is not None]).any():
+            raise error or FileExistsError(f"{run} cannot be written by the first process, or is in use")
+        yield
 
 
 def _fit(
@@ -176,8 +199,9 @@ def _fit(
         raise TypeError(f"mesh is {mesh!r}; it must be a Mesh, as data_mesh() gives, or None")
     if mesh is not None and profile:
         raise ValueError("profile=True times one device; mesh must be None")
-    if mesh is not None and any(d.process_index != jax.process_index() for d in mesh.devices.flat):
-        raise ValueError("mesh has devices of other processes; fit takes those of one (train_on takes several)")
+    several = is_of_several_processes(mesh)
+    if several and stop_at_score is not None and evaluate_every is None:
+        raise ValueError("stop_at_score on several processes needs evaluate_every, so that all evaluate together")
     if profile and isinstance(env, HostEnv):
         raise ValueError(f"profile=True times programs, and {env.name} is stepped by Python; profile must be False")
     saved = _find_run(env, key, config, directory, resume, module, 1 if mesh is None else mesh.size)
@@ -199,15 +223,20 @@ def _fit(
         metrics: dict[str, Any] = {name: np.concatenate([chunk[name] for chunk in history]) for name in names}
         return Result(policy(), state, metrics, config, env)
 
-    saver = Saver(directory, key, config, lambda: (updates, result), updates if saved else -1, save_every_seconds, keep)
+    saver = Saver(
+        directory, key, config, lambda: (updates, result), updates if saved else -1, save_every_seconds, keep, several
+    )
     warn = Warnings(config)
-    show = Progress(view, env, config, updates, began, saver, warn)
+    # one of several processes reports
+    first = not several or jax.process_index() == 0
+    show = Progress(view if first else None, env, config, updates, began, saver, warn)
     compile_seconds = chunk_seconds = 0.0
-    count = 1
+    count, due, reached = 1, False, False
     last: dict[str, float] = {}  # the metrics that are known only if an episode ended
     parent = os.fspath(start_from) if isinstance(start_from, str | os.PathLike) else None
     description = describe(result(), key) | {"start_from": parent}
-    journal = Journal(directory, logs, description, config.num_updates * config.batch_size)
+    of_first = (directory, logs) if first else (None, [])
+    journal = Journal(*of_first, description, config.num_updates * config.batch_size)
     with trainer, journal, saver.on_error(), interruptions() as interrupted, show:
         if updates < config.num_updates:
             with show.compiling():
@@ -215,10 +244,18 @@ def _fit(
                 evaluations.compile(policy(), updates)
         compile_seconds = time.perf_counter() - began
         saver.saved_at = time.perf_counter()
-        while updates < config.num_updates and not interrupted.number:
+        while updates < config.num_updates:
+            count = min(count, MAX_CHUNK, evaluations.updates_left(updates))
+            count, due, reached, number = trainer.agreed(count, due, reached, interrupted.number)
+            if reached or number:
+                interrupted.number = interrupted.number or number
+                break
+            if due:
+                with show.timed("saving"):
+                    saver.begin()
+
             # train
             started = time.perf_counter()
-            count = min(count, MAX_CHUNK, evaluations.updates_left(updates))
             new_state, chunk = trainer.chunk(state, count)
             nothing = np.where(chunk["episodes"] > 0, np.float32(0), np.float32(np.nan))
             chunk |= {name: chunk[name] + nothing for name in OF_EPISODES}
@@ -249,10 +286,7 @@ def _fit(
                     journal(means, policy)
             except KeyboardInterrupt:
                 interrupted.number = signal.SIGINT
-            with show.timed("saving"):
-                saver.save_now_and_then(means.get("evaluated_score"))
-            if reached:
-                break
+            due = saver.is_due(means.get("evaluated_score"))
         with show.timed("saving"):
             saver.save()
         journal.ended = "interrupted" if interrupted.number else "finished"

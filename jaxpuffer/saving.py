@@ -1,6 +1,7 @@
 """Saver: saves the run of a `fit` in its directory, from time to time and at the end."""
 
 import contextlib
+import functools
 import math
 import sys
 import time
@@ -30,6 +31,7 @@ class Saver:
         updates: number of updates at the last save, -1 if there was none; kept up to date.
         seconds: time between two saves.
         keep: number of last checkpoints to keep, besides the one with the best evaluated score.
+        several: the run is on devices of several processes, and all of them save together, at the same updates.
     """
 
     def __init__(
@@ -41,9 +43,10 @@ class Saver:
         updates: int,
         seconds: float,
         keep: int = 1,
+        several: bool = False,
     ) -> None:
         self.directory, self.key, self.config, self.run = directory, key, config, run
-        self.updates, self.seconds, self.keep = updates, seconds, keep
+        self.updates, self.seconds, self.keep, self.several = updates, seconds, keep, several
         self.saved_at = time.perf_counter()
         self.evaluated: tuple[int, float] | None = None  # updates, score
         self.best = -math.inf
@@ -55,21 +58,46 @@ class Saver:
 
     def save(self) -> None:
         """Save what there is, and wait for it; a save that fails is a warning, because it must not end the run."""
-        self._begin()
+        self.begin()
         self.wait()
 
-    def save_now_and_then(self, score: float | None = None) -> None:
-        """Begin to save if the last save is old enough, or if the run was evaluated with the best score so far."""
+    def is_due(self, score: float | None = None) -> bool:
+        """Whether the last save is old enough, or the run was evaluated with the best score so far, `score`."""
         if self.directory is None:
-            return
+            return False
         if self._writing is not None and self._writing[-1].done():
             self.wait()  # so that a failure is known now
         if score is not None and not math.isnan(score):
             self.evaluated = self.run()[0], score
         best = score is not None and score > self.best
         old = time.perf_counter() - self.saved_at >= self.seconds
-        if best or (old and self._writing is None):
-            self._begin()
+        return best or (old and self._writing is None)
+
+    def begin(self) -> None:
+        """Begin to save, if anything is new."""
+        self.wait()
+        updates, result = self.run()
+        if self.directory is None or self.updates == updates:
+            return
+        self.saved_at = time.perf_counter()
+        score = self.evaluated[1] if self.evaluated and self.evaluated[0] == updates else None
+        try:
+            arrays, record = copied(result(), self.key, self.several)
+        except Exception as error:  # no memory for a copy
+            self._warn(error)
+            return
+        work = functools.partial(store, arrays, record, self.directory, self.keep, score, self.several)
+        if self.several:  # the processes must exchange in the same order
+            self._writing = updates, score, Future()
+            try:
+                self._writing[-1].set_result(work())
+            except Exception as error:
+                self._writing[-1].set_exception(error)
+            self.wait()
+            return
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "save")
+        self._writing = updates, score, self._thread.submit(work)
 
     def wait(self) -> None:
         """Wait until what is being written is written, or has failed."""
@@ -87,22 +115,6 @@ class Saver:
         """Agent-steps of the last save, negative if there is none."""
         self.wait()
         return self.updates * self.config.batch_size
-
-    def _begin(self) -> None:
-        self.wait()
-        updates, result = self.run()
-        if self.directory is None or self.updates == updates:
-            return
-        self.saved_at = time.perf_counter()
-        score = self.evaluated[1] if self.evaluated and self.evaluated[0] == updates else None
-        try:
-            arrays, record = copied(result(), self.key)
-        except Exception as error:  # no memory for a copy
-            self._warn(error)
-            return
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "save")
-        self._writing = updates, score, self._thread.submit(store, arrays, record, self.directory, self.keep, score)
 
     def _warn(self, error: Exception) -> None:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
@@ -123,5 +135,6 @@ class Saver:
             self.wait()
             raise
         except BaseException:
-            self.save()
+            if not self.several:  # which may not all have failed
+                self.save()
             raise

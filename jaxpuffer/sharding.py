@@ -2,7 +2,7 @@
 
     mesh   = data_mesh()                                # all devices of all processes
     result = train_on(env, key, config, mesh=mesh)
-    result = fit(env, key, config, mesh=mesh)           # from the host, with progress and saves; one process
+    result = fit(env, key, config, mesh=mesh)           # from the host, with progress and saves
 
 Devices are accelerators, or a CPU's cores after `split_cpu()`.
 
@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import Array, lax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -91,6 +92,8 @@ def train_on(env: Any, key: Array, config: PPOConfig | None = None, module: Any 
         TypeError: `mesh` is not a Mesh.
     """
     env, key = as_env(env), rng.check_key(key)
+    if not isinstance(mesh, Mesh):
+        raise TypeError(f"mesh is {mesh!r}; it must be a Mesh, as data_mesh() gives")
     config = complete(env, config)
     module = checked_module(env, config, module)
     local_config(config, mesh)
@@ -137,14 +140,22 @@ def each_device(function: Any, mesh: Mesh, in_specs: Any, out_specs: Any) -> Any
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
+def is_of_several_processes(mesh: Mesh | None) -> bool:
+    """Whether devices of a mesh belong to other processes than this one."""
+    return mesh is not None and any(device.process_index != jax.process_index() for device in mesh.devices.flat)
+
+
+def of_all_processes(numbers: list[int]) -> np.ndarray:
+    """The numbers of every process, int64 (processes, n); all of them must call this, the same number of times."""
+    return multihost_utils.process_allgather(np.array(numbers, np.int64)).reshape(jax.process_count(), -1)
+
+
 def local_config(config: PPOConfig, mesh: Mesh) -> PPOConfig:
     """The config of one device's part.
 
     Raises:
-        ValueError, TypeError: as in `train_on`.
+        ValueError: as in `train_on`.
     """
-    if not isinstance(mesh, Mesh):
-        raise TypeError(f"mesh is {mesh!r}; it must be a Mesh, as data_mesh() gives")
     if mesh.axis_names != (AXIS,):
         raise ValueError(f"mesh has the axes {mesh.axis_names}; it must have the one axis {AXIS!r} (see data_mesh)")
     devices = mesh.size

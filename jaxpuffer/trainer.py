@@ -21,7 +21,16 @@ from jaxpuffer.host import HostEnv, Worlds, check_outside_jit
 from jaxpuffer.host_training import begin_on_host, compile_on_host, init_on_host, updates_on_host
 from jaxpuffer.policy import Policy
 from jaxpuffer.ppo import TrainState, init, update, without_nan
-from jaxpuffer.sharding import AXIS, each_device, init_on, local_config, put_on, state_specs
+from jaxpuffer.sharding import (
+    AXIS,
+    each_device,
+    init_on,
+    is_of_several_processes,
+    local_config,
+    of_all_processes,
+    put_on,
+    state_specs,
+)
 
 MAX_CHUNK = 256  # updates of a chunk
 
@@ -85,6 +94,13 @@ class Trainer:
 
     def _chunk(self, state: TrainState, count: int) -> tuple[TrainState, dict[str, Array]]:
         return _chunk(self.env, state, self.config, jnp.int32(count), self.module, self.mesh)
+
+    def agreed(self, count: int, save: bool, stop: bool, signal: int) -> tuple[int, bool, bool, int]:
+        """What all processes do next: the count and the save of the first one, an end if any wants to end."""
+        if not is_of_several_processes(self.mesh):
+            return count, save, stop, signal
+        wishes = of_all_processes([count, save, stop, signal])
+        return int(wishes[0, 0]), bool(wishes[0, 1]), bool(wishes[:, 2].any()), int(wishes[:, 3].max())
 
     def policy(self, state: TrainState) -> Policy:
         """The policy of a state, on one device."""

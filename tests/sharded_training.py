@@ -1,6 +1,5 @@
 """Run by test_sharding.py in separate processes, since a process has its devices from the start; prints JSON."""
 
-import functools
 import json
 import re
 import sys
@@ -67,10 +66,28 @@ def interrupted(backend: str, folder: str) -> dict[str, Any]:
     }
 
 
-def process(port: str, number: str) -> dict[str, Any]:
+def fitted(port: str, number: str, folder: str) -> dict[str, Any]:
+    """One of two processes: train_on, and a run that is interrupted in the first one alone, and goes on."""
     jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=int(number))
     assert len(jax.devices()) == 4 and len(jax.local_devices()) == 2
-    return outcome(train_on(make("cartpole"), jax.random.key(0), config(), mesh=data_mesh()))
+    env, key = make("cartpole"), jax.random.key(0)
+    trained = outcome(train_on(env, key, config(), mesh=data_mesh()))
+    settings: dict[str, Any] = {"directory": folder, "progress": False, "mesh": data_mesh(), "keep": 2}
+    calls = []
+
+    def stop(steps: int, means: dict[str, float]) -> None:
+        calls.append(steps)
+        raise KeyboardInterrupt
+
+    first = fit(env, key, config(), **settings, log=stop)
+    every = 4 * config().batch_size
+    scores: list[float] = []
+    whole = fit(
+        env, key, **settings, resume=True, evaluate_every=every, evaluate_episodes=8,
+        log=lambda steps, means: scores.extend([means["evaluated_score"]] if "evaluated_score" in means else []),
+    )  # fmt: skip
+    about = {"first updates": int(first.state.updates), "calls": len(calls), "scores": scores}
+    return outcome(whole) | about | {"trained": trained}
 
 
 def alone() -> dict[str, Any]:
@@ -78,7 +95,5 @@ def alone() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    task = functools.partial(
-        {"local": local, "interrupted": interrupted, "process": process, "alone": alone}[sys.argv[1]], *sys.argv[2:]
-    )
-    print(json.dumps(task()))
+    tasks = {"local": local, "interrupted": interrupted, "fitted": fitted, "alone": alone}
+    print(json.dumps(tasks[sys.argv[1]](*sys.argv[2:])))

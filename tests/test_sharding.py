@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxpuffer import PPOConfig, fit, make
+from jaxpuffer import PPOConfig, fit, load, make
 from jaxpuffer.sharding import data_mesh, local_config, split_cpu, take_devices, train_on
 
 SCRIPT = Path(__file__).parent / "sharded_training.py"
@@ -59,15 +59,30 @@ def test_fit_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     assert state == 4 and set(policy) == {1}  # so that a policy is not played on all of them
 
 
-def test_two_processes_train_as_one() -> None:
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    processes = [run("process", port, number, devices=2) for number in range(2)]
+    processes = [run("fitted", port, number, tmp_path, devices=2) for number in range(2)]
     first, second = map(answer, processes)
+    # the first process reports, and where it is interrupted both end
+    assert [part.pop("calls") for part in (first, second)] == [1, 0]
+    updates = [part.pop("first updates") for part in (first, second)]
+    assert updates[0] == updates[1] and 0 < updates[0] < 12
+    scores = [part.pop("scores") for part in (first, second)]
+    assert len(scores[0]) == 3 and not scores[1]
+    trained = [part.pop("trained") for part in (first, second)]
     alone = answer(run("alone", devices=1))
-    same(first, second)
-    same(first, alone)
+    for other in (second, *trained, alone):
+        same(first, other)
+    # one process reads what both saved
+    entries = json.loads((tmp_path / "run.json").read_text())["checkpoints"]
+    assert {entry["checkpoint"] for entry in entries} == {path.name for path in tmp_path.glob("checkpoint-*")}
+    saved = load(tmp_path)
+    assert int(saved.state.updates) == len(saved.metrics["score"]) == 12
+    for i, leaf in enumerate(jax.tree.leaves(saved.policy.params)):
+        np.testing.assert_array_equal(np.ravel(leaf), np.float32(first[f"parameter {i}"]))
+    assert load(tmp_path, checkpoint="best").state is not None
 
 
 def test_every_core_becomes_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
