@@ -17,8 +17,6 @@ FOR_TRAINING = ("AutoResetWrapper", "BraxAutoResetWrapper", "EpisodeWrapper", "E
 class Brax(Adapted):
     """An environment of Brax or MuJoCo Playground."""
 
-    cheap_init = False
-
     how_to_render: ClassVar[str] = ": env.theirs.render([state.inner.pipeline_state]), or .data in Playground"
 
     def begin(self, key: Array) -> tuple[Any, View]:

@@ -22,8 +22,6 @@ class JaxMARL(Adapted):
     multi_agent = True
     endless: Held = static(default=None, help="the same world without its time limit; itself if it has none")
 
-    cheap_init = False
-
     how_to_render: ClassVar[str] = ": jaxmarl.viz"
 
     @property

@@ -19,8 +19,6 @@ class Jumanji(Adapted):
 
     joint: tuple[int, ...] | None = static(default=None, help="choices of the action that are one choice of ours")
 
-    cheap_init = False
-
     how_to_render: ClassVar[str] = ": env.theirs.render(state.inner)"
 
     def begin(self, key: Array) -> tuple[Any, View]:

@@ -25,8 +25,6 @@ class Pgx(Masked, Adapted):
 
     opponent: Held = static(default=None, help="(Pgx's State, raw key) -> action, int32 ()")
 
-    cheap_init = False  # the others may move first
-
     how_to_render: ClassVar[str] = ": state.inner.state.to_svg()"
 
     def begin(self, key: Array) -> tuple[Any, View]:
