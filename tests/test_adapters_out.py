@@ -31,8 +31,9 @@ needs_c = pytest.mark.needs_c
     ],
 )
 def test_a_missing_library_is_named(adapter: Callable, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jaxpuffer.adapters.peers.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=f"^{adapter.__name__} needs {package}: pip install {package}$"):
+    module = package.replace("-", "_")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=f"^{module} is not installed: pip install {package}$"):
         adapter("cartpole")
 
 
@@ -197,7 +198,7 @@ def train_through_gymnax(env: Any, key: jax.Array, updates: int, num_envs: int, 
 
 def test_code_for_gymnax_trains_cartpole() -> None:
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        returns = train_through_gymnax(to_gymnax("cartpole"), jax.random.key(0), 60, 32, 64, 3e-3)
+        returns = train_through_gymnax(to_gymnax("cartpole"), jax.random.key(0), 45, 32, 64, 3e-3)
     assert returns[:3].mean() < 60 and returns[-10:].mean() > 250
 
 
@@ -208,10 +209,10 @@ def test_gymnaxs_own_wrapper() -> None:
     keys = jax.random.split(jax.random.key(0), 4)
     assert isinstance(env.action_space(env.default_params), spaces.Discrete)
     _, state = jax.vmap(env.reset, (0, None))(keys, env.default_params)
-    for _ in range(15):
-        _, state, *_, info = jax.vmap(env.step, (0, 0, 0, None))(
-            keys, state, jnp.zeros(4, jnp.int32), env.default_params
-        )
+    step = jax.vmap(env.step, (0, 0, 0, None))
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(15):
+            _, state, *_, info = step(keys, state, jnp.zeros(4, jnp.int32), env.default_params)
     assert info["returned_episode_valid"].all() and (info["returned_episode_returns"] > 5).all()
 
 
@@ -321,7 +322,7 @@ def test_the_next_step_mode_has_the_same_episodes(backend: Any) -> None:
 @needs_c
 def test_jax_environments_have_the_same_interface_and_episodes() -> None:
     pytest.importorskip("gymnasium")
-    for name in ("cartpole", "snake", "cartpole_continuous"):
+    for name in ("cartpole", "target"):
         in_c, in_jax = to_gymnasium(name, 2), to_gymnasium(make(name), 2)
         in_c.action_space.seed(0)
         mask = np.repeat([True, False], in_c.num_agents)
