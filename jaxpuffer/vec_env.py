@@ -75,7 +75,10 @@ class VecEnv:
             value = getattr(twin, field.name) if static else params.get(field.name, field.default)
             values[field.name] = np.asarray(value, np.float32 if kind is float else np.int32)
         self.name = name
-        self.params: dict[str, Any] = {key: value.item() for key, value in values.items()}
+        # a float is the shortest decimal that reads back as the same float32: 0.01, and not slightly less
+        self.params: dict[str, Any] = {
+            key: float(str(x)) if x.dtype == np.float32 else x.item() for key, x in values.items()
+        }
         self.num_envs = num_envs
         self.threads = threads
         self.num_agents = twin.num_agents

@@ -180,7 +180,7 @@ def test_snapshots_that_are_refused() -> None:
     for env, message in (
         (VecEnv("pong", 2), "snapshot has name 'cartpole'; here it must be 'pong'"),
         (VecEnv("cartpole", 3), "snapshot has num_envs 2; here it must be 3"),
-        (VecEnv("cartpole", 2, gravity=1), r"snapshot has gravity 9.8\d*; here it must be 1.0"),
+        (VecEnv("cartpole", 2, gravity=1), "snapshot has gravity 9.8; here it must be 1.0"),
     ):
         with pytest.raises(ValueError, match=message):
             env.restore(snapshot)

@@ -20,6 +20,8 @@ FPS = 30
 class GymnasiumVectorEnv(VectorEnv):
     """A `VecEnv` or `JaxVecEnv` as Gymnasium's vector environment; `to_gymnasium` says what the arguments mean."""
 
+    closed = True  # until it is made
+
     def __init__(
         self,
         env: Any,
@@ -53,6 +55,7 @@ class GymnasiumVectorEnv(VectorEnv):
         self._next_step = mode == AutoresetMode.NEXT_STEP
         self._copy = copy
         self._ended = np.zeros(self.num_envs, bool)  # in the last step
+        self.closed = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -7,7 +7,7 @@ Gymnasium 1.0 and later load no plugins by themselves, so the ids exist once `ja
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from jaxpuffer.adapters.peers import require
+from jaxpuffer.adapters.adapted import library
 from jaxpuffer.registry import list_envs
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def to_gymnasium(
         ImportError: Gymnasium is not installed.
         ValueError, TypeError: an argument, or later an action, that is not allowed.
     """
-    require("gymnasium", of="to_gymnasium")
+    library("gymnasium", "gymnasium")
     from jaxpuffer.adapters.gymnasium_envs import GymnasiumVectorEnv
 
     return GymnasiumVectorEnv(

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from jaxpuffer.adapters.peers import require
+from jaxpuffer.adapters.adapted import library
 
 if TYPE_CHECKING:
     from jaxpuffer.adapters.pettingzoo_env import PettingZooEnv
@@ -28,7 +28,7 @@ def to_pettingzoo(env: Any, *, render_mode: str | None = None, **params: Any) ->
         ImportError: PettingZoo is not installed.
         ValueError, TypeError: an environment of one agent, or an argument, or later an action, that is not allowed.
     """
-    require("pettingzoo", of="to_pettingzoo")
+    library("pettingzoo", "pettingzoo")
     from jaxpuffer.adapters.pettingzoo_env import PettingZooEnv
 
     return PettingZooEnv(env, render_mode, **params)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from jaxpuffer.adapters.peers import require
+from jaxpuffer.adapters.adapted import library
 
 if TYPE_CHECKING:
     from jaxpuffer.adapters.stable_baselines3_env import StableBaselines3Env
@@ -24,7 +24,7 @@ def to_stable_baselines3(env: Any, num_envs: int = 1, **arguments: Any) -> "Stab
         ImportError: Stable-Baselines3 or Gymnasium is not installed.
         ValueError, TypeError: an argument that is not allowed.
     """
-    require("stable-baselines3", of="to_stable_baselines3")
+    library("stable_baselines3", "stable-baselines3")
     from gymnasium.vector import VectorEnv
 
     from jaxpuffer.adapters.gymnasium_envs import GymnasiumVectorEnv
