@@ -39,15 +39,38 @@ class View(PyTreeNode):
     truncated: Any = False
 
 
+class Structure:
+    """The structure of a library's state; its constants may look different each time, as MJX's do, and be equal."""
+
+    def __init__(self, tree: Any) -> None:
+        self.treedef: Any = jax.tree.structure(tree)
+        self.names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+
+    def __hash__(self) -> int:
+        return hash(self.treedef)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Structure) and self.treedef == other.treedef
+
+    def __repr__(self) -> str:
+        return f"Structure of {len(self.names)}"
+
+
 class AdaptedState(PyTreeNode):
     """The state of an adapted environment."""
 
     rng: Array  # uint32 (2,)
-    inner: Any  # the other library's state
+    leaves: dict[str, Array]  # the other library's state, by the names of its leaves
     obs: Array  # flattened
     mask: Array | None  # bool (..., choices)
     steps: Array  # int32 (), of this episode
     episode_return: Array  # float32 (), or (num_agents,)
+    structure: Structure = static(default=None)
+
+    @property
+    def inner(self) -> Any:
+        """The other library's state."""
+        return jax.tree.unflatten(self.structure.treedef, [self.leaves[name] for name in self.structure.names])
 
 
 class Held:
@@ -163,10 +186,12 @@ class Adapted(Env[AdaptedState]):
 
     def _state(self, stream: Array, inner: Any, view: View, steps: Array, episode_return: Array) -> AdaptedState:
         kinds = _kinds(jax.tree.structure(self), tuple((jnp.shape(x), x.dtype) for x in jax.tree.leaves(self)))
-        inner = jax.tree.map(_cast, inner, kinds)
+        structure = Structure(kinds)
+        cast = map(_cast, jax.tree.leaves(inner), jax.tree.leaves(kinds))
+        leaves = dict(zip(structure.names, cast, strict=True))
         flatten = jax.vmap(self.observation.flatten) if self.multi_agent else self.observation.flatten
         mask = None if view.mask is None else jnp.asarray(view.mask).astype(bool)
-        return AdaptedState(stream, inner, flatten(view.obs), mask, steps, episode_return)
+        return AdaptedState(stream, leaves, flatten(view.obs), mask, steps, episode_return, structure)
 
 
 class Masked:
@@ -228,7 +253,7 @@ def _kinds(structure: Any, leaves: tuple[Any, ...]) -> Any:
     kinds = jax.eval_shape(begin, env, key)
     while True:
         later = jax.eval_shape(advance, env, kinds, action, key)
-        if str(jax.tree.structure(later)) != str(jax.tree.structure(kinds)):
+        if Structure(later) != Structure(kinds):
             raise TypeError(
                 f"{name}: the library's state is {jax.tree.structure(kinds)} at first and "
                 f"{jax.tree.structure(later)} after a step"
