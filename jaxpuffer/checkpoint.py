@@ -42,6 +42,7 @@ from jaxpuffer.ppo import Result, init
 from jaxpuffer.pytree import leaf_shapes
 from jaxpuffer.registry import as_env, make, name_of
 from jaxpuffer.rng import check_key
+from jaxpuffer.runs import ABOUT
 from jaxpuffer.sharding import of_all_processes
 
 _PREFIX = "checkpoint-"
@@ -56,18 +57,20 @@ def save(result: Result, path: str | os.PathLike[str], key: Array | None = None)
 
     Args:
         result: the run.
-        path: a directory, created if missing; a run saved there before is replaced. `~` is the home directory.
+        path: a directory, created if missing; what `save` saved there before is replaced. `~` is the home directory.
         key: the run's key, to be kept in run.json.
 
     Raises:
         ValueError: the result was loaded without its state; or `path` is a URL.
-        FileExistsError: another process writes there.
+        FileExistsError: a run of `fit` is there, or another process writes there.
         OSError: it cannot be written; the run that was there before stays.
     """
     if not isinstance(result, Result):
         raise TypeError(f"result is a {type(result).__name__}; it must be what train, fit or load returned")
     run, key = run_folder(path), None if key is None else check_key(key)
     with claim(run):
+        if (run / ABOUT).exists():
+            raise FileExistsError(f"there is a run of fit in {run}; choose another directory")
         write(result, run, key)
 
 
@@ -105,6 +108,7 @@ def claim(run: Path) -> Iterator[None]:
         FileExistsError: another process, or another run of this one, writes there.
         OSError: it cannot be made or written.
     """
+    is_new = not run.exists()
     try:
         run.mkdir(parents=True, exist_ok=True)
         opened = open(run / "lock", "a+")  # noqa: SIM115
@@ -131,11 +135,14 @@ def claim(run: Path) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):  # the disk is full or no longer there
                 lock.truncate(0)
+                if is_new and os.listdir(run) == ["lock"]:  # an argument was refused
+                    os.unlink(run / "lock")
+                    os.rmdir(run)
 
 
 def write(result: Result, run: Path, key: Array | None = None) -> None:
     """What `save` does, in a directory that is claimed."""
-    store(*copied(result, key), run)
+    store(*copied(result, key), run, keep=0)
 
 
 def copied(result: Result, key: Array | None = None, several: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -164,7 +171,8 @@ def store(
 ) -> None:
     """Write a checkpoint and run.json, and remove the checkpoints that are no longer kept.
 
-    Kept are the last `keep`, and the one with the best evaluated score; `score` is this one's. With `several`, all
+    Kept are the last `keep`, and the one with the best evaluated score; `score` is this one's. With `keep` of 0, this
+    one replaces a run that may be another, and nothing else is kept. With `several`, all
     processes call this, in a folder that all of them see: each writes its part of the arrays, the first the rest.
     """
     import orbax.checkpoint  # needed only to save, and slow to import
@@ -188,7 +196,7 @@ def store(
     this |= {name: record[name] for name in ("updates", "agent_steps", "saved")}
     best = best_of([*kept, this])
     last = [*kept[max(0, len(kept) - keep + 1) :], this]
-    entries = [entry for entry in [*kept, this] if entry in last or entry is best]
+    entries = [entry for entry in [*kept, this] if entry in last or entry is best] if keep else [this]
     record = record | {"checkpoint": checkpoint.name, "checkpoints": entries}
     record["record_checksum"] = _record_checksum(record)
     new, first = run / "run.json.new", jax.process_index() == 0
@@ -365,7 +373,8 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None, *, c
             if saved is None or saved.dtype != leaf.dtype or saved.shape[saved.ndim - leaf.ndim :] != leaf.shape:
                 found = "is missing" if saved is None else f"is {saved.dtype}{list(saved.shape)}"
                 raise ValueError(
-                    f"{run} does not fit this version: {prefix}{name} {found}, not {leaf.dtype}{list(leaf.shape)}"
+                    f"{run} does not fit {_class_name(env)} with these parameters, or this version: {prefix}{name} "
+                    f"{found}, not {leaf.dtype}{list(leaf.shape)}"
                 )
             value = jnp.array(saved)
             if _is_key(wanted):
@@ -381,6 +390,13 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None, *, c
         normalizer = restore(abstract.normalizer, "state.normalizer")
         policy = Policy(params, module, normalizer, restore(abstract.returns, "state.returns"))
     return Result(policy, state, metrics, config, env)
+
+
+def run_and_checkpoint(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
+    """A run's directory and the checkpoint to load, of `RUN`, `RUN/best` or `RUN/checkpoint-3`."""
+    folder = run_folder(path)
+    of_checkpoint = not (folder / "run.json").is_file() and (folder.parent / "run.json").is_file()
+    return (folder.parent, folder.name) if of_checkpoint else (folder, None)
 
 
 def chosen_checkpoint(record: dict[str, Any], name: str | None) -> dict[str, Any]:

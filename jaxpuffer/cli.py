@@ -25,7 +25,14 @@ from jaxpuffer import __version__, cli_runs
 from jaxpuffer.animate import animate, check_file, check_render
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
 from jaxpuffer.cache import cache_compilations
-from jaxpuffer.checkpoint import chosen_checkpoint, config_of, load, read_record, run_folder
+from jaxpuffer.checkpoint import (
+    chosen_checkpoint,
+    config_of,
+    load,
+    read_record,
+    run_and_checkpoint,
+    run_folder,
+)
 from jaxpuffer.config import PPOConfig, tuned_config
 from jaxpuffer.env import Env
 from jaxpuffer.evaluate import Evaluation, evaluate, evaluation_key
@@ -110,11 +117,16 @@ def _train(args: list[str]) -> None:
 
 
 def _finetune(args: list[str]) -> None:
+    usage = "usage: jaxpuffer finetune RUN --out DIR [flags]"
+    if args and args[0] in ("-h", "--help"):
+        print(f"{usage}\n\nRUN: a run, or one of its checkpoints, RUN/best or RUN/checkpoint-3")
+        print("flags: those of `jaxpuffer train ENV`; their defaults are the run's settings")
+        return
     if not args or args[0].startswith("-"):
-        raise ValueError("usage: jaxpuffer finetune RUN --out DIR [flags] (see jaxpuffer finetune RUN --help)")
+        raise ValueError(f"{usage} (see jaxpuffer finetune --help)")
     run, *args = args
     _split_cpu()
-    record = read_record(run)
+    record = read_record(run_and_checkpoint(run)[0])
     name = record["environment"]
     if name is None:
         raise ValueError(f"{run} was trained on {record['class']}, which is not registered; use fit(start_from=...)")
@@ -191,6 +203,10 @@ def _train_with_flags(
         print(f", {chunks[0]['compile_seconds']:.2f} s of them compiling; {steps / seconds:,.0f} steps/s in training")
     else:
         print()
+    saved_steps = read_record(out)["agent_steps"] if (out / "run.json").exists() else 0
+    steps = int(result.state.updates) * result.config.batch_size
+    if saved_steps != steps:
+        raise OSError(f"the policy at the end is not saved: {out} has the one after {saved_steps:,} of {steps:,} steps")
     watch = shlex.join(["jaxpuffer", "eval", str(out), "--gif", "agent.gif"])
     print(f"watch the agent: {watch}, or in Python: animate(env, load({str(out)!r}), key)")
 

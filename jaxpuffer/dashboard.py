@@ -164,7 +164,8 @@ def _known(value: float, decimals: int) -> str:
 
 
 def _row(left: str, right: str, width: int) -> str:
-    return f"{left}{right:>{max(1, width - len(left))}}"
+    least = 0 if right.startswith(" ") else 1  # two figures must not look like one
+    return left + " " * max(least, width - len(left) - len(right)) + right
 
 
 def _side_by_side(groups: list[dict[str, str]], options: ConsoleOptions) -> list[RenderableType]:

@@ -139,13 +139,16 @@ class Evaluations:
     """
 
     def __init__(
-        self, env: Any, key: Array, config: PPOConfig, every: int | None, episodes: int, stop_at_score: float | None
+        self, env: Any, key: Array, config: PPOConfig, every: float | None, episodes: int, stop_at_score: float | None
     ) -> None:
         if every is not None:
-            check_count("evaluate_every", every)
+            check_count("evaluate_every", int(every) if isinstance(every, float) and every.is_integer() else every)
+        elif episodes != 256 and stop_at_score is None:
+            raise ValueError(f"evaluate_episodes is {episodes}, and nothing is evaluated; set evaluate_every")
         check_count("evaluate_episodes", episodes, np.iinfo(np.int32).max, minimum=2)  # for a standard error
         self.env, self.key, self.config = env, key, config
-        self.every, self.episodes, self.stop_at_score = every, int(episodes), stop_at_score
+        self.every = None if every is None else int(every)  # it may be 1e6
+        self.episodes, self.stop_at_score = int(episodes), stop_at_score
         self.seconds = 0.0
 
     def compile(self, policy: Policy, updates: int) -> None:

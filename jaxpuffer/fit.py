@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxpuffer.checkpoint import claim, describe, load, read_record, run_folder, twin_of
+from jaxpuffer.checkpoint import claim, describe, load, read_record, run_and_checkpoint, run_folder, twin_of
 from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.devices import computing_on, in_32_bits
 from jaxpuffer.evaluate import Evaluations
@@ -50,7 +50,7 @@ def fit(
     log: Log | Sequence[Log] | None = None,
     progress: bool | str = True,
     stop_at_score: float | None = None,
-    evaluate_every: int | None = None,
+    evaluate_every: float | None = None,
     evaluate_episodes: int = 256,
     save_every_seconds: float = 60.0,
     keep: int = 1,
@@ -95,7 +95,8 @@ def fit(
         save_every_seconds: time between two saves. They are written while training goes on.
         keep: number of last checkpoints to keep. The one with the best evaluated score is kept besides.
         start_from: a policy to go on with, under any config, parameters of the environment and number of steps:
-            a `Policy`, a result, or the directory of a run. The optimiser and the schedules start anew.
+            a `Policy`, a result, or the directory of a run, also as RUN/best or RUN/checkpoint-3. The optimiser and
+            the schedules start anew.
         profile: print at the end how the time was spent; takes some seconds more.
         mesh: the devices to train on (`jaxpuffer.sharding.data_mesh`); default one. If they are of several
             processes, each calls `fit` with the same arguments, and `directory` is one that all of them see. The
@@ -173,7 +174,7 @@ def _fit(
     log: Log | Sequence[Log] | None = None,
     progress: bool | str = True,
     stop_at_score: float | None = None,
-    evaluate_every: int | None = None,
+    evaluate_every: float | None = None,
     evaluate_episodes: int = 256,
     save_every_seconds: float = 60.0,
     keep: int = 1,
@@ -187,6 +188,8 @@ def _fit(
         raise ValueError(f"save_every_seconds is {save_every_seconds!r}; it must be a number of at least 0")
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
         raise ValueError(f"keep is {keep!r}; it must be an int of at least 1")
+    if keep > 1 and directory is None:
+        raise ValueError(f"keep is {keep}, and there is no directory to keep checkpoints in")
     if stop_at_score is not None and (
         isinstance(stop_at_score, bool) or not np.isreal(stop_at_score) or not np.isfinite(stop_at_score)
     ):
@@ -290,6 +293,8 @@ def _fit(
         with show.timed("saving"):
             saver.save()
         journal.ended = "interrupted" if interrupted.number else "finished"
+        if directory is not None and saver.updates != updates:
+            journal.ended = "saving failed"
 
     if profile and history:
         training = time.perf_counter() - began - compile_seconds - evaluations.seconds
@@ -309,7 +314,8 @@ def go_on_with(state: TrainState, start_from: Any, env: Any, module: Any) -> Tra
     """
     if isinstance(start_from, str | os.PathLike):
         own = module if not isinstance(module, ActorCritic) else None
-        start_from = load(start_from, env, own)
+        run, checkpoint = run_and_checkpoint(start_from)
+        start_from = load(run, env, own, checkpoint=checkpoint)
     policy = getattr(start_from, "policy", start_from)
     if not isinstance(policy, Policy):
         raise TypeError(f"start_from is a {type(start_from).__name__}; it must be a Policy, a result or a directory")
@@ -379,7 +385,10 @@ def _find_run(
         for name, value in ours.items():
             there = theirs.get(name, "nothing")
             if value != there:
-                raise ValueError(f"the run in {directory} has {what}.{name} = {there}, not {value}")
+                raise ValueError(
+                    f"the run in {directory} has {what}.{name} = {there}, not {value}; "
+                    "to go on under other settings use another directory, and start_from (on the command line finetune)"
+                )
     words = np.asarray(jax.random.key_data(key)).tolist()
     if record["key"] is not None and words != record["key"]:
         raise ValueError(f"the run in {directory} has the key {record['key']}, not {words}")

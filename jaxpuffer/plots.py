@@ -42,6 +42,8 @@ def plot(
         FileNotFoundError: there is no folder for `out`, or a run has no metrics.
         ValueError: there are no runs; one is damaged, or never reported `metric`; or `out` has another suffix.
     """
+    if isinstance(runs, str | os.PathLike):
+        runs = [runs]
     if not runs:
         raise ValueError("no runs given; plot takes one or more")
     if out is not None:

@@ -45,12 +45,15 @@ class Report:
         parts = {
             "": self.progress(),
             "steps/s": f"{means['steps_per_second']:,.0f}",
-            "score": readable(means.get("evaluated_score", means["score"]), 2),
+            "score": readable(means["score"], 2),
             "policy loss": f"{means['policy_loss']:.4f}",
             "value loss": f"{means['value_loss']:.4f}",
             "entropy": f"{means['entropy']:.3f}",
             "left": duration(self.left),
         }
+        if self.evaluated:
+            steps, score, _ = self.evaluated[-1]
+            parts["evaluated"] = f"{readable(score, 2)} at {count_in_words(steps)} steps"
         if math.isnan(means["score"]):  # no episode has ended yet
             parts["score"] = f"unknown, reward {readable(means['reward'], 4)} per step"
         return "  ".join(f"{name} {value}".strip() for name, value in parts.items())

@@ -120,7 +120,16 @@ class Progress:
 
     def compiling(self) -> contextlib.AbstractContextManager[None]:
         """Show that what is inside compiles."""
-        return contextlib.nullcontext() if self.view is None else self.view.compiling()
+        return contextlib.nullcontext() if self.view is None else self._compiling(self.view)
+
+    @contextlib.contextmanager
+    def _compiling(self, view: View) -> Iterator[None]:
+        with contextlib.ExitStack() as shown:
+            try:
+                shown.enter_context(view.compiling())
+            except OSError:  # nobody reads the output any more; the run goes on
+                self.view = None
+            yield
 
     @contextlib.contextmanager
     def timed(self, part: str) -> Iterator[None]:

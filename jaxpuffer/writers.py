@@ -60,6 +60,8 @@ class CSV:
 
     def open(self, run: dict[str, Any]) -> None:
         self.file = Path(_place(self, self.path, run, "metrics.csv")).expanduser().absolute()
+        if self.file.is_dir():
+            raise IsADirectoryError(f"CSV's path is {self.file}; it must be a file, and this is a folder")
         resumes = run["agent_steps"] and self.file.is_file()
         rows = [row for row in self._rows() if int(row["agent_steps"]) <= run["agent_steps"]] if resumes else []
         self.names = list(rows[0]) if rows else []
@@ -151,7 +153,7 @@ class WandB:
         kwargs: anything else that `wandb.init` takes, in place of what is given to it here.
 
     Raises:
-        ImportError: wandb is not installed.
+        ImportError: wandb is not installed; or later OSError: it cannot begin, for example without a login.
     """
 
     def __init__(self, project: str = "jaxpuffer", **kwargs: Any) -> None:
@@ -170,7 +172,13 @@ class WandB:
                 "id": hashlib.sha256(identity.encode()).hexdigest()[:16],
                 "resume": "allow",
             }
-        self.run = wandb.init(**settings | self.settings)
+        try:
+            self.run = wandb.init(**settings | self.settings)
+        except wandb.errors.Error as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise OSError(
+                f"Weights & Biases could not begin: {reason}; `wandb login` once, or set WANDB_MODE=offline"
+            ) from error
         # by agent-steps: the steps of Weights & Biases cannot go back to where a run is resumed
         self.run.define_metric("agent_steps")
         self.run.define_metric("*", step_metric="agent_steps")

@@ -15,6 +15,7 @@ from toy_envs import Corridor
 
 from jaxpuffer import list_envs, make
 from jaxpuffer.adapters import to_gymnasium, to_gymnax, to_pettingzoo, to_stable_baselines3
+from jaxpuffer.adapters.adapted import their_rules
 from jaxpuffer.registry import env_class
 from jaxpuffer.spaces import Box, Discrete, Mixed
 from jaxpuffer.vec_env import VecEnv
@@ -208,9 +209,9 @@ def test_gymnaxs_own_wrapper() -> None:
     env = wrappers.LogWrapper(wrappers.FlattenObservationWrapper(to_gymnax("cartpole")))
     keys = jax.random.split(jax.random.key(0), 4)
     assert isinstance(env.action_space(env.default_params), spaces.Discrete)
-    _, state = jax.vmap(env.reset, (0, None))(keys, env.default_params)
     step = jax.vmap(env.step, (0, 0, 0, None))
-    with jax.numpy_dtype_promotion("standard"):
+    with their_rules():
+        _, state = jax.vmap(env.reset, (0, None))(keys, env.default_params)
         for _ in range(15):
             _, state, *_, info = step(keys, state, jnp.zeros(4, jnp.int32), env.default_params)
     assert info["returned_episode_valid"].all() and (info["returned_episode_returns"] > 5).all()

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toy_envs import tiny_config
 
 import jaxpuffer
 from envs_jax.cartpole import CartPole
@@ -19,7 +20,6 @@ from jaxpuffer.networks import check_encoder
 from jaxpuffer.ppo import init, update
 from jaxpuffer.registry import name_of
 from jaxpuffer.spaces import Box
-from tests.toy_envs import tiny_config
 
 KEY = jax.random.key(0)
 LARGE = 10**12
@@ -148,8 +148,18 @@ def test_an_heir_takes_its_parents_configuration_and_says_so() -> None:
         (lambda r, p: fit("cartpole", KEY, save_every_seconds=float("nan")), ValueError, "save_every_seconds is nan"),
         (lambda r, p: fit("cartpole", KEY, save_every_seconds=-1), ValueError, "save_every_seconds is -1"),
         (lambda r, p: fit("cartpole", KEY, evaluate_every=0), ValueError, "evaluate_every is 0; it must be at least 1"),
-        (lambda r, p: fit("cartpole", KEY, evaluate_every=1e6), TypeError, "evaluate_every is 1000000.0; it must be"),
-        (lambda r, p: fit("cartpole", KEY, evaluate_episodes=1), ValueError, "evaluate_episodes is 1; it must be at l"),
+        (lambda r, p: fit("cartpole", KEY, evaluate_every=1.5), TypeError, "evaluate_every is 1.5; it must be"),
+        (
+            lambda r, p: fit("cartpole", KEY, evaluate_every=1e6, evaluate_episodes=1),
+            ValueError,
+            "evaluate_episodes is 1; it must be at l",
+        ),
+        (
+            lambda r, p: fit("cartpole", KEY, evaluate_episodes=3),
+            ValueError,
+            "nothing is evaluated; set evaluate_every",
+        ),
+        (lambda r, p: fit("cartpole", KEY, keep=3), ValueError, "keep is 3, and there is no directory"),
         (lambda r, p: fit("cartpole", KEY, progress="bar"), ValueError, "progress is 'bar'; it must be one of True, F"),
         (lambda r, p: fit("cartpole", KEY, progress=None), ValueError, "progress is None; it must be one of True"),
         (lambda r, p: evaluate("cartpole", r, KEY, deterministic=1), TypeError, "deterministic is 1; it must be True"),

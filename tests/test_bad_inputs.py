@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from toy_envs import Corridor, tiny_config
 
 from jaxpuffer import PPOConfig, animate, evaluate, fit, load, make, save, train
 from jaxpuffer.baselines import load_baseline
@@ -21,7 +22,6 @@ from jaxpuffer.cli import main
 from jaxpuffer.ppo import Result
 from jaxpuffer.sharding import data_mesh, train_on
 from jaxpuffer.spaces import Box, Discrete, MultiDiscrete
-from tests.toy_envs import Corridor, tiny_config
 
 KEY = jax.random.key(0)
 

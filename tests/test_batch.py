@@ -314,7 +314,7 @@ def test_what_an_author_left_out() -> None:
         CORRIDOR.batch(0)
 
 
-@pytest.mark.parametrize("name", ["breakout", "pong", "connect4"])
+@pytest.mark.parametrize("name", [pytest.param("breakout", marks=pytest.mark.full), "pong", "connect4"])
 def test_an_accelerators_way_is_the_same_game(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unrolled frames and resets without a condition, compiled for the CPU here, against loops and branches."""
     env = make(name) if name == "connect4" else make(name, max_steps=20)

@@ -107,6 +107,8 @@ def test_play_is_step_again_and_again_and_refuses_bad_actions():
         many._batch.play(1, actions[:0], played)
 
 
+@pytest.mark.full
+@pytest.mark.full
 @pytest.mark.needs_c
 def test_environments_from_the_command_line(tmp_path):
     file = tmp_path / "sps.json"
@@ -198,6 +200,7 @@ def test_a_peer_that_stops_is_an_error():
         sides.Side(sys.executable, "numpy_cartpole.py", {})
 
 
+@pytest.mark.full
 @pytest.mark.needs_c
 def test_our_side_of_training_runs_on_one_and_on_two_devices(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2")
@@ -220,6 +223,7 @@ def test_pufferlib_needs_its_source(peer, tmp_path):
         assert done.returncode == 2 and "--pufferlib is" in done.stderr
 
 
+@pytest.mark.full
 @pytest.mark.needs_c
 def test_our_side_of_pufferlib_runs():
     ours = ("ours_c.py", {"env": "target", "backend": "c", "num_envs": 3})
@@ -228,6 +232,7 @@ def test_our_side_of_pufferlib_runs():
     assert all(speed > 0 for side in ("ours", "theirs") for speed in r[side]["steps_per_second"])
 
 
+@pytest.mark.full
 def test_threads_are_chosen_before_jax():
     with pytest.raises(RuntimeError, match="before JAX"):
         record.use_threads(1)

@@ -279,6 +279,7 @@ def test_pack_is_the_opposite_of_unpack(name: str) -> None:
     chex.assert_trees_all_equal(state, first)
 
 
+@pytest.mark.of_rules
 @pytest.mark.parametrize("name", list_envs())
 def test_one_environment_in_a_notebook(name: str) -> None:
     """`reset`, `step` and `render` of the C environment are the JAX twin's."""

@@ -233,6 +233,7 @@ def test_version_and_ascii_and_null(tmp_path):
     assert "NaN" not in figures.read_text()
 
 
+@pytest.mark.full
 def test_version(capsys):
     main(["--version"])
     assert capsys.readouterr().out == f"jaxpuffer {__version__}\n"

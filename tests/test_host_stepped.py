@@ -261,11 +261,10 @@ def test_a_program_cannot_hold_it() -> None:
     [
         ({"metadata": {}}, "metadata\\['autoreset_mode'\\] is None; it must be one of NEXT_STEP"),
         ({"single_observation_space": Box(0.0, 1.0, (3,))}, "has the shape \\(1, 4\\)"),
-        ({"num_envs": 3, "obs": np.zeros((3, 4), np.float32), "done": np.zeros(3, bool)}, "shape \\(3, 4\\)"),
         ({"single_action_space": 7}, "actions are 7; there are policies for"),
         ({"single_observation_space": "words"}, "observations are words, which has no counterpart here"),
     ],
-    ids=["mode", "shape", "number", "action space", "observation space"],
+    ids=["mode", "shape", "action space", "observation space"],
 )
 def test_a_vector_environment_that_does_not_fit(changes: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=f"^scripted: .*{message}"):
@@ -413,3 +412,25 @@ def test_vector_environments_of_gymnasium(mode: str) -> None:
     # every episode has 7 steps and ends with the time limit
     np.testing.assert_array_equal(result.metrics["episode_length"], 7.0)
     np.testing.assert_array_equal(result.metrics["episode_return"], -7.0)
+
+
+class OneGame:
+    """An environment that is no vector environment."""
+
+    def reset(self, seed=None):
+        return 0, {}
+
+
+@pytest.mark.parametrize(
+    ("make_vec", "message"),
+    [
+        (OneGame, "it must be an id, or a function of the number, such as lambda n"),
+        (lambda: OneGame(), "make_vec must take the number of environments"),
+        (lambda n: OneGame(), r"make_vec\(1\) made OneGame, a single one"),
+        (lambda n: Scripted(3, "SAME_STEP"), r"make_vec\(1\) made 3 environments; it must make"),
+    ],
+    ids=["class", "no number", "single", "always three"],
+)
+def test_what_makes_no_vector_environment_is_named(make_vec: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        from_gymnasium(make_vec)

@@ -181,11 +181,11 @@ def test_a_run_that_save_wrote(folder, tmp_path):
     save(result, tmp_path / "new")
     row = read_run(tmp_path / "new")
     assert (row["state"], row["steps"], row["env"], row["score"]) == ("finished", 1280, "Corridor", None)
-    # another run in the place of the one whose reports are there
+    # not in the place of one whose reports and checkpoints are there
     shutil.copytree(folder / "fast", tmp_path / "old")
-    save(result, tmp_path / "old")
-    row = read_run(tmp_path / "old")
-    assert row["config.learning_rate"] == pytest.approx(tiny_config().learning_rate) and row["score"] is None
+    with pytest.raises(FileExistsError, match="there is a run of fit in"):
+        save(result, tmp_path / "old")
+    assert read_run(tmp_path / "old") == read_run(folder / "fast") | {"run": str(tmp_path / "old")}
 
 
 def test_table(folder):

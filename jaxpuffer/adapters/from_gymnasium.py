@@ -1,5 +1,6 @@
 """from_gymnasium: train on environments that Python steps, through Gymnasium's interface of vector environments."""
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -36,9 +37,17 @@ def from_gymnasium(make_vec: str | Callable[[int], Any], name: str | None = None
     """
     if isinstance(make_vec, str):
         name, make_vec = name or make_vec, _from_id(make_vec)
-    if not callable(make_vec):
-        raise TypeError(f"make_vec is {make_vec!r}; it must be an id, or a function that makes a vector environment")
+    example = "such as lambda n: gymnasium.vector.SyncVectorEnv([MyEnv] * n, autoreset_mode='SameStep')"
+    if not callable(make_vec) or (isinstance(make_vec, type) and not hasattr(make_vec, "num_envs")):
+        raise TypeError(f"make_vec is {make_vec!r}; it must be an id, or a function of the number, {example}")
+    try:
+        inspect.signature(make_vec).bind(1)
+    except TypeError as error:
+        raise TypeError(f"make_vec must take the number of environments ({error}), {example}") from None
     vec = make_vec(1)
+    if getattr(vec, "num_envs", None) != 1 or not hasattr(vec, "single_observation_space"):
+        made = f"{vec.num_envs} environments" if hasattr(vec, "num_envs") else f"{type(vec).__name__}, a single one"
+        raise TypeError(f"make_vec(1) made {made}; it must make a vector environment of the given number, {example}")
     try:
         name = name or getattr(getattr(vec, "spec", None), "id", None) or type(vec).__name__
         autoreset_mode(name, vec)
