@@ -424,13 +424,15 @@ def test_pgx_two_players() -> None:
     assert set(seats) == set(moved) == {0, 1} and {-1.0, 1.0} <= set(ours[2][~over])
     assert ours[3].any(1).all()  # all games are played to their ends
 
-@pytest.mark.full
     # by Pgx's rules an illegal action loses
     transition = jax.jit(env.transition)
     state, _ = transition(jax.jit(env.init)(jnp.array([3, 4], jnp.uint32)), jnp.int32(0))
     taken = jnp.int32(jnp.argmin(env.action_mask(state)))
     _, outcome = transition(state, taken)
     assert outcome.terminated and outcome.reward == -1
+
+
+@pytest.mark.full
 def test_pgx_random_opponents() -> None:
     pytest.importorskip("pgx")
     env = adapters.from_pgx("tic_tac_toe")
