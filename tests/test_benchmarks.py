@@ -107,8 +107,6 @@ def test_play_is_step_again_and_again_and_refuses_bad_actions():
         many._batch.play(1, actions[:0], played)
 
 
-@pytest.mark.full
-@pytest.mark.full
 @pytest.mark.needs_c
 def test_environments_from_the_command_line(tmp_path):
     file = tmp_path / "sps.json"
@@ -123,6 +121,7 @@ def test_environments_from_the_command_line(tmp_path):
     assert run("sps", "cartpole", "--backends", "cuda").returncode == 2
 
 
+@pytest.mark.full
 def test_training_from_the_command_line(tmp_path):
     file = tmp_path / "train.json"
     config = ["total_steps=4096", "num_envs=32", "horizon=16", "minibatch_size=256"]
@@ -176,6 +175,7 @@ def test_training_from_the_command_line(tmp_path):
     assert "exit code 1" in train.line(crashed)
 
 
+@pytest.mark.full
 def test_seeds_against_one_batch():
     r = seeds.compare("cartpole", 2, "jax", 16, 2, 1e-4, 1)
     assert set(r) >= EVERY and len(r["ratio"]["each"]) == len(r["seconds"]["vmapped"]) == 2
@@ -232,13 +232,13 @@ def test_our_side_of_pufferlib_runs():
     assert all(speed > 0 for side in ("ours", "theirs") for speed in r[side]["steps_per_second"])
 
 
-@pytest.mark.full
 def test_threads_are_chosen_before_jax():
     with pytest.raises(RuntimeError, match="before JAX"):
         record.use_threads(1)
     assert record.use_threads(None) >= 1
 
 
+@pytest.mark.full
 def test_an_ablation_trains_every_seed_at_every_learning_rate(monkeypatch, tmp_path):
     monkeypatch.setattr(ablations, "EVALUATED", 8)
     assert ablations.chosen("cartpole", "Adam instead of Muon", 8192, "jax")[1] is None  # so it is already

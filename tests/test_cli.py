@@ -233,12 +233,12 @@ def test_version_and_ascii_and_null(tmp_path):
     assert "NaN" not in figures.read_text()
 
 
-@pytest.mark.full
 def test_version(capsys):
     main(["--version"])
     assert capsys.readouterr().out == f"jaxpuffer {__version__}\n"
 
 
+@pytest.mark.full
 def test_compiled_programs_are_kept_unless_told_otherwise(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
