@@ -144,10 +144,11 @@ def test_going_on_with_a_policy(whole, tmp_path):
     config = tiny_config(learning_rate=0.0, total_steps=256)
     other = ENV.replace(gravity=5.0)
     jaxpuffer.save(whole, tmp_path)
-    for source in (whole, whole.policy, tmp_path):
-        out = tmp_path / f"from-{type(source).__name__}"
+    name = json.loads((tmp_path / "run.json").read_text())["checkpoint"]
+    for i, source in enumerate((whole, whole.policy, tmp_path, tmp_path / name)):
+        out = tmp_path / f"from-{i}"
         result = fit(other, jax.random.key(6), config, directory=out, start_from=source, progress=False)
-        assert read_run(out)["start_from"] == (str(tmp_path) if source is tmp_path else None)
+        assert read_run(out)["start_from"] == (str(source) if isinstance(source, Path) else None)
         assert_same(result.policy.params, whole.policy.params)
         assert int(result.state.updates) == 2
     moved = fit(ENV, jax.random.key(6), tiny_config(total_steps=256), start_from=whole, progress=False)

@@ -1,5 +1,6 @@
 """Trained results are not lost: signals, errors during training, folders of other runs, damaged files."""
 
+import io
 import json
 import os
 import re
@@ -16,11 +17,13 @@ import numpy as np
 import pytest
 from toy_envs import Corridor, CorridorState, tiny_config
 
-from jaxpuffer import fit, load, save, stopping, train
+from jaxpuffer import fit, load, save, saving, stopping, train
 from jaxpuffer.checkpoint import claim, run_folder
 from jaxpuffer.env import Env, Outcome, PyTreeNode
+from jaxpuffer.runs import read_run
 from jaxpuffer.showing import Warnings
 from jaxpuffer.spaces import Box, Discrete
+from jaxpuffer.writers import CSV
 
 KEY = jax.random.key(0)
 CONFIG = tiny_config()
@@ -209,6 +212,36 @@ def test_an_interrupted_command_exits_with_130(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in error
     assert steps_of(run) > 0
+
+
+def test_a_refused_argument_leaves_no_folder(tmp_path: Path) -> None:
+    for wrong in ({"keep": 0}, {"evaluate_every": 0}, {"log": CSV(tmp_path)}):
+        with pytest.raises((ValueError, IsADirectoryError)):
+            fit(Corridor(), KEY, CONFIG, directory=tmp_path / "new", progress=False, **wrong)
+        assert not (tmp_path / "new").exists()
+
+
+def test_a_run_whose_last_save_failed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*_):
+        raise OSError("No space left on device")
+
+    fit(Corridor(), KEY, CONFIG, directory=tmp_path, progress=False, log=stop_after(1))
+    monkeypatch.setattr(saving, "store", no_space)
+    with pytest.warns(RuntimeWarning, match="No space left"):
+        fit(Corridor(), KEY, directory=tmp_path, resume=True, progress=False)
+    row = read_run(tmp_path)
+    assert (row["state"], row["saved_steps"]) == ("saving failed", CONFIG.batch_size)
+    assert row["steps"] == CONFIG.num_updates * CONFIG.batch_size
+
+
+def test_output_that_nobody_reads_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    result = fit(Corridor(), KEY, CONFIG, progress="line")
+    assert int(result.state.updates) == CONFIG.num_updates
 
 
 def test_a_typed_key_comes_back(tmp_path: Path) -> None:
