@@ -62,6 +62,8 @@ def time_steps(run: Callable[[int], None], repeats: int = REPEATS, seconds: floa
 
 def particulars(kind: str, seed: int, threads: int) -> dict[str, Any]:
     """The entries that every record has: kind, machine, versions, flags and commit."""
+    from jaxpuffer.journal import cpu_model  # imports JAX, which `use_threads` must come before
+
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -79,7 +81,7 @@ def particulars(kind: str, seed: int, threads: int) -> dict[str, Any]:
         "seed": seed,
         "threads": threads,
         "hardware": {
-            "cpu": _cpu_model(),
+            "cpu": cpu_model(),
             "cores": os.cpu_count(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "system": platform.platform(),
@@ -123,14 +125,6 @@ def child_environment(**changes: str) -> dict[str, str]:
     """The environment of a subprocess that imports from this checkout."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, **changes}
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def _commit() -> str:

@@ -20,7 +20,7 @@ from jaxpuffer import rng
 from jaxpuffer.checkpoint import twin_of
 from jaxpuffer.devices import computing_on, in_32_bits
 from jaxpuffer.env import Env
-from jaxpuffer.evaluate import as_policy, check_deterministic, check_policy
+from jaxpuffer.evaluate import as_policy, check_count, check_deterministic, check_policy
 from jaxpuffer.pictures import enlargement, pillow, png
 from jaxpuffer.play import Play, act, begin, go_on, transition
 from jaxpuffer.policy import Policy
@@ -156,8 +156,7 @@ def animate(
         FileNotFoundError: the folder of `path` does not exist.
         TypeError: the policy was made for other spaces, or holds several runs, or an argument is of a wrong type.
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; it must be at least 1")
+    check_count("steps", steps)
     _check_fps(fps)
     if path is not None:
         check_file(path)

@@ -35,6 +35,7 @@ from jax import Array
 
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.env import Env
+from jaxpuffer.exits import one_line
 from jaxpuffer.host import HostEnv
 from jaxpuffer.networks import ActorCritic
 from jaxpuffer.policy import Policy, checked_module
@@ -172,8 +173,8 @@ def store(
     """Write a checkpoint and run.json, and remove the checkpoints that are no longer kept.
 
     Kept are the last `keep`, and the one with the best evaluated score; `score` is this one's. With `keep` of 0, this
-    one replaces a run that may be another, and nothing else is kept. With `several`, all
-    processes call this, in a folder that all of them see: each writes its part of the arrays, the first the rest.
+    one replaces a run that may be another, and nothing else is kept. With `several`, all processes call this, in a
+    folder that all of them see: each writes its part of the arrays, the first the rest.
     """
     import orbax.checkpoint  # needed only to save, and slow to import
 
@@ -346,8 +347,7 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None, *, c
             restored = orbax.checkpoint.args.PyTreeRestore(restore_args=as_numpy)
             arrays: dict[str, Any] = dict(checkpointer.restore(folder, args=restored))
     except Exception as error:  # Orbax raises many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ValueError(damaged % f"it cannot be read ({reason})") from error
+        raise ValueError(damaged % f"it cannot be read ({one_line(error)[:200]})") from error
     if entry.get("checksum", _checksum(arrays)) != _checksum(arrays):
         raise ValueError(damaged % "its numbers are not those that were saved")
     metrics = {k.removeprefix("metrics."): v for k, v in arrays.items() if k.startswith("metrics.")}

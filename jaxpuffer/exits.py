@@ -1,9 +1,10 @@
-"""How the commands of the command line end: messages of one line, and exit codes."""
+"""What users are told in one line: errors, warnings that must not end a run, and how commands end."""
 
 import contextlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 
 
@@ -27,3 +28,16 @@ def clear_exits() -> Iterator[None]:
             raise  # of XLA, for example; a plain one says that there is no such device, or that it is not a CPU
         print(f"jaxpuffer: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, or the error's name if it has no message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def warn(message: str) -> None:
+    """Warn, also where warnings are errors, because what was trained must not be lost."""
+    try:
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+    except RuntimeWarning:
+        print(message, file=sys.stderr)

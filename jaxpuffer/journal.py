@@ -22,9 +22,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxpuffer.devices import available_cores
+from jaxpuffer.exits import one_line, warn
 from jaxpuffer.policy import Policy
 from jaxpuffer.runs import ABOUT, METRICS, json_lines
-from jaxpuffer.writers import Log, Writer, append, takes_policy, warn
+from jaxpuffer.writers import Log, Writer, append, takes_policy
 
 
 class Journal:
@@ -54,7 +55,7 @@ class Journal:
             "agent_steps": self.agent_steps,
             "command": sys.orig_argv,
             "start_from": description["start_from"],
-            "git": _git(),
+            "git": _git() if directory is not None or any(isinstance(log, Writer) for log in logs) else None,
             "machine": {
                 "host": platform.node(),
                 "system": platform.platform(),
@@ -89,8 +90,8 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         self.opened.close()
         ended = {"how": self.ended, "at": _now()}
-        if kind is not None and issubclass(kind, Exception):
-            ended |= {"how": "failed", "problem": (str(error).splitlines() or [kind.__name__])[0]}
+        if isinstance(error, Exception):
+            ended |= {"how": "failed", "problem": one_line(error)}
         elif kind is not None:
             ended["how"] = "interrupted"
         self.about["starts"][-1]["ended"] = ended
@@ -155,9 +156,8 @@ class Journal:
             name = what if isinstance(what, str) else type(what).__name__
             if name not in self.said:
                 self.said.add(name)
-                reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 where = f" in {self.directory}" if self.directory else ""
-                warn(f"writing {name}{where} failed ({reason}); the run goes on")
+                warn(f"writing {name}{where} failed ({one_line(error)[:200]}); the run goes on")
 
 
 def cpu_model() -> str:

@@ -8,13 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from jaxpuffer import rng
 from jaxpuffer.devices import computing_on, in_32_bits
 from jaxpuffer.env import random_action
-from jaxpuffer.evaluate import as_policy, check_deterministic, check_policy
+from jaxpuffer.evaluate import as_policy, check_count, check_deterministic, check_policy
 from jaxpuffer.host import HostEnv
 from jaxpuffer.memory import check_kept
 from jaxpuffer.play import Choice, Play, act, begin, go_on, legal_actions, transition
@@ -71,11 +70,8 @@ def rollout(
         TypeError: the policy was made for other spaces, or holds several runs, an argument is of a wrong type,
             or Python steps the environment.
     """
-    for name, value in (("steps", steps), ("num_envs", num_envs)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise TypeError(f"{name} is {value!r}; it must be an int")
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
+    check_count("steps", steps)
+    check_count("num_envs", num_envs)
     check_deterministic(deterministic)
     env, key = as_env(env), rng.check_key(key)
     if isinstance(env, HostEnv):

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxpuffer.exits import one_line
+
 ABOUT, METRICS, SAVED, LOCK = "about.json", "metrics.jsonl", "run.json", "lock"
 DEPTH = 4  # levels of folders that are searched for runs
 
@@ -89,9 +91,6 @@ def read_run(run: _PATH | None) -> dict[str, Any]:
         saved, about = _read_json(path / SAVED), _read_json(path / ABOUT)
         if saved is None and about is None:
             return row | {"state": "no run"}
-        # `save` may have put another run there since
-        if saved and about and any(saved.get(name) != about.get(name) for name in ("class", "key", "config")):
-            about = None
         settings = saved or about or {}
         _check(settings, saved, path)
         row |= _settings(settings, about)
@@ -105,8 +104,7 @@ def read_run(run: _PATH | None) -> dict[str, Any]:
         row["evaluated_score"] = max(known, default=None)
         row |= _state(path, row, saved is not None, about)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        row |= {"state": "damaged", "problem": reason}
+        row |= {"state": "damaged", "problem": one_line(error)}
     return row
 
 

@@ -3,9 +3,7 @@
 import contextlib
 import functools
 import math
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +12,7 @@ from jax import Array
 
 from jaxpuffer.checkpoint import best_of, checkpoints, copied, read_record, store
 from jaxpuffer.config import PPOConfig
+from jaxpuffer.exits import one_line, warn
 from jaxpuffer.ppo import Result
 
 
@@ -117,14 +116,9 @@ class Saver:
         return self.updates * self.config.batch_size
 
     def _warn(self, error: Exception) -> None:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         steps = self.updates * self.config.batch_size
-        stays = f"the save of {steps:,} steps stays" if self.updates >= 0 else None
-        message = f"saving in {self.directory} failed ({reason}); {stays or 'there is no save yet'}"
-        try:
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
-        except RuntimeWarning:  # warnings may be errors; this one must not lose the result
-            print(message, file=sys.stderr)
+        stays = f"the save of {steps:,} steps stays" if self.updates >= 0 else "there is no save yet"
+        warn(f"saving in {self.directory} failed ({one_line(error)[:200]}); {stays}")
 
     @contextlib.contextmanager
     def on_error(self) -> Iterator[None]:

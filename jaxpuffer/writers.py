@@ -10,12 +10,12 @@ import hashlib
 import inspect
 import os
 import socket
-import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+
+from jaxpuffer.exits import one_line
 
 FLUSH_SECONDS = 2.0  # between two flushes of TensorBoard's file, which wait for the disk
 
@@ -175,9 +175,8 @@ class WandB:
         try:
             self.run = wandb.init(**settings | self.settings)
         except wandb.errors.Error as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise OSError(
-                f"Weights & Biases could not begin: {reason}; `wandb login` once, or set WANDB_MODE=offline"
+                f"Weights & Biases could not begin: {one_line(error)}; `wandb login` once, or set WANDB_MODE=offline"
             ) from error
         # by agent-steps: the steps of Weights & Biases cannot go back to where a run is resumed
         self.run.define_metric("agent_steps")
@@ -234,14 +233,6 @@ def takes_policy(log: Log) -> bool:
         return "policy" in inspect.signature(log).parameters
     except ValueError:
         return False
-
-
-def warn(message: str) -> None:
-    """Warn; also where warnings are errors, because what was trained must not be lost."""
-    try:
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
-    except RuntimeWarning:
-        print(message, file=sys.stderr)
 
 
 def append(path: Path, line: str) -> None:
