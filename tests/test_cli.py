@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxpuffer import PPOConfig, __version__, cli, list_envs, load
+from jaxpuffer import PPOConfig, __version__, cli, list_envs, load, saving
 from jaxpuffer.cli import main
 from jaxpuffer.registry import default_backend
 
@@ -120,6 +120,22 @@ def test_finetune_goes_on_under_other_settings(tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             main(args)
         assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_policy_that_is_not_saved_is_said(tmp_path, capsys, monkeypatch):
+    def after_the_first(*args):
+        monkeypatch.setattr(saving, "store", no_space)
+        store(*args)
+
+    def no_space(*_):
+        raise OSError("No space left on device")
+
+    store = saving.store
+    monkeypatch.setattr(saving, "store", after_the_first)
+    with pytest.warns(RuntimeWarning, match="No space left"), pytest.raises(SystemExit) as stop:
+        main(["train", "cartpole", *TINY, "--out", str(tmp_path), "--evaluate_every", "128"])
+    assert stop.value.code == 2
+    assert "the policy at the end is not saved" in capsys.readouterr().err
 
 
 def test_resume_takes_the_runs_settings_and_refuses_others(tmp_path, capsys):

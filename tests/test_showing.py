@@ -67,11 +67,14 @@ def test_a_dashboard_has_less_on_a_narrow_terminal_and_ascii_where_there_is_no_m
     lines = drawn(REPORT, width, 24, encoding)
     assert max(map(len, lines)) <= width and len(lines) < 24
     assert [name in "".join(lines) for name in ("EPISODES", "LOSSES", "TIME")] == [width >= w for w in (28, 54, 80)]
+    if 36 <= width < 60:  # where two figures do not fit into a line they do not look like one
+        assert "average 630,000 0" in "".join(lines)
 
 
 def test_a_low_terminal_has_one_line() -> None:
     (line,) = drawn(REPORT, 100, 10)
     assert line.startswith("3.70 M of 10.00 M steps  steps/s 612,034  score 843.27")
+    assert REPORT.line().endswith("left 10.0 s  evaluated 843.20 at 3.60 M steps")
 
 
 def test_what_is_not_known_yet_is_a_line() -> None:

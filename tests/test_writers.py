@@ -4,6 +4,7 @@ import csv
 import json
 import resource
 import struct
+import types
 import warnings
 from pathlib import Path
 
@@ -206,6 +207,22 @@ def test_writers_have_names(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     with pytest.raises(ImportError, match="WandB needs wandb: pip install wandb"):
         WandB()
+
+
+def test_wandb_without_a_login_is_one_line(tmp_path, monkeypatch):
+    class NoLogin(Exception):
+        pass
+
+    def init(**settings):
+        raise NoLogin("No API key configured.\nmore")
+
+    stub = types.SimpleNamespace(init=init, errors=types.SimpleNamespace(Error=NoLogin))
+    monkeypatch.setitem(__import__("sys").modules, "wandb", stub)
+    with pytest.raises(
+        OSError, match=r"could not begin: No API key configured\.; `wandb login` once, or set WANDB_MODE"
+    ):
+        train(tmp_path / "run", WandB())
+    assert not (tmp_path / "run").exists()
 
 
 def test_wandb_offline(tmp_path):
