@@ -34,6 +34,7 @@ from jaxpuffer.checkpoint import (
     run_folder,
 )
 from jaxpuffer.config import PPOConfig, tuned_config
+from jaxpuffer.config_file import as_toml, read_config_file
 from jaxpuffer.env import Env
 from jaxpuffer.evaluate import Evaluation, evaluate, evaluation_key
 from jaxpuffer.exits import clear_exits
@@ -100,8 +101,7 @@ def _list(args: list[str]) -> None:
 def _config(args: list[str]) -> None:
     if len(args) != 1 or args[0].startswith("-"):
         raise ValueError("usage: jaxpuffer config ENV")
-    for name, value in _settable(tuned_config(make(args[0]))).items():
-        print(f"{name} = {json.dumps(value)}")
+    print(as_toml(_settable(tuned_config(make(args[0])))), end="")
 
 
 def _train(args: list[str]) -> None:
@@ -148,19 +148,24 @@ def _train_with_flags(
     backend: Backend | None,
     start_from: str | None,
 ) -> None:
-    """Train on the environment `name`; flags change parameters, config and backend, which are given as defaults."""
+    """Train on the environment `name`; a file and flags change the defaults: parameters, config and backend."""
     flags = _train_flags(command, args, defaults, tuned, backend, 0, 1)
+    file = flags.config_
+    if file is not None:
+        defaults, tuned = _with_file(file, defaults, tuned)
+        flags = _train_flags(command, args, defaults, tuned, backend, 0, 1)
     if start_from is not None and flags.out is None:
         raise ValueError("usage: jaxpuffer finetune RUN --out DIR [flags]")
     out = run_folder(f"runs/{name}-{flags.seed}" if flags.out is None else flags.out)
     if (out / "run.json").exists():
         if not flags.resume:
             raise FileExistsError(f"there is a run in {out}: continue it with --resume, or choose another --out")
-        # the run's own settings are the defaults; flags that differ from them are refused by `fit`
+        # the run's own settings are the defaults; a file and flags that differ from them are refused by `fit`
         record = read_record(out)
         if record["environment"] != name:
             raise ValueError(f"the run in {out} is of {record['environment']}, not of {name}")
         saved = env_class(name)(**record["parameters"]), config_of(record)
+        saved = saved if file is None else _with_file(file, *saved)
         unchanged = record["backend"], record["seed"] or 0, record.get("devices", 1)
         flags = _train_flags(command, args, *saved, *unchanged)
     elif flags.resume:
@@ -209,6 +214,18 @@ def _train_with_flags(
         raise OSError(f"the policy at the end is not saved: {out} has the one after {saved_steps:,} of {steps:,} steps")
     watch = shlex.join(["jaxpuffer", "eval", str(out), "--gif", "agent.gif"])
     print(f"watch the agent: {watch}, or in Python: animate(env, load({str(out)!r}), key)")
+
+
+def _with_file(file: Path, env: Env, config: PPOConfig) -> tuple[Env, PPOConfig]:
+    """The same with what a file of `config_file.py` says in place of some values."""
+    fields, parameters = read_config_file(file, _settable(config), _settable(env))
+    if "num_agents" in fields:
+        raise ValueError(f"{file}: num_agents is {fields['num_agents']}; it follows from the environment, leave it out")
+    try:
+        env = env.replace(**parameters)
+        return env, _chosen_config(_settable(config) | fields, config, env.num_agents)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def _chosen_config(chosen: dict[str, Any], tuned: PPOConfig, num_agents: int) -> PPOConfig:
@@ -351,6 +368,7 @@ def _train_flags(
         _flag(
             "devices", int, devices, "number of devices that share the environments: accelerators, or cores of a CPU"
         ),
+        _flag("config_", Path | None, None, "TOML file with fields of the config, and parameters in a table [env]"),
         _flag("seed", int, seed, "seed of the run"),
         _flag("out", Path | None, None, "directory of the run; by default runs/ENV-SEED"),
         _flag("resume", bool, False, "continue the run in --out exactly where it stopped", switch=True),
@@ -381,11 +399,18 @@ def _settable(node: Parameters) -> dict[str, Any]:
 
 
 def _flag(name: str, kind: Any, default: Any, help: str, switch: bool = False) -> tuple[str, Any, Any]:
-    """A dataclass field that tyro turns into a flag; a bool takes a value unless it is a switch."""
+    """A dataclass field that tyro turns into a flag; a bool takes a value unless it is a switch.
+
+    The flag has the name without an underscore at its end, as `config_` beside the group `config`.
+    """
     import tyro
 
     markers = () if switch else (tyro.conf.FlagConversionOff,)
-    return name, Annotated[(kind, tyro.conf.arg(help=help), *markers)], dataclasses.field(default=default)
+    return (
+        name,
+        Annotated[(kind, tyro.conf.arg(name=name.rstrip("_"), help=help), *markers)],
+        dataclasses.field(default=default),
+    )
 
 
 _NO_CACHE = _flag(
@@ -412,7 +437,7 @@ def _parse(command: str, cls: type, args: list[str]) -> Any:
     known: dict[str, Any] = {}  # kinds by name
     for field in dataclasses.fields(cls):
         nested = dataclasses.fields(field.default_factory) if callable(field.default_factory) else ()  # type: ignore[arg-type]
-        known |= {f"{field.name}.{inner.name}": inner.type for inner in nested} or {field.name: field.type}
+        known |= {f"{field.name}.{inner.name}": inner.type for inner in nested} or {field.name.rstrip("_"): field.type}
     plain: list[str] = []
     waiting = ""  # the flag whose value is next
     for arg in args:

@@ -16,7 +16,7 @@ from jaxpuffer.runs import RESULTS, compare, table
 SHOWN = ("run", "env", "state", "steps", "score", "steps_per_second", "seconds", "date")  # of `table`'s fields
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Raises a ValueError of one line instead of printing the usage."""
 
     def error(self, message: str) -> NoReturn:
@@ -25,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
 
 def show_runs(args: Sequence[str]) -> None:
     """jaxpuffer runs [FOLDER]: a table of the runs in a folder."""
-    parser = _Parser("jaxpuffer runs", description="List the runs in a folder and below.")
+    parser = Parser("jaxpuffer runs", description="List the runs in a folder and below.")
     parser.add_argument("folder", nargs="?", default="runs", help="by default runs")
     parser.add_argument("--sort", metavar="FIELD", default="date", help="such as score or config.gamma; default date")
     parser.add_argument("--descending", action="store_true", help="the largest first")
@@ -46,12 +46,12 @@ def show_runs(args: Sequence[str]) -> None:
     else:
         filtered = [re.split("[!=<>]", text)[0].strip() for text in flags.filter]
         fields = list(dict.fromkeys([*SHOWN, flags.sort, *filtered]))
-        _show(fields, [[_words(name, row) for name in fields] for row in rows])
+        show_table(fields, [[_words(name, row) for name in fields] for row in rows])
 
 
 def show_comparison(args: Sequence[str]) -> None:
     """jaxpuffer compare RUN RUN...: what differs in settings and results."""
-    parser = _Parser("jaxpuffer compare", description="Show what differs between runs, and their results.")
+    parser = Parser("jaxpuffer compare", description="Show what differs between runs, and their results.")
     parser.add_argument("runs", metavar="RUN", nargs="+")
     parser.add_argument("--json", action="store_true", help="as JSON")
     flags = parser.parse_args(args)
@@ -61,14 +61,14 @@ def show_comparison(args: Sequence[str]) -> None:
         return
     rows = [[name, *(_words(name, {name: value}) for value in values)] for name, values in fields.items()]
     settings = len(rows) - len(RESULTS)
-    _show(["", *flags.runs], rows, sections=[settings])
+    show_table(["", *flags.runs], rows, sections=[settings])
     if not settings:
         print("the settings are equal")
 
 
 def draw(args: Sequence[str]) -> None:
     """jaxpuffer plot RUN... --out FILE: score over steps and over wall-clock."""
-    parser = _Parser("jaxpuffer plot", description="Draw the score of runs over agent-steps and over wall-clock.")
+    parser = Parser("jaxpuffer plot", description="Draw the score of runs over agent-steps and over wall-clock.")
     parser.add_argument("runs", metavar="RUN", nargs="+")
     parser.add_argument("--out", metavar="FILE", required=True, help="a .png, .svg or .pdf")
     parser.add_argument("--metric", default="score", help="what to draw; by default score")
@@ -81,7 +81,7 @@ def draw(args: Sequence[str]) -> None:
 COMMANDS = {"runs": show_runs, "compare": show_comparison, "plot": draw}
 
 
-def _show(columns: Sequence[str], rows: Sequence[Sequence[str]], sections: Sequence[int] = ()) -> None:
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], sections: Sequence[int] = ()) -> None:
     """A table on stdout; in a file or a pipe every row is one line."""
     import rich.box
     import rich.console

@@ -100,7 +100,7 @@ def test_a_reader_that_leaves_early():
     process.stderr.close()
 
 
-def test_finetune_goes_on_under_other_settings(tmp_path, capsys):
+def test_finetune_goes_on_under_other_settings(tmp_path, capsys, monkeypatch):
     first, other = tmp_path / "first", tmp_path / "other"
     main(["train", "cartpole", *TINY, "--out", str(first), "--keep", "2", "--evaluate_every", "256"])
     settings = ["--env.max_steps", "30", "--config.learning_rate", "0", "--config.total_steps", "256"]
@@ -109,6 +109,10 @@ def test_finetune_goes_on_under_other_settings(tmp_path, capsys):
     assert record["parameters"]["max_steps"] == 30 and record["config"]["hidden"] == 16 and record["updates"] == 2
     before, after = (jax.tree.leaves(load(run).policy.params) for run in (first, other))
     assert all((a == b).all() for a, b in zip(before, after, strict=True))
+    file = tmp_path / "a.toml"
+    file.write_text("gamma = 0.5\n[env]\nmax_steps = 30\n")
+    parameters, config = settings_of(monkeypatch, "finetune", str(first), "--out", f"{other}-2", "--config", str(file))
+    assert (config.gamma, config.hidden, parameters["max_steps"]) == (0.5, 16, 30)
     capsys.readouterr()
     main(["eval", str(first), "--checkpoint", "best", "--episodes", "8"])
     assert "8 episodes" in capsys.readouterr().out
@@ -142,15 +146,75 @@ def test_resume_takes_the_runs_settings_and_refuses_others(tmp_path, capsys):
     main(["train", "cartpole", *TINY, "--seed", "3", "--out", str(tmp_path)])
     assert f"backend {default_backend()}" in capsys.readouterr().out
     before = json.loads((tmp_path / "run.json").read_text())["config"]
+    other, same = tmp_path / "other.toml", tmp_path / "same.toml"
+    other.write_text("gamma = 0.5")
+    same.write_text("num_envs = 16\n[env]\nmax_steps = 500")
     for args, message in (
         ([], "with --resume, or choose another --out"),
         (["--resume", "--config.gamma", "0.5"], "not 0.5"),
+        (["--resume", "--config", str(other)], "not 0.5"),
         (["--resume", "--seed", "4"], "key [0, 3], not [0, 4]"),
     ):
         assert message in refusal(capsys, "train", "cartpole", "--out", str(tmp_path), *args)
-    main(["train", "cartpole", "--out", str(tmp_path), "--resume"])
+    main(["train", "cartpole", "--out", str(tmp_path), "--resume", "--config", str(same)])
     assert "seed 3" in capsys.readouterr().out
     assert json.loads((tmp_path / "run.json").read_text())["config"] == before
+
+
+def settings_of(monkeypatch, *args):
+    """The environment and the config that a command would train with."""
+    called = []
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(cli, "fit_or_signal", lambda env, key, config, **_: called.append((env, config)) or (None, 2))
+        main(args)
+    ((env, config),) = called
+    return getattr(env, "env", env).to_dict(), config
+
+
+def test_a_file_overrides_the_tuned_configuration_and_flags_override_the_file(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "a.toml"
+    command = ["train", "cartpole", f"--out={tmp_path}/run"]
+    main(["config", "cartpole"])
+    file.write_text(capsys.readouterr().out)
+    parameters, tuned = settings_of(monkeypatch, *command)
+    assert settings_of(monkeypatch, *command, "--config", str(file)) == (parameters, tuned)
+
+    file.write_text('gamma = 0.5\nhidden = 32\npolicy = "lstm"\nnormalize_return = false\n[env]\ngravity = 2\n')
+    found, config = settings_of(monkeypatch, *command, f"--config={file}", "--config.gamma=0.25", "--env.force=3")
+    assert found == parameters | {"gravity": 2.0, "force": 3.0}
+    assert config == tuned.replace(gamma=0.25, hidden=32, policy="lstm", normalize_return=False)
+    capsys.readouterr()
+    file.write_text("num_envs = 3\n")
+    _, config = settings_of(monkeypatch, *command, f"--config={file}")
+    assert config.minibatch_size == 3 * tuned.horizon and "does not divide the batch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gamma = ", "a.toml is not TOML: Invalid value (at end of document)"),
+        ("\ngamma 3", "a.toml is not TOML: Expected '=' after a key in a key/value pair (at line 2, column 7)"),
+        ("\xff", "a.toml is not TOML: 'utf-8'"),
+        ("gama = 0.9", "a.toml: PPOConfig has no parameter 'gama'; did you mean 'gamma'?"),
+        ("num_agents = 2", "a.toml: num_agents is 2; it follows from the environment"),
+        ("gamma = '0.9'", "a.toml: gamma is '0.9'; it must be a number"),
+        ("gamma = [0.9, 0.8]", "a.toml: gamma is [0.9, 0.8]; it must be a number"),
+        ("gamma = 1.5", "a.toml: PPOConfig.gamma is 1.5; it must be from 0 to 1"),
+        ("num_envs = 1.5", "a.toml: PPOConfig.num_envs is 1.5; it must be int"),
+        ("early_stop = 1", "a.toml: early_stop is 1; it must be true or false"),
+        ("policy = 'mpl'", "a.toml: PPOConfig.policy is 'mpl'; it must be one of linear, mlp"),
+        ("minibatch_size = 500", "a.toml: PPOConfig.minibatch_size is 500; it must be a multiple"),
+        ("env = 3", "a.toml: env is 3; it must be a table"),
+        ("[env]\ngravit = 3", "a.toml: CartPole has no parameter 'gravit'; did you mean 'gravity'?"),
+        ("[env]\ngravity = true", "a.toml: env.gravity is True; it must be a number"),
+        ("[env]\ngravity = -3", "a.toml: CartPole.gravity is -3; it must be at least 0"),
+        ("[evn]\ngravity = 3", "a.toml: PPOConfig has no parameter 'evn'"),
+    ],
+)
+def test_a_mistake_in_a_file_names_the_file(capsys, tmp_path, text, message):
+    (tmp_path / "a.toml").write_text(text, encoding="latin-1")
+    command = ["train", "cartpole", "--out", str(tmp_path / "run"), "--config", str(tmp_path / "a.toml")]
+    assert message in refusal(capsys, *command)
 
 
 def refusal(capsys, *args):
@@ -174,6 +238,10 @@ def refusal(capsys, *args):
         ("train cartpole --env.gravity -3", "CartPole.gravity is -3.0; it must be at least 0"),
         ("train cartpole --config.minibatch_size 100", "it must be a multiple of horizon ("),
         ("train cartpole --backend cuda", "'cuda'"),
+        ("train cartpole --config", "--config needs a value"),
+        ("train cartpole --config=", "--config is empty; it must be a path"),
+        ("train cartpole --config /nowhere.toml", "there is no file /nowhere.toml"),
+        ("train cartpole --confg a.toml", "did you mean --config?"),
         ("eval /nowhere", "there is no saved run in /nowhere"),
         ("eval cartpole --gif /nowhere/a.gif", "there is no folder /nowhere"),
         ("eval", "usage: jaxpuffer eval RUN"),

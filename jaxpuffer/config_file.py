@@ -1,0 +1,49 @@
+"""Configurations as TOML: fields of PPOConfig, and a table [env] with parameters of the environment."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def as_toml(values: Mapping[str, Any]) -> str:
+    """A line for each value, of the kinds that JSON has; None, which TOML does not have, is left out."""
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items() if value is not None)
+
+
+def read_config_file(
+    path: Path, config: Mapping[str, Any], env: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of PPOConfig in a file, and the parameters in its table [env].
+
+    Args:
+        path: the file.
+        config: values by name, whose kinds those of the file must have; names and ranges are not checked.
+        env: the same for the parameters.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not TOML, or a value is of another kind.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # or not UTF-8
+        raise ValueError(f"{path} is not TOML: {error}") from error
+    parameters = fields.pop("env", {})
+    if not isinstance(parameters, dict):
+        raise ValueError(f"{path}: env is {parameters!r}; it must be a table, [env]")
+    for prefix, values, known in (("", fields, config), ("env.", parameters, env)):
+        for name, value in values.items():
+            allowed = _kind(known.get(name))
+            if allowed and _kind(value) != allowed:
+                raise ValueError(f"{path}: {prefix}{name} is {value!r}; it must be {allowed}")
+    return fields, parameters
+
+
+def _kind(value: Any) -> str | None:
+    """What a value of TOML or JSON is, in words."""
+    kinds = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}
+    return kinds.get(type(value))

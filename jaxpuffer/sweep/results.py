@@ -1,0 +1,236 @@
+"""Results of a sweep, read from its folder and its Optuna study: trials, the Pareto front, the best configurations.
+
+The front has the trials that trained to their end and that no other such trial beats: none has a higher score at the
+same or a smaller cost. A trial that was stopped early is not in it, because its configuration, trained as it says,
+costs more.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxpuffer.exits import one_line
+
+SETTINGS = "sweep.json"
+MOST_CONFIGURATIONS = 5  # the best one, and the best at a half, a quarter, ... of its cost
+NOISE = 2.0  # standard errors of a difference below which two scores may be equal
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trial:
+    """A trial of a study, as far as it is known."""
+
+    number: int
+    state: str  # complete, pruned, fail, running or waiting
+    score: float  # this and the next two are NaN where they are not known
+    score_error: float  # standard error over the evaluation's episodes
+    cost: float  # seconds of training, above 0
+    agent_steps: int | None
+    seed: int | None
+    settings: dict[str, Any]  # what the sweep varies: values of fields by name, env.NAME for the environment's
+    params: dict[str, Any]  # the same as Optuna has it, such as `log2 num_envs`
+    is_log: dict[str, bool]  # by the same names: whether the sampler sees it on a logarithmic scale
+    config: dict[str, Any] | None
+    env: dict[str, Any]
+    curve: np.ndarray  # float64 (points, 3): agent-steps, seconds (NaN if not known), score
+    origin: int  # the trial that it repeats after its worker was killed; its own number if it repeats none
+    problem: str | None  # of a failed one
+    was_scheduled: bool  # whether its config changed while it trained
+
+    def differs(self, other: "Trial") -> bool:
+        """Whether the scores differ by more than noise; an error that is not known is taken for 0."""
+        errors = (t.score_error if math.isfinite(t.score_error) else 0.0 for t in (self, other))
+        return abs(self.score - other.score) > NOISE * math.hypot(*errors)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What is known of a sweep."""
+
+    directory: Path
+    about: dict[str, Any]  # sweep.json
+    trials: list[Trial]  # without those that another trial repeats
+    lost: int  # trials of killed workers, which others repeat
+    wall_seconds: float | None  # from the first start to the last end of a trial
+
+    @property
+    def env(self) -> str:
+        return str(self.about.get("env", "ENV"))
+
+    @property
+    def training_seconds(self) -> float:
+        return sum(t.cost for t in self.trials if math.isfinite(t.cost))
+
+    @property
+    def complete(self) -> list[Trial]:
+        """The trials that trained to their end and have a score."""
+        return [t for t in self.trials if t.state == "complete" and math.isfinite(t.score)]
+
+    @property
+    def front(self) -> list[Trial]:
+        """The Pareto front of score and cost, from the cheapest to the best."""
+        front: list[Trial] = []
+        priced = [t for t in self.complete if math.isfinite(t.cost)]
+        for trial in sorted(priced, key=lambda t: (t.cost, -t.score, t.number)):
+            if not front or trial.score > front[-1].score:
+                front.append(trial)
+        return front
+
+    @property
+    def best(self) -> list[Trial]:
+        """The front or, if no trial has a cost, a few of the highest scores."""
+        return self.front or sorted(self.complete, key=lambda t: -t.score)[:MOST_CONFIGURATIONS]
+
+    @property
+    def configurations(self) -> dict[str, Trial]:
+        """Trials by the names of their files: the best one, and the best ones at a half, a quarter, ... of its cost."""
+        front = self.front
+        if not front:
+            return dict(zip(["best.toml"], self.best, strict=False))
+        chosen: dict[str, Trial] = {}
+        for halvings in range(MOST_CONFIGURATIONS):
+            affordable = [t for t in front if t.cost <= front[-1].cost / 2**halvings]
+            if affordable and affordable[-1] not in chosen.values():
+                chosen.setdefault(f"best-{_cost_in_name(affordable[-1].cost)}.toml", affordable[-1])
+        return chosen
+
+    @property
+    def first(self) -> Trial | None:
+        """The trial of the configuration that the sweep began with; None if it has no score."""
+        return next((t for t in self.complete if t.origin == 0), None)
+
+
+def read_sweep(directory: str | os.PathLike[str]) -> Summary:
+    """Read a sweep's folder and its study.
+
+    Raises:
+        FileNotFoundError: there is no sweep in the folder, or its study is gone.
+        ImportError: Optuna is not installed.
+        ValueError: `sweep.json` or the study is not of a sweep.
+    """
+    path = Path(directory).expanduser()
+    file = path / SETTINGS
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no sweep in {path}: it has no {SETTINGS}")
+    try:
+        about = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON ({error})") from error
+    if not isinstance(about, dict) or not all(isinstance(about.get(k), str) for k in ("storage", "study_name")):
+        raise ValueError(f"{file} does not say where the study is: it has no storage, or no study_name")
+    found = _load_study(path, about).get_trials(deepcopy=False)
+    starts = [t.datetime_start for t in found if t.datetime_start is not None]
+    ends = [t.datetime_complete for t in found if t.datetime_complete is not None]
+    kept = [t for t in found if not t.user_attrs.get("lost")]
+    wall = (max(ends) - min(starts)).total_seconds() if starts and ends else None
+    repeats = {t.number: t.user_attrs["retry_of"] for t in found if "retry_of" in t.user_attrs}
+    return Summary(path, about, [_trial(t, repeats) for t in kept], len(found) - len(kept), wall)
+
+
+def _load_study(directory: Path, about: Mapping[str, Any]) -> Any:
+    """The sweep's Optuna study."""
+    try:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError as error:
+        raise ImportError("a report of a sweep needs Optuna: pip install 'jaxpuffer[sweep]'") from error
+    storage, name = about["storage"], about["study_name"]
+    if "://" not in storage or storage.startswith("sqlite:///"):
+        file = Path(storage.removeprefix("sqlite:///"))
+        inside = directory / file.name
+        file = inside if inside.is_file() else file  # the folder may have been moved
+        if not file.is_file():  # Optuna would make an empty one
+            raise FileNotFoundError(f"the study of the sweep in {directory} is gone: there is no file {file}")
+        journal = "://" not in storage
+        storage = JournalStorage(JournalFileBackend(str(file))) if journal else f"sqlite:///{file.absolute()}"
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        raise ValueError(f"the storage of the sweep in {directory} has no study {name!r}") from None
+    except SQLAlchemyError as error:  # it is no database, or the server does not answer
+        raise ValueError(f"the storage of the sweep in {directory} cannot be read: {one_line(error)}") from error
+    if [d.name for d in study.directions] != ["MAXIMIZE"]:
+        raise ValueError(f"the study {name!r} is not of a sweep: it must maximize one score")
+    return study
+
+
+def _trial(found: Any, repeats: Mapping[int, int]) -> Trial:
+    """A trial from Optuna's; `repeats` has the number of the trial that another repeats."""
+    attributes = found.user_attrs
+    config, env = attributes.get("config"), attributes.get("env") or {}
+    known = (config or {}) | {f"env.{name}": value for name, value in env.items()}
+    settings = {field_of(name): known.get(field_of(name), natural(name, value)) for name, value in found.params.items()}
+    reported = sorted(found.intermediate_values.items())
+    score = found.value
+    if found.state.name == "PRUNED" and score is None and reported:
+        score = reported[-1][1]
+    curve = attributes.get("curve") or [[step, None, value] for step, value in reported]
+    points = np.array([[_number(x) for x in point] for point in curve], np.float64).reshape(-1, 3)
+    cost = _number(attributes.get("cost"))
+    origin = found.number
+    while origin in repeats:
+        origin = repeats[origin]
+    return Trial(
+        number=found.number,
+        state=found.state.name.lower(),
+        score=_number(score),
+        score_error=_number(attributes.get("score_error")),
+        cost=cost if cost > 0 else math.nan,
+        agent_steps=attributes.get("agent_steps"),
+        seed=attributes.get("seed"),
+        settings=settings,
+        params=dict(found.params),
+        is_log={name: bool(getattr(d, "log", False)) for name, d in found.distributions.items()},
+        config=config,
+        env=env,
+        curve=points[np.isfinite(points[:, 2])],
+        origin=origin,
+        problem=attributes.get("problem"),
+        was_scheduled=bool(attributes.get("schedule")),
+    )
+
+
+def field_of(name: str) -> str:
+    """The field that a parameter of a trial sets: num_envs of `log2 num_envs`, gamma of `1 - gamma`."""
+    return name.removeprefix("log2 ").removeprefix("1 - ")
+
+
+def natural(name: str, value: Any) -> Any:
+    """The field's value, from the value of a parameter of a trial."""
+    if name.startswith("log2 "):
+        return 2**value
+    return float(f"{1 - value:.7g}") if name.startswith("1 - ") else value
+
+
+def differing_settings(trials: Sequence[Trial]) -> list[str]:
+    """The settings, of those that the sweep varies, that are not equal in all of these trials."""
+    names = dict.fromkeys(name for trial in trials for name in trial.settings)
+    return [name for name in names if any(t.settings.get(name) != trials[0].settings.get(name) for t in trials)]
+
+
+def setting_in_words(value: Any) -> str:
+    """A value with four digits, of whole numbers with all."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _cost_in_name(seconds: float) -> str:
+    """Such as 4.2s, 40s or 12m."""
+    for unit, letter in ((3600.0, "h"), (60.0, "m")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f}{letter}" if seconds >= 10 * unit else f"{seconds / unit:.1f}{letter}"
+    return f"{seconds:.0f}s" if seconds >= 10 else f"{seconds:.2g}s"
+
+
+def _number(value: Any) -> float:
+    """The finite number, NaN for what is none."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
