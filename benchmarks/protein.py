@@ -1,4 +1,4 @@
-"""python -m benchmarks.protein: trials that Protein, its parts, TPE and random search need on surfaces with known fronts.
+"""python -m benchmarks.protein: trials that Protein, its parts, TPE and random search need on known surfaces.
 
 A surface has the score and the cost of a training with seven parameters, exactly known: learning curves, a learning
 rate whose best value depends on the length of the run, networks that are better and cost more, noise, and a region in
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import ROOT, particulars, positive, show, use_threads, write
+from benchmarks.record import particulars, positive, show, use_threads, write
 
 SHARE = 0.95
 POINTS = 20  # of a learning curve

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from jaxpuffer import __version__, cli_runs
+from jaxpuffer import __version__, cli_runs, cli_sweep
 from jaxpuffer.animate import animate, check_file, check_render
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
 from jaxpuffer.cache import cache_compilations
@@ -34,7 +34,7 @@ from jaxpuffer.checkpoint import (
     run_folder,
 )
 from jaxpuffer.config import PPOConfig, tuned_config
-from jaxpuffer.config_file import as_toml, read_config_file
+from jaxpuffer.config_file import as_toml, chosen_config, settable, with_file
 from jaxpuffer.env import Env
 from jaxpuffer.evaluate import Evaluation, evaluate, evaluation_key
 from jaxpuffer.exits import clear_exits
@@ -59,6 +59,8 @@ usage: jaxpuffer COMMAND
   runs [FOLDER]     list, sort and filter the runs in a folder (runs --help)
   compare RUN RUN   what differs between runs in settings and results
   plot RUN...       draw the score of runs over steps and time (plot --help)
+  sweep ENV         search for configurations with good scores for their cost (sweep --help)
+  sweep report DIR  what a sweep has found
   --version         the version"""
 
 MAX_SEED = 2**32 - 1
@@ -70,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; it ends as `exits.clear_exits` says."""
     command, *args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     own = {"list": _list, "config": _config, "train": _train, "finetune": _finetune, "eval": _eval, "export": _export}
-    commands = own | cli_runs.COMMANDS
+    commands = own | cli_runs.COMMANDS | {"sweep": cli_sweep.sweep}
     with clear_exits():
         if command in ("-h", "--help"):
             print(_USAGE)
@@ -101,7 +103,7 @@ def _list(args: list[str]) -> None:
 def _config(args: list[str]) -> None:
     if len(args) != 1 or args[0].startswith("-"):
         raise ValueError("usage: jaxpuffer config ENV")
-    print(as_toml(_settable(tuned_config(make(args[0])))), end="")
+    print(as_toml(settable(tuned_config(make(args[0])))), end="")
 
 
 def _train(args: list[str]) -> None:
@@ -152,7 +154,7 @@ def _train_with_flags(
     flags = _train_flags(command, args, defaults, tuned, backend, 0, 1)
     file = flags.config_
     if file is not None:
-        defaults, tuned = _with_file(file, defaults, tuned)
+        defaults, tuned = with_file(file, defaults, tuned)
         flags = _train_flags(command, args, defaults, tuned, backend, 0, 1)
     if start_from is not None and flags.out is None:
         raise ValueError("usage: jaxpuffer finetune RUN --out DIR [flags]")
@@ -165,7 +167,7 @@ def _train_with_flags(
         if record["environment"] != name:
             raise ValueError(f"the run in {out} is of {record['environment']}, not of {name}")
         saved = env_class(name)(**record["parameters"]), config_of(record)
-        saved = saved if file is None else _with_file(file, *saved)
+        saved = saved if file is None else with_file(file, *saved)
         unchanged = record["backend"], record["seed"] or 0, record.get("devices", 1)
         flags = _train_flags(command, args, *saved, *unchanged)
     elif flags.resume:
@@ -178,7 +180,7 @@ def _train_with_flags(
     mesh = take_devices(flags.devices)
     backend = flags.backend or default_backend()
     env = make(name, backend=backend, **vars(flags.env))
-    config = _chosen_config(vars(flags.config), tuned, env.num_agents)
+    config = chosen_config(vars(flags.config), tuned, env.num_agents)
     key = jax.random.key(flags.seed)
     on = f" on {flags.devices} devices" if mesh is not None else ""
     print(f"training {name}: backend {backend}{on}, seed {flags.seed}, run {out}", flush=True)
@@ -214,30 +216,6 @@ def _train_with_flags(
         raise OSError(f"the policy at the end is not saved: {out} has the one after {saved_steps:,} of {steps:,} steps")
     watch = shlex.join(["jaxpuffer", "eval", str(out), "--gif", "agent.gif"])
     print(f"watch the agent: {watch}, or in Python: animate(env, load({str(out)!r}), key)")
-
-
-def _with_file(file: Path, env: Env, config: PPOConfig) -> tuple[Env, PPOConfig]:
-    """The same with what a file of `config_file.py` says in place of some values."""
-    fields, parameters = read_config_file(file, _settable(config), _settable(env))
-    if "num_agents" in fields:
-        raise ValueError(f"{file}: num_agents is {fields['num_agents']}; it follows from the environment, leave it out")
-    try:
-        env = env.replace(**parameters)
-        return env, _chosen_config(_settable(config) | fields, config, env.num_agents)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{file}: {error}") from error
-
-
-def _chosen_config(chosen: dict[str, Any], tuned: PPOConfig, num_agents: int) -> PPOConfig:
-    """The config of the flags; a minibatch size that was not given changes if it does not divide the batch."""
-    batch, minibatch = chosen["num_envs"] * num_agents * chosen["horizon"], chosen["minibatch_size"]
-    if minibatch and minibatch == tuned.minibatch_size and (batch % minibatch or minibatch % max(1, chosen["horizon"])):
-        config = PPOConfig(**chosen | {"minibatch_size": 0}, num_agents=num_agents)
-        print(
-            f"config.minibatch_size is {config.minibatch_size}, because {minibatch} does not divide the batch, {batch}"
-        )
-        return config
-    return PPOConfig(**chosen, num_agents=num_agents)
 
 
 def _eval(args: list[str]) -> None:
@@ -350,7 +328,7 @@ def _train_flags(
     """The parsed flags; the arguments are their defaults."""
     nested = []
     for group, node in (("config", config), ("env", env)):
-        values = _settable(node)
+        values = settable(node)
         fields = [
             _flag(field.name, kind, values[field.name], field.metadata["help"])
             for field, kind in parameter_fields(type(node))
@@ -390,12 +368,6 @@ def _train_flags(
         _NO_CACHE,
     ]
     return _parse(command, dataclasses.make_dataclass("Train", [*top, *nested]), args)
-
-
-def _settable(node: Parameters) -> dict[str, Any]:
-    """The parameters that a user may set: the number of agents follows from the environment."""
-    hidden = ("num_agents",) if isinstance(node, PPOConfig) else ()
-    return {name: value for name, value in node.to_dict().items() if name not in hidden}
 
 
 def _flag(name: str, kind: Any, default: Any, help: str, switch: bool = False) -> tuple[str, Any, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
 from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, RECURRENT, SCANS
 from jaxpuffer.pytree import Parameters, param, parameter_fields, static
@@ -212,6 +213,11 @@ class PPOConfig(Parameters):
     @property
     def num_updates(self) -> int:
         return -(-self.total_steps // self.batch_size)
+
+    @property
+    def schedule_updates(self) -> float | Array:
+        """Updates over which the schedules go from 0 to 1."""
+        return float(self.num_updates)
 
 
 def complete(env: Any, config: PPOConfig | None) -> PPOConfig:

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxpuffer.config import PPOConfig
+from jaxpuffer.env import Env
+from jaxpuffer.pytree import Parameters
+
 
 def as_toml(values: Mapping[str, Any]) -> str:
     """A line for each value, of the kinds that JSON has; None, which TOML does not have, is left out."""
@@ -41,6 +45,36 @@ def read_config_file(
             if allowed and _kind(value) != allowed:
                 raise ValueError(f"{path}: {prefix}{name} is {value!r}; it must be {allowed}")
     return fields, parameters
+
+
+def settable(node: Parameters) -> dict[str, Any]:
+    """The parameters that a user may set: the number of agents follows from the environment."""
+    hidden = ("num_agents",) if isinstance(node, PPOConfig) else ()
+    return {name: value for name, value in node.to_dict().items() if name not in hidden}
+
+
+def with_file(file: Path, env: Env, config: PPOConfig) -> tuple[Env, PPOConfig]:
+    """The same with what a file of `config_file.py` says in place of some values."""
+    fields, parameters = read_config_file(file, settable(config), settable(env))
+    if "num_agents" in fields:
+        raise ValueError(f"{file}: num_agents is {fields['num_agents']}; it follows from the environment, leave it out")
+    try:
+        env = env.replace(**parameters)
+        return env, chosen_config(settable(config) | fields, config, env.num_agents)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def chosen_config(chosen: dict[str, Any], tuned: PPOConfig, num_agents: int) -> PPOConfig:
+    """The config of the flags; a minibatch size that was not given changes if it does not divide the batch."""
+    batch, minibatch = chosen["num_envs"] * num_agents * chosen["horizon"], chosen["minibatch_size"]
+    if minibatch and minibatch == tuned.minibatch_size and (batch % minibatch or minibatch % max(1, chosen["horizon"])):
+        config = PPOConfig(**chosen | {"minibatch_size": 0}, num_agents=num_agents)
+        print(
+            f"config.minibatch_size is {config.minibatch_size}, because {minibatch} does not divide the batch, {batch}"
+        )
+        return config
+    return PPOConfig(**chosen, num_agents=num_agents)
 
 
 def _kind(value: Any) -> str | None:

@@ -54,7 +54,7 @@ def make_optimizer(config: PPOConfig) -> optax.GradientTransformation:
 
 def annealed(config: PPOConfig, count: Array) -> Array:
     """The share of the learning rate that is left after `count` gradient steps, float32 ()."""
-    progress = jnp.minimum(jnp.float32(count) / float(config.num_updates * config.gradient_steps), 1.0)
+    progress = jnp.minimum(jnp.float32(count) / (config.schedule_updates * config.gradient_steps), 1.0)
     return schedule(config.schedule, progress, config.min_learning_rate_share)
 
 

@@ -339,7 +339,7 @@ def _segments(config: PPOConfig, state: TrainState, advantage: Array, key: Array
     probability = priority.probabilities(advantage, config.priority_alpha)
     replacement = config.prioritize == "with_replacement"
     index = priority.draw(jax.random.fold_in(key, count), probability, width, replacement)
-    progress = jnp.float32(state.updates) / float(config.num_updates)
+    progress = jnp.float32(state.updates) / config.schedule_updates
     beta = priority.annealed_beta(config.priority_beta, progress)
     return index, priority.importance(probability, beta)[index]
 

@@ -12,6 +12,7 @@ import pytest
 
 from jaxpuffer import PPOConfig, __version__, cli, list_envs, load, saving
 from jaxpuffer.cli import main
+from jaxpuffer.config_file import chosen_config
 from jaxpuffer.registry import default_backend
 
 ROOT = Path(__file__).parent.parent
@@ -281,13 +282,13 @@ def test_numbers_out_of_range_are_refused_in_one_line(flags, message, tmp_path, 
 def test_a_minibatch_follows_a_batch_that_it_no_longer_divides(capsys) -> None:
     tuned = PPOConfig(num_envs=64, horizon=16, minibatch_size=512)
     chosen = {"num_envs": 64, "horizon": 16, "minibatch_size": 512}
-    assert cli._chosen_config(chosen, tuned, 1) == tuned and not capsys.readouterr().out
-    config = cli._chosen_config(chosen | {"num_envs": 48}, tuned, 1)
+    assert chosen_config(chosen, tuned, 1) == tuned and not capsys.readouterr().out
+    config = chosen_config(chosen | {"num_envs": 48}, tuned, 1)
     assert config.minibatch_size == 48 * 16
     assert "config.minibatch_size is 768, because 512 does not divide the batch, 768" in capsys.readouterr().out
-    assert cli._chosen_config(chosen, tuned, 3).minibatch_size == 512
+    assert chosen_config(chosen, tuned, 3).minibatch_size == 512
     with pytest.raises(ValueError, match="minibatch_size is 500"):
-        cli._chosen_config(chosen | {"minibatch_size": 500}, tuned, 1)
+        chosen_config(chosen | {"minibatch_size": 500}, tuned, 1)
 
 
 def test_whole_numbers_may_be_written_short(tmp_path, capsys):

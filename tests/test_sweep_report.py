@@ -16,7 +16,7 @@ pytest.importorskip("sklearn")
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
 from optuna.trial import TrialState, create_trial  # noqa: E402
 
-from jaxpuffer.cli import _with_file  # noqa: E402
+from jaxpuffer.config_file import with_file  # noqa: E402
 from jaxpuffer.sweep.figures import Axis, importances  # noqa: E402
 from jaxpuffer.sweep.report import report, show_report  # noqa: E402
 from jaxpuffer.sweep.results import read_sweep  # noqa: E402
@@ -142,7 +142,7 @@ def test_files_of_the_best_are_what_train_takes(sweep, tmp_path, capsys):
             text = lines.read()
         assert f"trial {number} of 34, seed {trial.seed}\n# score " in text and "± 4.00" in text
         assert tomllib.loads(text)["env"] == trial.env
-        changed, config = _with_file(tmp_path / file, env, PPOConfig(gamma=0.1, total_steps=1))
+        changed, config = with_file(tmp_path / file, env, PPOConfig(gamma=0.1, total_steps=1))
         assert config.to_dict() == trial.config and changed.max_steps == trial.params["env.max_steps"]
     for file in found["files"]:  # 40s, 4.2s, 2.5m
         size, unit = float(file.rpartition("-")[2][:-6]), {"s": 1, "m": 60}[file[-6]]

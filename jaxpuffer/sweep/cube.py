@@ -77,7 +77,7 @@ class Cube:
         return np.concatenate(columns, 1)
 
     def around(self, centers: np.ndarray, count: int, scale: float, rng: np.random.Generator) -> np.ndarray:
-        """`count` rows around each center: uniform within `scale`; choices are drawn anew with probability scale / 2."""
+        """`count` rows around each center: uniform within `scale`; choices are drawn anew with chance scale / 2."""
         rows = np.repeat(centers, count, 0)
         moved = np.clip(rows + rng.uniform(-scale, scale, rows.shape), -1, 1)
         drawn, anew = rng.uniform(-1, 1, rows.shape), rng.random(rows.shape) < scale / 2

@@ -1,0 +1,298 @@
+"""The commands that search for configurations: jaxpuffer sweep ENV, and jaxpuffer sweep report DIR."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxpuffer.cache import cache_compilations
+from jaxpuffer.cli_runs import Parser
+from jaxpuffer.config import tuned_config
+from jaxpuffer.config_file import settable, with_file
+from jaxpuffer.devices import on_cpu
+from jaxpuffer.registry import default_backend, make
+
+QUICK_DEATH = 30.0  # seconds; a worker that ends with an error so soon, several times in a row, is not started again
+MOST_QUICK_DEATHS = 3
+
+_EXAMPLES = """\
+jaxpuffer sweep breakout --minutes 30 --out sweeps/breakout    search around the tuned configuration
+jaxpuffer sweep breakout --print_space > space.toml            the default space, to be changed
+jaxpuffer sweep breakout --space space.toml --trials 200 --workers 2
+jaxpuffer sweep breakout --resume --out sweeps/breakout --minutes 30   go on, or join with more workers
+jaxpuffer sweep report sweeps/breakout                         the best configurations for their cost, and figures"""
+
+
+def sweep(args: Sequence[str]) -> None:
+    """jaxpuffer sweep ENV: search for configurations with good scores for their cost."""
+    try:
+        import optuna  # noqa: F401
+        import sklearn  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"sweeps need Optuna and scikit-learn ({error}): pip install 'jaxpuffer[sweep]'") from error
+    if args and args[0] == "report":
+        from jaxpuffer.sweep.report import show_report
+
+        show_report(args[1:])
+        return
+    from jaxpuffer.sweep.study import Sweep, quiet_optuna
+
+    parser = _parser()
+    flags = parser.parse_args(args)
+    if flags.print_space:
+        _print_space(flags)
+        return
+    directory = Path(flags.out or f"sweeps/{flags.env}-{flags.seed or 0}").expanduser()
+    deadline = time.time() + 60 * flags.minutes if flags.minutes is not None else float("inf")
+    trials = 100 if flags.trials is None and flags.minutes is None else flags.trials
+    with quiet_optuna():
+        if flags.resume:
+            _refuse_settings(flags)
+            found = Sweep.open(directory, flags.storage)
+            if found.settings.env != flags.env:
+                raise ValueError(f"the sweep in {directory} is of {found.settings.env}, not of {flags.env}")
+        else:
+            settings = _settings(flags)
+            suggestions = [x for file in flags.enqueue for x in _suggestions(file)]
+            found = Sweep.create(directory, settings, flags.storage, suggestions)
+        if flags.resume:
+            for file in flags.enqueue:
+                for values, source in _suggestions(file):
+                    found.enqueue(values, source)
+        if flags.worker_of is None:
+            how = f"sampler {found.settings.sampler}, backend {found.settings.backend}"
+            _say(f"sweep of {flags.env}: {len(found.space.parameters)} parameters, {how}, in {directory}")
+        if flags.workers > 1:
+            number = _start_workers(found, flags, trials, deadline)
+        else:
+            cache_compilations()
+            from jaxpuffer.sweep.search import work
+
+            parent = flags.worker_of
+            number = work(found, trials, deadline, _say, None if parent is None else lambda: os.getppid() != parent)
+        if flags.worker_of is None:
+            _close(found, directory, flags.env)
+    if number:
+        sys.exit(128 + number)
+
+
+def _parser() -> Parser:
+    parser = Parser("jaxpuffer sweep", description="Search for configurations of an environment.", epilog=_EXAMPLES)
+    import argparse
+
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("env", metavar="ENV")
+    group = parser.add_argument_group("how long")
+    group.add_argument("--trials", type=_count, help="trials of the sweep in all; default 100, or none with --minutes")
+    group.add_argument("--minutes", type=_minutes, help="minutes from now; trials that run then end with their score")
+    group.add_argument("--workers", type=_count, default=1, help="processes on this machine, which share its cores")
+    group.add_argument("--resume", action="store_true", help="go on with the sweep in --out, or join its workers")
+    group = parser.add_argument_group("where")
+    group.add_argument("--out", metavar="DIR", help="folder of the sweep; default sweeps/ENV-SEED")
+    group.add_argument(
+        "--storage", metavar="URL", help="postgresql://..., or a journal FILE.log; default SQLite in the folder"
+    )
+    group = parser.add_argument_group("what")
+    group.add_argument("--space", metavar="FILE", help="TOML file of the space; default around the tuned configuration")
+    group.add_argument("--print_space", action="store_true", help="print the default space as TOML, and end")
+    group.add_argument("--config", metavar="FILE", help="TOML file of the configuration that trials change")
+    group.add_argument(
+        "--enqueue", metavar="FILE", action="append", default=[], help="TOML file of configurations to try first"
+    )
+    group.add_argument("--backend", choices=("c", "jax"), help="default C on a CPU, and JAX otherwise")
+    group.add_argument("--seed", type=int, help="default 0")
+    group = parser.add_argument_group("how")
+    group.add_argument("--sampler", choices=("protein", "tpe", "random"), help="default protein")
+    group.add_argument(
+        "--pruner", choices=("protein", "median", "hyperband", "none"), help="what stops trials early; default protein"
+    )
+    group.add_argument(
+        "--population", type=_count, help="trials that train together in one program; default 4 on a CPU, otherwise 8"
+    )
+    group.add_argument("--episodes", type=_count, help="episodes of a trial's evaluation; default 256")
+    group.add_argument(
+        "--halving", type=int, metavar="ETA", help="of a population one in ETA goes on at each rung; default 0: all do"
+    )
+    group.add_argument(
+        "--exploits", type=int, metavar="N",
+        help="population-based training: N times the worst quarter goes on from the best; default 0",
+    )  # fmt: skip
+    parser.add_argument("--worker_of", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+def _count(text: str) -> int:
+    import argparse
+
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if number < 1 or number != int(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; it must be a whole number of at least 1")
+    return int(number)
+
+
+def _minutes(text: str) -> float:
+    import argparse
+
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; it must be a number above 0")
+    return number
+
+
+def _base(flags: Any) -> tuple[Any, Any]:
+    """The environment, and the configuration that trials change."""
+    env = make(flags.env)
+    config = tuned_config(env)
+    return (env, config) if flags.config is None else with_file(Path(flags.config), env, config)
+
+
+def _print_space(flags: Any) -> None:
+    from jaxpuffer.sweep.space import as_toml, default_space
+
+    print(as_toml(default_space(_base(flags)[1])))
+
+
+def _settings(flags: Any) -> Any:
+    """The settings of a new sweep.
+
+    Raises:
+        ValueError: flags do not fit together, or the space is wrong.
+    """
+    from jaxpuffer.sweep.space import default_space, read_space
+    from jaxpuffer.sweep.study import Settings
+
+    env, config = _base(flags)
+    space = default_space(config) if flags.space is None else read_space(Path(flags.space), env).table
+    population = flags.population or (4 if on_cpu() else 8)
+    halving, exploits = flags.halving or 0, flags.exploits or 0
+    if halving and not 2 <= halving <= population:
+        raise ValueError(f"--halving is {halving}; it must be from 2 to the population, {population}, or 0")
+    if exploits < 0 or (exploits and population < 4):
+        raise ValueError(f"--exploits is {exploits}; it must be 0, or above with a --population of at least 4")
+    seed = flags.seed or 0
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--seed is {seed}; it must be from 0 to {2**32 - 1}")
+    return Settings(
+        env=flags.env,
+        backend=flags.backend or default_backend(),
+        parameters=settable(env),
+        base=config.to_dict(),
+        space=space,
+        seed=seed,
+        sampler=flags.sampler or "protein",
+        pruner=flags.pruner or "protein",
+        population=population,
+        episodes=flags.episodes or 256,
+        halving=halving,
+        exploits=exploits,
+    )
+
+
+def _refuse_settings(flags: Any) -> None:
+    names = (
+        *("space", "config", "backend", "seed", "sampler", "pruner", "population", "episodes", "halving", "exploits"),
+    )
+    for name in names:
+        # the seed may be part of the default folder's name
+        if getattr(flags, name) is not None and not (name == "seed" and flags.out is None):
+            raise ValueError(f"--{name} cannot change when a sweep goes on; leave it out, or begin another sweep")
+
+
+def _suggestions(file: str) -> list[tuple[dict[str, Any], str]]:
+    """The configurations in a TOML file: a table [[trial]] for each, or one without a table."""
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not TOML: {error}") from error
+    trials = content.get("trial", [content])
+    if not isinstance(trials, list) or not all(isinstance(trial, dict) for trial in trials):
+        raise ValueError(f"{path}: trial must be tables, [[trial]]")
+    found = []
+    for trial in trials:
+        own = trial.pop("env", {})
+        found.append((trial | {f"env.{name}": value for name, value in own.items()}, f"{path}: "))
+    return found
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _start_workers(found: Any, flags: Any, trials: int | None, deadline: float) -> int:
+    """Start workers as processes that share the cores, start those again that are killed, and wait for their end."""
+    command = [sys.executable, "-m", "jaxpuffer", "sweep", flags.env, "--resume", "--out", str(found.directory)]
+    command += ["--worker_of", str(os.getpid())] + ([] if trials is None else ["--trials", str(trials)])
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    environment = dict(os.environ)
+    if not on_cpu():
+        environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / flags.workers:.2f}")
+
+    def start(place: int) -> tuple[subprocess.Popen, float]:
+        own = cores[place % len(cores) :: flags.workers] if cores else []
+        minutes = [] if deadline == float("inf") else ["--minutes", str(max(0.01, (deadline - time.time()) / 60))]
+        if own:  # a process inherits them
+            os.sched_setaffinity(0, own)
+        try:
+            return subprocess.Popen(command + minutes, env=environment), time.time()
+        finally:
+            if own:
+                os.sched_setaffinity(0, cores)
+
+    workers = {place: start(place) for place in range(flags.workers)}
+    quick: dict[int, int] = dict.fromkeys(workers, 0)
+    number, failed = 0, 0
+
+    def end(received: int, frame: Any) -> None:
+        nonlocal number
+        number = received
+        for process, _ in workers.values():
+            process.send_signal(signal.SIGTERM)
+
+    before = {n: signal.signal(n, end) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while workers:
+            time.sleep(0.2)
+            for place, (process, started) in list(workers.items()):
+                code = process.poll()
+                if code is None:
+                    continue
+                del workers[place]
+                if code == 0 or number or time.time() >= deadline:
+                    continue
+                quick[place] = quick[place] + 1 if time.time() - started < QUICK_DEATH else 0
+                if code == 2 or quick[place] >= MOST_QUICK_DEATHS:
+                    failed = code
+                    continue
+                _say(f"worker {process.pid} ended with code {code}; another one takes its place")
+                workers[place] = start(place)
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
+    if failed and not number:
+        raise RuntimeError(f"a worker ended with code {failed}; its message is above")
+    return number
+
+
+def _close(found: Any, directory: Path, env: str) -> None:
+    trials = [t for t in found.study.get_trials(deepcopy=False) if t.value is not None]
+    if not trials:
+        print("no trial has a score yet")
+        return
+    best = max(trials, key=lambda trial: trial.value)
+    print(f"{len(trials)} trials with a score; the best so far is trial {best.number} with {best.value:.5g}")
+    print(f"the best for their cost, figures and files for --config: jaxpuffer sweep report {directory}")
+    print(f"go on: jaxpuffer sweep {env} --resume --out {directory} --minutes 30")

@@ -1,0 +1,294 @@
+"""What a worker of a sweep does: ask for trials, train those of equal static fields as one population, tell the scores.
+
+A trial's cost is its seconds of training: where several train together, a share of each second. Compiling and
+evaluating are left out, so that costs of different populations can be compared.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import optuna
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from jaxpuffer.evaluate import evaluate, evaluation_key
+from jaxpuffer.exits import one_line
+from jaxpuffer.population import Population, static_fields
+from jaxpuffer.stopping import Interruption, check_finite, interruptions
+from jaxpuffer.sweep.space import COST_PARAMETER
+from jaxpuffer.sweep.study import Settings, Sweep, Worker
+
+CHUNK_SECONDS = 0.5  # between two looks at the members
+REPORTS = 32  # points of a trial's learning curve
+EXPLOIT_SHARE = 0.25  # of a population that takes over, and is taken over from
+PERTURBATION = 1.25  # factor by which population-based training changes a parameter
+
+Say = Callable[[str], None]
+
+
+class Running:
+    """A trial while it trains."""
+
+    def __init__(self, trial: optuna.Trial, config: Any, env: Any, parameters: dict[str, Any], seed: int) -> None:
+        self.trial, self.config, self.env, self.seed = trial, config, env, seed
+        self.slot = -1
+        self.seconds = 0.0
+        self.score = math.nan  # of training's episodes
+        self.curve: list[list[float]] = []
+        self.schedule: list[dict[str, Any]] = []  # of population-based training
+        trial.set_user_attr("config", config.to_dict())
+        trial.set_user_attr("env", parameters)
+        trial.set_user_attr("seed", seed)
+
+    def report(self, agent_steps: int) -> None:
+        """Add a point to the learning curve."""
+        if not math.isfinite(self.score):
+            return
+        self.curve.append([agent_steps, self.seconds, self.score])
+        self.trial.report(self.score, agent_steps)
+        self.trial.set_user_attr("curve", self.curve)
+
+
+def work(
+    sweep: Sweep, trials: int | None, deadline: float, say: Say = print, stop_with: Callable[[], bool] | None = None
+) -> int:
+    """Run trials until the sweep has `trials` of them, or `time.time()` is `deadline`.
+
+    Trials that run at the deadline end there, with the score that they have reached. After Ctrl-C or SIGTERM they go
+    back into the queue.
+
+    Args:
+        say: told one line per trial.
+        stop_with: asked between chunks; True ends as a signal does.
+
+    Returns:
+        The number of the signal that ended it, 0 if none did.
+    """
+    settings = sweep.settings
+    same = [] if settings.population == 1 else sweep.space.static_keys(settings.make_env())
+    if (settings.halving or settings.exploits) and COST_PARAMETER in sweep.space.parameters:
+        same.append(COST_PARAMETER)  # members are compared at the same steps
+    with Worker(sweep) as worker, interruptions() as interrupted:
+        while not interrupted.number and time.time() < deadline:
+            with sweep.lock:
+                if sweep.requeue_lost(worker.is_alive):
+                    say("trials of a worker that was killed are in the queue again")
+                left = sweep.left(trials)
+                if left <= 0:
+                    break
+                asked = sweep.ask(int(min(settings.population, left)), worker.name, same)
+            for group in _groups(sweep, asked, say):
+                if stop_with is not None and stop_with():
+                    interrupted.number = interrupted.number or 15
+                if not interrupted.number:
+                    _train(sweep, group, deadline, interrupted, say)
+        if interrupted.number:
+            with sweep.lock:
+                sweep.requeue_lost(lambda name: name != worker.name and worker.is_alive(name))
+    return interrupted.number
+
+
+def _groups(sweep: Sweep, trials: Sequence[optuna.Trial], say: Say) -> list[list[Running]]:
+    """Trials by static fields; those whose fields do not fit together have failed."""
+    groups: dict[Any, list[Running]] = {}
+    for trial in trials:
+        seed = (sweep.settings.seed * 1_000_003 + trial.number) % 2**32
+        parameters = sweep.space.env_parameters(sweep.settings.parameters, trial.params)
+        try:
+            env = sweep.settings.make_env(parameters)
+            config = sweep.space.config(sweep.settings.config(), trial.params, env.num_agents)
+            running = Running(trial, config, env, parameters, seed)
+            groups.setdefault(static_fields(env, config), []).append(running)
+        except (ValueError, TypeError) as error:
+            _fail(sweep, trial, one_line(error), say)
+    return list(groups.values())
+
+
+def _train(sweep: Sweep, group: list[Running], deadline: float, interrupted: Interruption, say: Say) -> None:
+    settings = sweep.settings
+    try:
+        population = Population(group[0].env, group[0].config, settings.population)
+        for running in group:
+            running.slot = population.add(jax.random.key(running.seed), running.config, running.env)
+        population.compile()
+    except (ValueError, TypeError, jax.errors.JaxRuntimeError) as error:  # of memory, for example
+        for running in group:
+            _fail(sweep, running.trial, one_line(error), say)
+        return
+    rungs = _Rungs(settings, group)
+    running_now = list(group)
+    count = 1
+
+    def end(running: Running, state: TrialState, why: str = "") -> None:
+        policy, steps = population.policy(running.slot), population.agent_steps(running.slot)
+        population.remove(running.slot)
+        running_now.remove(running)
+        try:
+            key = evaluation_key(jax.random.key(running.seed))
+            score = evaluate(running.env, policy, key, episodes=settings.episodes).summary()["score"]
+        except (ValueError, jax.errors.JaxRuntimeError) as error:
+            _fail(sweep, running.trial, one_line(error), say)
+            return
+        if not math.isfinite(score["mean"]):
+            _fail(sweep, running.trial, f"the score is {score['mean']}", say)
+            return
+        _tell(sweep, running, steps, score, state, why, say)
+
+    while running_now and not interrupted.number:
+        now = {running.slot: running for running in running_now}
+        ahead = [rungs.updates_to_next(running, population) for running in running_now]
+        began = time.perf_counter()
+        metrics = population.advance(max(1, min(count, *ahead)))
+        seconds = time.perf_counter() - began
+        done = len(next(iter(metrics.values()))["agent_steps"])
+        count = max(1, min(2 * done, int(done * CHUNK_SECONDS / max(seconds, 1e-6))))
+        for slot, chunk in metrics.items():
+            running = now[slot]
+            running.seconds += seconds / len(metrics)
+            episodes = chunk["episodes"]
+            if episodes.sum() > 0:
+                running.score = float(np.nansum(chunk["score"] * episodes) / episodes.sum())
+            try:
+                check_finite(chunk, population.state(slot).params, 0, lambda: -1, None)
+            except FloatingPointError as error:
+                population.remove(slot)
+                running_now.remove(running)
+                _fail(sweep, running.trial, one_line(error), say)
+        for running in list(running_now):
+            steps = population.agent_steps(running.slot)
+            share = steps / (steps + population.updates_left(running.slot) * running.config.batch_size)
+            if not population.updates_left(running.slot):
+                end(running, TrialState.COMPLETE)
+            elif time.time() >= deadline:
+                end(running, TrialState.PRUNED, "the time is up")
+            elif share * REPORTS >= len(running.curve) + 1:
+                running.report(steps)
+                if running.curve and running.trial.should_prune():
+                    end(running, TrialState.PRUNED, "stopped early")
+        for running in rungs.dropped(running_now, population):
+            end(running, TrialState.PRUNED, "among the worst")
+        rungs.exploit(sweep, running_now, population)
+
+
+class _Rungs:
+    """When a population's members are compared: successive halving, and population-based training.
+
+    Halving (Jamieson and Talwalkar, 2016, arXiv 1502.07943): of n members one in `halving` goes on at each rung; the
+    steps of a rung are `halving` times those of the one before, and the last is the end of training.
+    """
+
+    def __init__(self, settings: Settings, group: Sequence[Running]) -> None:
+        self.settings = settings
+        shares = []
+        if settings.halving:
+            count = math.floor(math.log(len(group), settings.halving) + 1e-9)
+            shares = [settings.halving**-k for k in range(count, 0, -1)]
+        self.halvings = shares
+        self.exploits = [k / (settings.exploits + 1) for k in range(1, settings.exploits + 1)]
+
+    def updates_to_next(self, running: Running, population: Population) -> int:
+        """Updates of a member until it is next compared, or ends."""
+        left = population.updates_left(running.slot)
+        done = population.agent_steps(running.slot) // running.config.batch_size
+        for share in [*self.halvings[:1], *self.exploits[:1]]:
+            left = min(left, max(0, math.ceil(share * (done + population.updates_left(running.slot))) - done))
+        return left
+
+    def _is_reached(self, shares: list[float], running_now: Sequence[Running], population: Population) -> bool:
+        def at(running: Running) -> float:
+            done = population.agent_steps(running.slot) // running.config.batch_size
+            return done - shares[0] * (done + population.updates_left(running.slot))
+
+        return bool(shares) and all(at(running) >= 0 for running in running_now)
+
+    def dropped(self, running_now: Sequence[Running], population: Population) -> list[Running]:
+        """The members that do not go on."""
+        if not running_now or not self._is_reached(self.halvings, running_now, population):
+            return []
+        self.halvings.pop(0)
+        ordered = sorted(running_now, key=_by_score)
+        return ordered[: len(ordered) - max(1, len(ordered) // self.settings.halving)]
+
+    def exploit(self, sweep: Sweep, running_now: Sequence[Running], population: Population) -> None:
+        """The worst members go on with what the best have learned, and with the best's parameters, perturbed."""
+        if not running_now or not self._is_reached(self.exploits, running_now, population):
+            return
+        self.exploits.pop(0)
+        ordered = sorted(running_now, key=_by_score)
+        number = min(math.ceil(EXPLOIT_SHARE * len(ordered)), len(ordered) // 2)
+        static = sweep.space.static_keys(sweep.settings.make_env())
+        for place in range(number):
+            worst, best = ordered[place], ordered[-1 - place]
+            steps = population.agent_steps(worst.slot)
+            draw = random.Random(f"{sweep.settings.seed} {worst.trial.number} {steps}")
+            params = dict(best.trial.params if not best.schedule else best.schedule[-1]["params"])
+            for key, distribution in sweep.space.distributions.items():
+                if key not in static and key != COST_PARAMETER and not key.startswith("env."):
+                    params[key] = perturbed(params[key], distribution, draw)
+            params |= {key: worst.trial.params[key] for key in worst.trial.params if key.startswith("env.")}
+            worst.config = sweep.space.config(sweep.settings.config(), params, worst.env.num_agents)
+            population.exploit(worst.slot, best.slot, worst.config)
+            worst.score = best.score
+            worst.schedule.append({"agent_steps": steps, "from_trial": best.trial.number, "params": params})
+            worst.trial.set_user_attr("schedule", worst.schedule)
+            worst.trial.set_user_attr("config", worst.config.to_dict())
+
+
+def perturbed(value: Any, distribution: Any, draw: random.Random) -> Any:
+    """A parameter times or divided by 1.25, on a linear scale a tenth of its range more or less, kept in its range."""
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        return value
+    up = draw.random() < 0.5
+    if distribution.log:
+        new = value * (PERTURBATION if up else 1 / PERTURBATION)
+    else:
+        new = value + (1 if up else -1) * 0.1 * (distribution.high - distribution.low)
+    new = min(max(new, distribution.low), distribution.high)
+    return round(new) if isinstance(distribution, IntDistribution) else float(new)
+
+
+def _by_score(running: Running) -> tuple[bool, float]:
+    """An order in which members without an episode so far come first."""
+    known = math.isfinite(running.score)
+    return known, running.score if known else 0.0
+
+
+def _tell(
+    sweep: Sweep, running: Running, steps: int, score: dict[str, Any], state: TrialState, why: str, say: Say
+) -> None:
+    trial = running.trial
+    running.curve.append([steps, running.seconds, score["mean"]])
+    error = score["standard_error"] if math.isfinite(score["standard_error"]) else None
+    attributes = {"curve": running.curve, "cost": running.seconds, "agent_steps": steps, "score_error": error}
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
+    trial.report(score["mean"], steps)
+    best = max((t.value for t in sweep.study.get_trials(deepcopy=False) if t.value is not None), default=-math.inf)
+    if state == TrialState.PRUNED:
+        trial.set_user_attr("stopped", why)
+        # Optuna takes the last reported score as a pruned trial's value
+        sweep.study.tell(trial, state=state)
+    else:
+        sweep.study.tell(trial, score["mean"])
+    changed = ", ".join(f"{name}={_short(value)}" for name, value in sweep.space.values(trial.params).items())
+    mark = " (best so far)" if score["mean"] > best else ""
+    note = f", {why}" if why else ""
+    say(
+        f"trial {trial.number}: score {score['mean']:.5g}{mark} in {running.seconds:.1f} s, {steps:,} steps{note}; "
+        f"{changed}"
+    )
+
+
+def _fail(sweep: Sweep, trial: optuna.Trial, problem: str, say: Say) -> None:
+    trial.set_user_attr("problem", problem)
+    sweep.study.tell(trial, state=TrialState.FAIL)
+    say(f"trial {trial.number}: failed: {problem}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,315 @@
+"""A sweep's folder and its Optuna study, which workers of one or of many machines share.
+
+    DIR/sweep.json       settings; they are in the study too, for workers that do not see the folder
+    DIR/study.db         the study, unless another storage is given
+    DIR/workers/*.lock   held by the workers that run on a machine
+
+A worker asks for trials, and tells their results, under one lock. A trial whose worker has ended without telling is
+lost: another worker puts the same parameters back into the queue, once, so that nothing is lost or run twice.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import filelock
+import optuna
+import optuna.storages.journal
+from optuna.trial import FrozenTrial, TrialState
+
+from jaxpuffer.config import PPOConfig
+from jaxpuffer.registry import Backend, make
+from jaxpuffer.sweep.protein import ProteinPruner, ProteinSampler
+from jaxpuffer.sweep.space import COST_PARAMETER, Space
+
+NAME = "sweep"  # of the study in its storage
+SETTINGS = "sweep.json"
+SAMPLERS = ("protein", "tpe", "random")
+PRUNERS = ("protein", "median", "hyperband", "none")
+HEARTBEAT_SECONDS = 60.0
+LOST_SECONDS = 600.0  # without a heartbeat a worker on another machine is taken for dead
+MOST_TRIES = 5  # of a trial whose workers die
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a sweep searches, and how."""
+
+    env: str
+    backend: Backend
+    parameters: dict[str, Any]  # the environment's
+    base: dict[str, Any]  # the config that trials change
+    space: dict[str, Any]  # the table of `Space`
+    seed: int = 0
+    sampler: str = "protein"
+    pruner: str = "protein"
+    population: int = 4  # trials that a worker trains at the same time
+    episodes: int = 256  # of an evaluation
+    halving: int = 0  # share of a population that goes on at each rung is 1 / halving; 0: no halving
+    exploits: int = 0  # times that the worst of a population take over what the best have learned
+
+    def make_env(self, parameters: dict[str, Any] | None = None) -> Any:
+        """The environment, with other parameters if they are given."""
+        return make(self.env, backend=self.backend, **(self.parameters if parameters is None else parameters))
+
+    def config(self) -> PPOConfig:
+        """The config that trials change."""
+        return PPOConfig(**self.base)
+
+    def search_space(self) -> Space:
+        """What trials change."""
+        return Space(self.space, make(self.env, **self.parameters))
+
+
+class Sweep:
+    """A sweep that exists: its folder, settings and study."""
+
+    def __init__(self, directory: Path, settings: Settings, storage: str) -> None:
+        self.directory, self.settings, self.storage = directory, settings, storage
+        self.space = settings.search_space()
+        self.lock = filelock.FileLock(directory / "study.lock")
+        self.study = optuna.load_study(
+            study_name=NAME, storage=open_storage(storage), sampler=self.sampler(0), pruner=self._pruner()
+        )
+
+    @classmethod
+    def create(
+        cls,
+        directory: Path,
+        settings: Settings,
+        storage: str | None = None,
+        suggestions: Sequence[tuple[dict[str, Any], str]] = (),
+    ) -> Self:
+        """A new sweep, whose first trials are the base config and the suggestions, fields by name and their source.
+
+        Raises:
+            FileExistsError: there is a sweep in the folder or in the storage.
+            ValueError: a suggestion is outside the space.
+        """
+        if (directory / SETTINGS).exists():
+            raise FileExistsError(f"there is a sweep in {directory}: go on with --resume, or choose another --out")
+        storage = storage or f"sqlite:///{directory.absolute() / 'study.db'}"
+        space = settings.search_space()
+        base = settings.base | {f"env.{name}": value for name, value in settings.parameters.items()}
+        first = [space.params(base, nearest=True), *(_params(space, base, *given) for given in suggestions)]
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            study = optuna.create_study(study_name=NAME, storage=open_storage(storage), direction="maximize")
+        except optuna.exceptions.DuplicatedStudyError:
+            raise FileExistsError(f"there is a sweep in {storage}: go on with --resume, or choose another") from None
+        content = dataclasses.asdict(settings) | {"storage": storage, "study_name": NAME}
+        study.set_user_attr("settings", content)
+        for params in first:
+            study.enqueue_trial(params)
+        _write(directory / SETTINGS, content)
+        return cls(directory, settings, storage)
+
+    @classmethod
+    def open(cls, directory: Path, storage: str | None = None) -> Self:
+        """The sweep in a folder, or in a storage that another machine has filled.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        file = directory / SETTINGS
+        if file.exists():
+            content = json.loads(file.read_text())
+        elif storage is None:
+            raise FileNotFoundError(f"there is no sweep in {directory}")
+        else:
+            try:
+                content = optuna.load_study(study_name=NAME, storage=open_storage(storage)).user_attrs["settings"]
+            except KeyError:
+                raise FileNotFoundError(f"there is no sweep in {storage}") from None
+            directory.mkdir(parents=True, exist_ok=True)
+            _write(file, content | {"storage": storage})
+        names = {field.name for field in dataclasses.fields(Settings)}
+        settings = Settings(**{name: value for name, value in content.items() if name in names})
+        return cls(directory, settings, storage or content["storage"])
+
+    def sampler(self, count: int) -> optuna.samplers.BaseSampler:
+        """The sampler of the next suggestion, after `count` trials: seeded, so that workers do not repeat another's."""
+        settings = self.settings
+        if settings.sampler == "protein":
+            cost = COST_PARAMETER if COST_PARAMETER in self.space.parameters else None
+            return ProteinSampler(seed=settings.seed, cost_parameter=cost, search_space=self.space.distributions)
+        seed = (settings.seed * 1_000_003 + count) % 2**32
+        if settings.sampler == "tpe":
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+        return optuna.samplers.RandomSampler(seed=seed)
+
+    def _pruner(self) -> optuna.pruners.BasePruner:
+        kinds: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
+            "protein": ProteinPruner,
+            "median": optuna.pruners.MedianPruner,
+            "hyperband": optuna.pruners.HyperbandPruner,
+            "none": optuna.pruners.NopPruner,
+        }
+        return kinds[self.settings.pruner]()
+
+    def enqueue(self, values: dict[str, Any], source: str) -> None:
+        """Put a configuration into the queue; fields of the space that it does not name are the base's."""
+        base = self.settings.base | {f"env.{name}": value for name, value in self.settings.parameters.items()}
+        self.study.enqueue_trial(_params(self.space, base, values, source))
+
+    def left(self, most: int | None) -> float:
+        """How many trials may still begin if the sweep may have at most so many."""
+        counted = [t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING and not is_lost(t)]
+        return float("inf") if most is None else most - len(counted)
+
+    def ask(self, count: int, worker: str, same: list[str]) -> list[optuna.Trial]:
+        """`count` trials for a worker, whose parameters `same` have equal values unless they were in the queue."""
+        trials: list[optuna.Trial] = []
+        pinned: dict[str, Any] = {}
+        for _ in range(count):
+            sampler = self.sampler(len(self.study.get_trials(deepcopy=False)))
+            if pinned and isinstance(sampler, ProteinSampler):
+                sampler.fixed = pinned
+            elif pinned:
+                sampler = optuna.samplers.PartialFixedSampler(pinned, sampler)
+            self.study.sampler = sampler
+            trial = self.study.ask(self.space.distributions)
+            trial.set_user_attr("worker", worker)
+            trials.append(trial)
+            pinned = pinned or {key: trial.params[key] for key in same if key in trial.params}
+        return trials
+
+    def requeue_lost(self, is_alive: Callable[[str], bool]) -> int:
+        """Put the running trials of dead workers back into the queue; their number. Under the lock alone."""
+        trials = self.study.get_trials(deepcopy=False)
+        repeated = {t.user_attrs["retry_of"] for t in trials if "retry_of" in t.user_attrs}
+        lost = [t for t in trials if t.state == TrialState.RUNNING and not is_alive(t.user_attrs.get("worker", ""))]
+        for trial in lost:
+            # without a worker it was killed while it was asked for
+            params = trial.system_attrs.get("fixed_params") or trial.params
+            tries = trial.user_attrs.get("tries", 0) + 1
+            own = optuna.Trial(self.study, trial._trial_id)
+            if tries < MOST_TRIES:
+                own.set_user_attr("lost", True)
+                if params and trial.number not in repeated:
+                    self.study.enqueue_trial(params, user_attrs={"retry_of": trial.number, "tries": tries})
+            else:
+                own.set_user_attr("problem", f"its worker was killed {tries} times")
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):
+                self.study.tell(trial.number, state=TrialState.FAIL)
+        return len(lost)
+
+
+def _params(space: Space, base: Mapping[str, Any], values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """A suggestion's parameters; fields of the space that it does not name are the base's."""
+    for name, value in values.items():
+        if name not in space.parameters and (name not in base or base[name] != value):
+            now = f", and {base[name]!r} in every trial" if name in base else ""
+            raise ValueError(f"{source}{name} is {value!r}; it is not in the space{now}")
+    given = {name: value for name, value in values.items() if name in space.parameters}
+    others = {name: p.nearest(base[name]) for name, p in space.parameters.items()}
+    return space.params(others | given, source=source)
+
+
+def is_lost(trial: FrozenTrial) -> bool:
+    """Whether a trial's worker was killed, and another trial repeats it."""
+    return bool(trial.user_attrs.get("lost"))
+
+
+class Worker:
+    """A process that runs trials: alive while it holds its lock, or on another machine while its heart beats."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
+        self._lock = filelock.FileLock(_lock_file(sweep.directory, self.name))
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Self:
+        _lock_file(self.sweep.directory, self.name).parent.mkdir(exist_ok=True)
+        self._lock.acquire()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._beat_once()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._lock.release()
+        with contextlib.suppress(OSError):
+            _lock_file(self.sweep.directory, self.name).unlink()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(Exception):  # the storage may be busy; the next beat comes
+                self._beat_once()
+
+    def _beat_once(self) -> None:
+        self.sweep.study.set_user_attr(f"heartbeat {self.name}", time.time())
+
+    def is_alive(self, name: str) -> bool:
+        """Whether a worker is alive."""
+        if name == self.name:
+            return True
+        if not name:
+            return False
+        if name.partition(":")[0] == socket.gethostname() and _lock_file(self.sweep.directory, name).parent.exists():
+            file = _lock_file(self.sweep.directory, name)
+            if not file.exists():
+                return False
+            try:
+                with filelock.FileLock(file, timeout=0):
+                    pass
+            except filelock.Timeout:
+                return True
+            with contextlib.suppress(OSError):
+                file.unlink()
+            return False
+        beat = self.sweep.study.user_attrs.get(f"heartbeat {name}", 0.0)
+        return time.time() - beat < LOST_SECONDS
+
+
+def _lock_file(directory: Path, worker: str) -> Path:
+    return directory / "workers" / f"{worker.replace(':', '-')}.lock"
+
+
+def open_storage(storage: str) -> optuna.storages.BaseStorage:
+    """Optuna's storage of a URL, such as sqlite:///FILE or postgresql://..., or of a journal file, FILE.log.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if storage.endswith(".log") and "://" not in storage:
+        backend = optuna.storages.journal.JournalFileBackend(str(Path(storage).expanduser()))
+        return optuna.storages.JournalStorage(backend)
+    if "://" not in storage:
+        raise ValueError(
+            f"storage is {storage!r}; it must be a URL, such as postgresql://USER@HOST/DATABASE, or a journal FILE.log"
+        )
+    # several workers write to it
+    engine = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
+    return optuna.storages.RDBStorage(storage, engine_kwargs=engine)
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(part, file)
+
+
+@contextlib.contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Without Optuna's lines for every trial, and without its notes on experimental functions."""
+    import warnings
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
