@@ -70,7 +70,7 @@ def work(
         The number of the signal that ended it, 0 if none did.
     """
     settings = sweep.settings
-    same = [] if settings.population == 1 else sweep.space.static_keys(settings.make_env())
+    same = [] if settings.population == 1 else list(sweep.space.static_keys)
     if (settings.halving or settings.exploits) and COST_PARAMETER in sweep.space.parameters:
         same.append(COST_PARAMETER)  # members are compared at the same steps
     with Worker(sweep) as worker, interruptions() as interrupted:
@@ -221,7 +221,7 @@ class _Rungs:
         self.exploits.pop(0)
         ordered = sorted(running_now, key=_by_score)
         number = min(math.ceil(EXPLOIT_SHARE * len(ordered)), len(ordered) // 2)
-        static = sweep.space.static_keys(sweep.settings.make_env())
+        static = sweep.space.static_keys
         for place in range(number):
             worst, best = ordered[place], ordered[-1 - place]
             steps = population.agent_steps(worst.slot)
@@ -267,7 +267,8 @@ def _tell(
     attributes = {"curve": running.curve, "cost": running.seconds, "agent_steps": steps, "score_error": error}
     for name, value in attributes.items():
         trial.set_user_attr(name, value)
-    trial.report(score["mean"], steps)
+    # a step can have one report, and at this one there may be one of training
+    trial.report(score["mean"], steps + 1)
     best = max((t.value for t in sweep.study.get_trials(deepcopy=False) if t.value is not None), default=-math.inf)
     if state == TrialState.PRUNED:
         trial.set_user_attr("stopped", why)

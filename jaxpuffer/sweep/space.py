@@ -134,17 +134,17 @@ class Space:
         own, config = _fields(env), {name: f for name, f in _fields(PPOConfig()).items() if name != "num_agents"}
         known = config | {f"env.{name}": field for name, field in own.items()}
         self.parameters = {name: _parameter(name, entry, known, source) for name, entry in flat.items()}
+        self._static = {name for name in flat if known[name][0].metadata["static"]}
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
         """By the names that a trial's parameters have."""
         return {p.key: p.distribution for p in self.parameters.values()}
 
-    def static_keys(self, env: Parameters) -> list[str]:
+    @property
+    def static_keys(self) -> list[str]:
         """The names, in a trial, of parameters that change a compiled program; `total_steps` does not."""
-        static = {name for name, (field, _) in _fields(PPOConfig()).items() if field.metadata["static"]}
-        static |= {f"env.{name}" for name, (field, _) in _fields(env).items() if field.metadata["static"]}
-        return [p.key for p in self.parameters.values() if p.name in static and p.name != COST_PARAMETER]
+        return [p.key for p in self.parameters.values() if p.name in self._static and p.name != COST_PARAMETER]
 
     def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Fields by name, from a trial's parameters."""
