@@ -34,7 +34,7 @@ name_of_page = "{0.parent.name}/{0.name}".format
 
 def blocks(page: Path, language: str, left_out: bool = False) -> list[str]:
     """The page's blocks of a language; with `left_out` also those that are not run."""
-    found = re.findall(r"^(<!-- not run: .+ -->\n)?```(\w+)\n(.*?)^```$", page.read_text(), re.S | re.M)
+    found = re.findall(r"^(<!-- not run: [^\n]+ -->\n)?```(\w+)\n(.*?)^```$", page.read_text(), re.S | re.M)
     return [code for reason, kind, code in found if kind == language and (left_out or not reason)]
 
 

@@ -79,6 +79,8 @@ def _front(figure: Any, summary: Summary) -> str | None:
     if summary.first is not None and math.isfinite(summary.first.cost):
         at = summary.first.cost, summary.first.score
         axes.scatter(*at, s=110, facecolors="none", edgecolors="black", label="the first configuration", zorder=4)
+    costs = [t.cost for t in known]
+    axes.set_xlim(min(costs) / 1.5, max(costs) * 1.5)  # Matplotlib's own limits lose a single point
     axes.set_xlabel("cost: seconds of training")
     axes.set_ylabel("score")
     axes.set_title(f"{summary.env}: score ± standard error; numbers are trials")
@@ -151,7 +153,7 @@ def _importance(figure: Any, summary: Summary) -> str | None:
     if "score" not in found:
         return "all scores are equal"
     order = sorted(found["score"], key=lambda name: found["score"][name])
-    figure.set_size_inches(7, 1.6 + 0.34 * len(order))
+    figure.set_size_inches(8.5, 1.6 + 0.34 * len(order))
     axes = figure.subplots()
     height = 0.8 / len(found)
     for i, (label, values) in enumerate(found.items()):
@@ -160,7 +162,7 @@ def _importance(figure: Any, summary: Summary) -> str | None:
     axes.set_yticks(range(len(order)), [field_of(name) for name in order])
     axes.set_xlabel("share of the variance")
     axes.set_title(f"{summary.env}: what explains score and cost (fANOVA, {len(trials)} trials)", loc="left")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     _plain(axes)
     return None
 
@@ -183,7 +185,10 @@ def importances(axes: Sequence[Axis], known: Sequence[tuple[Trial, float]]) -> d
             distributions[axis.name] = optuna.distributions.CategoricalDistribution(range(len(axis.choices)))
         else:
             distributions[axis.name] = optuna.distributions.FloatDistribution(axis.low, axis.high, log=axis.is_log)
-    study = optuna.study.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # no line on the study that is made here
+    study = optuna.create_study(direction="maximize")
+    optuna.logging.set_verbosity(verbosity)
     for trial, value in known:
         params = {a.name: int(a.at(trial.params[a.name])) if a.choices else trial.params[a.name] for a in axes}
         study.add_trial(optuna.trial.create_trial(value=value, params=params, distributions=distributions))
@@ -270,6 +275,9 @@ def _curves(figure: Any, summary: Summary) -> str | None:
             if is_chosen and np.isfinite(x[-1]):
                 axes.annotate(str(trial.number), (x[-1], y[-1]), (3, 0), textcoords="offset points", va="center")
         axes.set_xscale("log")
+        at = np.concatenate([t.curve[:, column] for t in trials])
+        if (at > 0).any():  # Matplotlib's own limits lose a single point
+            axes.set_xlim(at[at > 0].min() / 1.2, at[at > 0].max() * 1.5)
         axes.set_xlabel(name)
         _plain(axes)
     panels[0].set_ylabel("score in training; at the end evaluated")

@@ -150,6 +150,8 @@ def _advice(summary: Summary, files: Mapping[str, Path]) -> Iterable[str]:
             f"{count_of(equal, 'other trial')} of {len(complete)} scored the same as the best within noise "
             f"({NOISE:.0f} standard errors of the difference)"
         )
+    if summary.first is not None and summary.first is not best and not best.differs(summary.first):
+        yield "one of them is the configuration that it began with: nothing that is surely better was found"
     yield (
         f"the best of {len(complete)} noisy scores is partly luck, and the standard errors are of the evaluation's "
         "episodes alone, not of training: expect lower scores from new seeds"
