@@ -112,7 +112,10 @@ def _parser() -> Parser:
         "--pruner", choices=("protein", "median", "hyperband", "none"), help="what stops trials early; default protein"
     )
     group.add_argument(
-        "--population", type=_count, help="trials that train together in one program; default 4 on a CPU, otherwise 8"
+        "--population",
+        type=_count,
+        help="trials in a row with one compiled program; they train together, on a CPU one after the other; "
+        "default 4 on a CPU, otherwise 8",
     )
     group.add_argument("--episodes", type=_count, help="episodes of a trial's evaluation; default 256")
     group.add_argument(

@@ -16,6 +16,7 @@ import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from jaxpuffer.devices import on_cpu
 from jaxpuffer.evaluate import evaluate, evaluation_key
 from jaxpuffer.exits import one_line
 from jaxpuffer.population import Population, static_fields
@@ -73,6 +74,10 @@ def work(
     same = [] if settings.population == 1 else list(sweep.space.static_keys)
     if (settings.halving or settings.exploits) and COST_PARAMETER in sweep.space.parameters:
         same.append(COST_PARAMETER)  # members are compared at the same steps
+    # where `vmap` is no faster, results come sooner one after the other, and the program is still compiled once
+    together = settings.population if settings.halving or settings.exploits or not on_cpu() else 1
+    pinned: dict[str, Any] = {}
+    in_a_row = 0
     with Worker(sweep) as worker, interruptions() as interrupted:
         while not interrupted.number and time.time() < deadline:
             with sweep.lock:
@@ -81,7 +86,11 @@ def work(
                 left = sweep.left(trials)
                 if left <= 0:
                     break
-                asked = sweep.ask(int(min(settings.population, left)), worker.name, same)
+                if in_a_row >= settings.population:
+                    pinned, in_a_row = {}, 0
+                asked = sweep.ask(int(min(together, left)), worker.name, pinned, same)
+                pinned = pinned or {key: asked[0].params[key] for key in same}
+                in_a_row += len(asked)
             for group in _groups(sweep, asked, say):
                 if stop_with is not None and stop_with():
                     interrupted.number = interrupted.number or 15
@@ -112,7 +121,7 @@ def _groups(sweep: Sweep, trials: Sequence[optuna.Trial], say: Say) -> list[list
 def _train(sweep: Sweep, group: list[Running], deadline: float, interrupted: Interruption, say: Say) -> None:
     settings = sweep.settings
     try:
-        population = Population(group[0].env, group[0].config, settings.population)
+        population = Population(group[0].env, group[0].config, len(group) if len(group) == 1 else settings.population)
         for running in group:
             running.slot = population.add(jax.random.key(running.seed), running.config, running.env)
         population.compile()

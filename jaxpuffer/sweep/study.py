@@ -164,10 +164,12 @@ class Sweep:
         counted = [t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING and not is_lost(t)]
         return float("inf") if most is None else most - len(counted)
 
-    def ask(self, count: int, worker: str, same: list[str]) -> list[optuna.Trial]:
-        """`count` trials for a worker, whose parameters `same` have equal values unless they were in the queue."""
+    def ask(self, count: int, worker: str, pinned: dict[str, Any], same: list[str]) -> list[optuna.Trial]:
+        """`count` trials for a worker; those that were not in the queue have the pinned parameters.
+
+        If nothing is pinned, the others of the trials have the first one's values of the parameters `same`.
+        """
         trials: list[optuna.Trial] = []
-        pinned: dict[str, Any] = {}
         for _ in range(count):
             sampler = self.sampler(len(self.study.get_trials(deepcopy=False)))
             if pinned and isinstance(sampler, ProteinSampler):
@@ -178,7 +180,7 @@ class Sweep:
             trial = self.study.ask(self.space.distributions)
             trial.set_user_attr("worker", worker)
             trials.append(trial)
-            pinned = pinned or {key: trial.params[key] for key in same if key in trial.params}
+            pinned = pinned or {key: trial.params[key] for key in same}
         return trials
 
     def requeue_lost(self, is_alive: Callable[[str], bool]) -> int:
