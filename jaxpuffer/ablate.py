@@ -36,7 +36,7 @@ from jaxpuffer.journal import git_state, machine, now
 from jaxpuffer.memory import check_fits, needed, total
 from jaxpuffer.policy import Policy, checked_module
 from jaxpuffer.ppo import MAX_UPDATES, init, train
-from jaxpuffer.pytree import check_names
+from jaxpuffer.pytree import check_names, parameter_fields
 from jaxpuffer.registry import Backend, as_env, default_backend, make, name_of
 from jaxpuffer.saving import NotFiniteError
 from jaxpuffer.statistics import thinned
@@ -114,18 +114,21 @@ def ablate(
         if any("total_steps" in fields for fields in changes.values()):
             raise ValueError(f"total_steps is {total_steps}, and an arm changes it as well; give one of the two")
         check_count("total_steps", total_steps)
-    _check_arms(changes)
+    _check_arms(changes, environments)
     runs = [
         _planned(arm, fields, name, env, config, total_steps)
         for name, env in environments.items()
         for arm, fields in changes.items()
     ]
+    baselines = {name: _baseline(env) for name, env in environments.items()}
     record = {
         "kind": "ablation",
         "arms": {arm: {field: _plain(value) for field, value in fields.items()} for arm, fields in changes.items()},
         "seeds": [int(seed) for seed in chosen],
         "episodes": int(episodes),
         "environments": {name: _described(env) for name, env in environments.items()},
+        # of those without an agent that ships it is measured
+        "untrained": {name: record and record["untrained_score"]["mean"] for name, record in baselines.items()},
         "starts": [],
         "runs": [description for description, _, _ in runs],
     }
@@ -159,6 +162,8 @@ def again(
     new.pop("summary", None)
     for run in new["runs"]:
         run["result"] = None
+        if new["environments"][run["env"]]["shipped"] is None:
+            new["untrained"][run["env"]] = None
     configs = [PPOConfig(**run["config"]) for run in old["runs"]]
     return _carry_out(new, list(zip(envs, configs, strict=True)), directory, resume, progress)
 
@@ -175,7 +180,7 @@ def read_ablation(directory: str | os.PathLike[str]) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no ablation in {file.parent}")
     try:
         record = json.loads(file.read_text())
-        record["runs"], record["seeds"], record["environments"], record["arms"], record["starts"]
+        [record[key] for key in ("arms", "seeds", "episodes", "environments", "untrained", "starts", "runs")]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{file} is damaged ({one_line(error)})") from error
     return record
@@ -221,13 +226,17 @@ def _arms(vary: Mapping[str, Sequence[Any]], design: str) -> dict[str, dict[str,
     return {"base": base} | others
 
 
-def _check_arms(arms: Mapping[str, Changes]) -> None:
+def _check_arms(arms: Mapping[str, Changes], environments: Mapping[str, Any]) -> None:
+    of_envs = {name for env in environments.values() for name in twin_of(env).to_dict()}
     if len(arms) < 2:
         raise ValueError(f"there is {len(arms)} arm; an ablation compares two or more")
     for name, fields in arms.items():
         if not isinstance(name, str) or not name.strip() or not name.isprintable() or name.startswith("_"):
             raise ValueError(f"an arm has the name {name!r}; it must be a line of text that does not begin with _")
-        check_names(PPOConfig, [field for field in fields if not field.startswith(OF_ENV)])
+        of_config = [field for field in fields if not field.startswith(OF_ENV)]
+        for field in set(of_config) & of_envs - {known.name for known, _ in parameter_fields(PPOConfig)}:
+            raise TypeError(f"PPOConfig has no parameter {field!r}; that of the environment is {OF_ENV}{field}")
+        check_names(PPOConfig, of_config)
         if "num_agents" in fields:
             raise ValueError(f"arm {name} changes num_agents, which follows from the environment")
 
@@ -265,17 +274,20 @@ def _planned(
 
 
 def _described(env: Any) -> dict[str, Any]:
-    """What the record says about an environment; `reference` has the scores that normalised ones refer to."""
-    twin, name = twin_of(env), name_of(env)
-    is_default = name is not None and twin == type(twin)()
-    baseline = baseline_record(name) if name is not None and is_default else None
+    """What the record says about an environment; `shipped` is the score of the agent that ships with it."""
+    twin, baseline = twin_of(env), _baseline(env)
     return {
-        "environment": name,
+        "environment": name_of(env),
         "class": f"{type(twin).__module__}.{type(twin).__qualname__}",
         "backend": backend_of(env),
-        "reference": baseline
-        and {"untrained": baseline["untrained_score"]["mean"], "shipped": baseline["score"]["mean"]},
+        "shipped": baseline and baseline["score"]["mean"],
     }
+
+
+def _baseline(env: Any) -> dict[str, Any] | None:
+    """The measurements of the agent that ships with a registered environment, if the parameters are the default."""
+    name, twin = name_of(env), twin_of(env)
+    return baseline_record(name) if name is not None and twin == type(twin)() else None
 
 
 def _count(name: str, value: Any) -> int:
@@ -320,6 +332,9 @@ def _carry_out(
             _write(folder / RECORD, record)  # so that a folder that cannot be written is known now
         say = print if progress else lambda *words, **how: None
         say(_plan_in_words(record), flush=True)
+        for run, (env, config) in zip(record["runs"], runs, strict=True):
+            if record["untrained"][run["env"]] is None and not isinstance(env, HostEnv):
+                record["untrained"][run["env"]] = _untrained_score(env, config, record["seeds"][0], record["episodes"])
         for number, (run, (env, config)) in enumerate(zip(record["runs"], runs, strict=True), 1):
             where = f"{number} of {len(runs)}: {run['env']}, {run['arm']}"
             if run["result"] is not None:
@@ -391,6 +406,15 @@ def _same(run: dict[str, Any], earlier: list[dict[str, Any]]) -> dict[str, Any] 
     """An earlier run with the same settings, if there is one."""
     keys = ("env", "parameters", "config")
     return next((other for other in earlier if all(other[key] == run[key] for key in keys)), None)
+
+
+def _untrained_score(env: Any, config: PPOConfig, seed: int, episodes: int) -> float | None:
+    """The score of the base's agent before its training; None if it is not finite."""
+    key = jax.random.key(seed)
+    state = jax.jit(init)(env, key, config)
+    policy = state.policy(checked_module(env, config))
+    score = evaluate(env, policy, evaluation_key(key), episodes=episodes).summary()["score"]["mean"]
+    return score if math.isfinite(score) else None
 
 
 @jax.jit

@@ -1,7 +1,8 @@
 """What an ablation found: the statistics of its record, a table in Markdown and in LaTeX, and figures for a paper.
 
-The statistics are those of `statistics.py`. A seed that failed counts with the lowest score that any seed of any arm,
-or an untrained agent, has in that environment. So no arm gains by failing, and none is left out.
+The statistics are those of `statistics.py`. In means and profiles a seed that failed counts with the lowest score that
+any seed of any arm, or an untrained agent, has in that environment; in probabilities of improvement it is worse than
+all that did not fail. So no seed is left out.
 """
 
 import re
@@ -58,45 +59,46 @@ def report(record: dict[str, Any], folder: Path | None) -> dict[str, Any]:
 # statistics
 
 
-def scores_of(record: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The scores of each arm, float64 (seeds, environments); failed seeds count with the lowest score there is.
+def known_scores(record: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The scores of each arm, float64 (seeds, environments), NaN where a seed failed.
 
     Raises:
         ValueError: a run has no result yet.
     """
-    columns = {env: _of_env(record, env)[0] for env in record["environments"]}
-    return {arm: np.stack([columns[env][arm] for env in columns], 1) for arm in record["arms"]}
+    for run in record["runs"]:
+        if run["result"] is None:
+            raise ValueError(f"{run['arm']} on {run['env']} has no result yet; resume the ablation first")
+    found = {(run["arm"], run["env"]): run["result"]["scores"] for run in record["runs"]}
+    columns = {arm: [found[arm, env] for env in record["environments"]] for arm in record["arms"]}
+    return {arm: np.array(scores, np.float64).T for arm, scores in columns.items()}  # None is NaN
 
 
 def scales(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """For each environment the scores that count as 0 and as 1, and in words what they are."""
-    return {env: _of_env(record, env)[1] for env in record["environments"]}
+    """For each environment: the scores that count as `zero` and as `one`, what they are `of`, and the `lowest` one."""
+    found, scale = np.stack(list(known_scores(record).values())), {}
+    for i, (env, about) in enumerate(record["environments"].items()):
+        untrained = record["untrained"][env]
+        known = found[:, :, i][~np.isnan(found[:, :, i])].tolist() + ([] if untrained is None else [untrained])
+        lowest, highest = min(known, default=0.0), max(known, default=1.0)
+        if about["shipped"] is not None:
+            zero, one, of = untrained, about["shipped"], "the scores of an untrained and of the shipped agent"
+        else:
+            zero, one, of = lowest, highest, "the lowest and the highest score of all seeds and of an untrained agent"
+        scale[env] = {"zero": zero, "one": one, "of": of, "lowest": lowest}
+    return scale
 
 
-def _of_env(record: dict[str, Any], env: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Scores of each arm in an environment, float64 (seeds,), and the environment's scale."""
-    found = {}
-    for run in record["runs"]:
-        if run["env"] == env:
-            if run["result"] is None:
-                raise ValueError(f"{run['arm']} on {env} has no result yet; continue the ablation first")
-            found[run["arm"]] = np.array(run["result"]["scores"], np.float64)  # None is NaN
-    all_scores = np.concatenate(list(found.values()))
-    known = all_scores[~np.isnan(all_scores)]
-    reference = record["environments"][env]["reference"]
-    if reference is not None:
-        zero, one, of = (
-            reference["untrained"],
-            reference["shipped"],
-            "the scores of an untrained and of the shipped agent",
-        )
-    elif known.size:
-        zero, one, of = known.min(), known.max(), "the lowest and the highest score of all seeds"
-    else:
-        zero, one, of = 0.0, 1.0, "nothing: all seeds failed"
-    lowest = min([zero, *known])
-    filled = {arm: np.where(np.isnan(scores), lowest, scores) for arm, scores in found.items()}
-    return filled, {"zero": float(zero), "one": float(one), "of": of}
+def scores_of(record: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The scores of each arm, float64 (seeds, environments), with the lowest score for failed seeds."""
+    lowest = np.array([scale["lowest"] for scale in scales(record).values()])[None]
+    return {arm: np.where(np.isnan(scores), lowest, scores) for arm, scores in known_scores(record).items()}
+
+
+def ranked_scores(record: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The scores of each arm, float64 (seeds, environments), with a number below all scores for failed seeds."""
+    lowest = np.array([scale["lowest"] for scale in scales(record).values()])[None]
+    below = lowest - np.maximum(1.0, np.abs(lowest))
+    return {arm: np.where(np.isnan(scores), below, scores) for arm, scores in known_scores(record).items()}
 
 
 def normalised_scores(record: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -115,7 +117,7 @@ def summary(record: dict[str, Any]) -> dict[str, Any]:
     failed; `normalised`, the same over all environments; and `better`, the probability that a run scores higher than
     one of the base, which is the first arm. An interval of one seed is None.
     """
-    raw, normalised = scores_of(record), normalised_scores(record)
+    raw, normalised, ranked = scores_of(record), normalised_scores(record), ranked_scores(record)
     base = next(iter(record["arms"]))
 
     def estimate(statistic: Any, *scores: np.ndarray) -> dict[str, Any]:
@@ -136,7 +138,7 @@ def summary(record: dict[str, Any]) -> dict[str, Any]:
                     for i, env in enumerate(record["environments"])
                 },
                 JOINT: estimate(interquartile_mean, normalised[arm]),
-                "better": None if arm == base else estimate(improvement_probability, normalised[arm], normalised[base]),
+                "better": None if arm == base else estimate(improvement_probability, ranked[arm], ranked[base]),
             }
             for arm in record["arms"]
         },
@@ -198,12 +200,28 @@ def table(record: dict[str, Any]) -> tuple[list[str], list[list[str]], list[str]
         for one in value["failed"]
     ]
     if any(value["failed"] for values in found["arms"].values() for value in values["environments"].values()):
-        notes.append("A failed seed counts with the lowest score of all seeds and of an untrained agent.")
+        notes.append(
+            "A failed seed counts with the lowest score of all seeds and of an untrained agent, and in P(better) as "
+            "worse than all that did not fail."
+        )
     notes += [
         f"{run['arm']} on {run['env']} has the settings of {run['result']['same_as']}, and so its scores."
         for run in record["runs"]
         if "same_as" in run["result"]
     ]
+    for i, run in enumerate(record["runs"]):
+        for other in record["runs"][:i]:
+            alike = all(run["result"][key] == other["result"][key] for key in ("scores", "curves"))
+            if (
+                alike
+                and run["env"] == other["env"]
+                and "same_as" not in run["result"]
+                and None not in run["result"]["scores"]
+            ):
+                notes.append(
+                    f"{run['arm']} trained exactly as {other['arm']} on {run['env']}: the change has no effect."
+                )
+                break
     return columns, rows, notes
 
 

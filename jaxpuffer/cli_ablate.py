@@ -1,6 +1,7 @@
 """The command that compares settings over seeds: jaxpuffer ablate ENV... --vary FIELD=VALUE,... ."""
 
 import argparse
+import contextlib
 import re
 import sys
 import tomllib
@@ -75,7 +76,7 @@ def run_ablation(args: Sequence[str]) -> None:
         if flags.envs or flags.vary or flags.arms or given or flags.design != DESIGNS[0]:
             parser.error("--again takes all settings from the record; it goes with --out, --resume and --no_cache only")
     elif not flags.envs or bool(flags.vary) == bool(flags.arms):
-        parser.error("give one environment or more, and either --vary FIELD=VALUES or --arms FILE")
+        parser.error("give one environment or more, and then either --vary FIELD=VALUES or --arms FILE")
 
     if flags.again is not None:
         _use_cache(flags.no_cache)
@@ -102,8 +103,6 @@ def _both(flag: str) -> tuple[str, str]:
 def _count(text: str) -> int:
     """A whole number, also as 2e6 or 2_000_000."""
     value = _value(text)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
     return value
@@ -128,11 +127,11 @@ def _value(text: str) -> Any:
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
+    with contextlib.suppress(ValueError):
+        return int(text)
+    with contextlib.suppress(ValueError):
+        number = float(text)
+        return int(number) if number.is_integer() and abs(number) < 2**53 else number  # 2e6
     return text
 
 
