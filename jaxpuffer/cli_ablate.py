@@ -4,23 +4,21 @@ import argparse
 import contextlib
 import re
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxpuffer.ablate import DESIGNS, ablate, again
+from jaxpuffer.ablate import DESIGNS, OF_ENV, ablate, again
 from jaxpuffer.ablate_report import markdown
 from jaxpuffer.cache import cache_compilations
 from jaxpuffer.cli_runs import Parser
+from jaxpuffer.config_file import read_config_file
 
 _EXAMPLES = """\
 examples:
   jaxpuffer ablate cartpole breakout --vary optimizer=muon,adam advantage=gae,puffer --seeds 8
   jaxpuffer ablate cartpole --vary gamma=0.99,0.995,0.999 --vary env.gravity=9.8,5 --design one
   jaxpuffer ablate pong --arms arms.toml     changes that belong together:
-      [all]                                  of all arms; may be left out
-      total_steps = 2e6
       [arms.muon]                            the first arm is the base
       [arms.adam]
       optimizer = "adam"
@@ -55,6 +53,7 @@ def run_ablation(args: Sequence[str]) -> None:
         help="grid: an arm for each combination of values (default); one: the base, and an arm for each other value",
     )
     parser.add_argument("--arms", metavar="FILE", help="a TOML file of arms, in place of --vary")
+    parser.add_argument("--config", metavar="FILE", help="a TOML file of settings of all arms, as `train` takes it")
     parser.add_argument(
         "--seeds", metavar="N", type=_count, default=None, help="number of seeds, from 0 on; default 10"
     )
@@ -73,7 +72,7 @@ def run_ablation(args: Sequence[str]) -> None:
     given = {name: getattr(flags, name) for name in ("seeds", "total_steps", "backend", "episodes")}
     given = {name: value for name, value in given.items() if value is not None}
     if flags.again is not None:
-        if flags.envs or flags.vary or flags.arms or given or flags.design != DESIGNS[0]:
+        if flags.envs or flags.vary or flags.arms or flags.config or given or flags.design != DESIGNS[0]:
             parser.error("--again takes all settings from the record; it goes with --out, --resume and --no_cache only")
     elif not flags.envs or bool(flags.vary) == bool(flags.arms):
         parser.error("give one environment or more, and then either --vary FIELD=VALUES or --arms FILE")
@@ -82,10 +81,15 @@ def run_ablation(args: Sequence[str]) -> None:
         _use_cache(flags.no_cache)
         record = again(flags.again, flags.out or f"{flags.again.rstrip('/')}-again", flags.resume)
     else:
-        how: dict[str, Any] = {"vary": _values(flags.vary), "design": flags.design}
-        what = [field.removeprefix("env.") for field in how["vary"]]
+        shared = {} if flags.config is None else _changes(*read_config_file(Path(flags.config), {}, {}))
         if flags.arms:
-            how, what = {"arms": _arms_of(Path(flags.arms))}, [Path(flags.arms).stem]
+            arms = {name: shared | changes for name, changes in _arms_of(Path(flags.arms)).items()}
+            how: dict[str, Any] = {"arms": arms}
+            what = [Path(flags.arms).stem]
+        else:
+            vary = _values(flags.vary)
+            how = {"vary": {field: [value] for field, value in shared.items()} | vary, "design": flags.design}
+            what = [field.removeprefix(OF_ENV) for field in vary]
         _use_cache(flags.no_cache)
         out = flags.out or f"ablations/{'-'.join([*flags.envs, *what])[:80]}"
         record = ablate(flags.envs, **how, **given, directory=out, resume=flags.resume)
@@ -136,27 +140,22 @@ def _value(text: str) -> Any:
 
 
 def _arms_of(file: Path) -> dict[str, dict[str, Any]]:
-    """The arms of a TOML file, each with the changes of all."""
-    try:
-        tree = tomllib.loads(file.read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"--arms is {file}; there is no such file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"--arms is {file}; it is not TOML ({error})") from error
-    arms, shared = tree.pop("arms", None), tree.pop("all", {})
-    tables = [shared, *(arms.values() if isinstance(arms, dict) else [None])]
-    if tree or not all(isinstance(table, dict) for table in tables):
-        raise ValueError(f"--arms is {file}; it must have tables [arms.NAME] and may have [all], and nothing else")
-    return {name: _flat(shared) | _flat(changes) for name, changes in arms.items()}
+    """The arms of a TOML file: a table [arms.NAME] for each, like a file of --config."""
+    fields, env = read_config_file(file, {}, {})
+    arms = fields.pop("arms", None)
+    if fields or env or not isinstance(arms, dict) or not all(isinstance(table, dict) for table in arms.values()):
+        raise ValueError(f"--arms is {file}; it must have a table [arms.NAME] for each arm, and nothing else")
+    changes: dict[str, dict[str, Any]] = {}
+    for name, table in arms.items():
+        of_env = table.pop("env", {})
+        if not isinstance(of_env, dict):
+            raise ValueError(f"{file}: env of arm {name} is {of_env!r}; it must be a table")
+        changes[name] = _changes(table, of_env)
+    return changes
 
 
-def _flat(changes: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a table, with those of a table `env`, as `env.gravity = 5` makes one, named env.NAME."""
-    of_env = changes.get("env")
-    if not isinstance(of_env, dict):
-        return changes
-    own = {name: value for name, value in changes.items() if name != "env"}
-    return own | {f"env.{name}": value for name, value in of_env.items()}
+def _changes(fields: dict[str, Any], env: dict[str, Any]) -> dict[str, Any]:
+    return fields | {f"{OF_ENV}{name}": value for name, value in env.items()}
 
 
 def _use_cache(no_cache: bool) -> None:

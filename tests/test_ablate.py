@@ -106,7 +106,7 @@ def test_statistics_are_those_of_rliable():
         ("cartpole --vary gamma=0.9,1 --seed 5", "unrecognized arguments: --seed 5"),
         ("cartpole --vary gamma=0.9,1 --seeds 0", "'0' must be a whole number of at least 1"),
         ("cartpole --vary gamma=0.9,1 --arms x.toml", "either --vary FIELD=VALUES or --arms FILE"),
-        ("cartpole --arms nowhere.toml", "--arms is nowhere.toml; there is no such file"),
+        ("cartpole --arms nowhere.toml", "there is no file nowhere.toml"),
         ("cartpool --vary gamma=0.9,1", "there is no environment 'cartpool'; did you mean 'cartpole'?"),
         ("cartpole cartpole --vary gamma=0.9,1", "envs has cartpole twice"),
         ("--again nowhere", "there is no ablation in"),
@@ -176,19 +176,24 @@ def test_designs(monkeypatch):
 def test_arms_of_a_file(monkeypatch, tmp_path, capsys):
     file = tmp_path / "arms.toml"
     file.write_text(
-        "[all]\nhidden = 16\nenv.gravity = 5\n[arms.tuned]\n[arms.muon]\noptimizer = 'muon'\nmomentum = 0.95\n"
+        "[arms.tuned]\n[arms.muon]\noptimizer = 'muon'\nmomentum = 0.95\n[arms.muon.env]\npole_mass = 0.2\n"
     )
+    shared = tmp_path / "shared.toml"
+    shared.write_text("hidden = 16\n[env]\ngravity = 5\n")
     monkeypatch.setattr(ablate_module, "_result", faked([[1.0, 2.0], [3.0, 2.0]]))
     monkeypatch.setattr(ablate_report, "figures", lambda record: {})
-    main(["ablate", "cartpole", "--arms", str(file), "--seeds", "2", "--out", str(tmp_path / "out"), "--no-cache"])
+    words = ["ablate", "cartpole", "--config", str(shared), "--arms", str(file), "--seeds", "2", "--no-cache"]
+    main([*words, "--out", str(tmp_path / "out")])
     tuned, muon = read_ablation(tmp_path / "out")["runs"]
-    assert tuned["config"]["optimizer"] == "adam" and tuned["parameters"]["gravity"] == 5
+    assert (tuned["config"]["optimizer"], tuned["config"]["hidden"]) == ("adam", 16)
+    assert tuned["parameters"]["gravity"] == 5
+    assert muon["parameters"] == tuned["parameters"] | {"pole_mass": 0.2}
     assert muon["config"] == tuned["config"] | {"optimizer": "muon", "momentum": 0.95}
     assert "| tuned | 1.5 [1, 2] | base | 0 of 2 |" in capsys.readouterr().out
     file.write_text("[arm.tuned]\n")
     with pytest.raises(SystemExit):
         main(["ablate", "cartpole", "--arms", str(file)])
-    assert "it must have tables [arms.NAME]" in capsys.readouterr().err
+    assert "it must have a table [arms.NAME]" in capsys.readouterr().err
 
 
 def test_equal_settings_are_trained_once(monkeypatch, capsys):
