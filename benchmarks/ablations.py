@@ -119,6 +119,7 @@ def train_arm(name: str, env: Any, config: Any, seeds: int, threads: int) -> dic
 
     from jaxpuffer import evaluate, train
     from jaxpuffer.evaluate import evaluation_key
+    from jaxpuffer.statistics import bootstrap_interval, interquartile_mean, thinned
 
     about = particulars("ablations", 0, threads)
     rates = [float(config.learning_rate) * factor for factor in FACTORS]
@@ -141,8 +142,8 @@ def train_arm(name: str, env: Any, config: Any, seeds: int, threads: int) -> dic
             {
                 "learning_rate": rate,
                 "scores": scores,
-                "interquartile_mean": float(interquartile_mean(np.array(scores))),
-                "interval": interval(np.array(scores)),
+                "interquartile_mean": float(interquartile_mean(np.array(scores), 0)),
+                "interval": bootstrap_interval(interquartile_mean, np.array(scores)[:, None]).tolist(),
                 "curve": [[None if np.isnan(x) else round(float(x), 3) for x in seed] for seed in thinned(curve)],
                 "seconds": seconds,  # of all seeds together
             }
@@ -188,33 +189,6 @@ def time_alone(env: Any, config: Any) -> dict[str, Any]:
     }
 
 
-def interquartile_mean(scores: np.ndarray, axis: int = -1) -> np.ndarray:
-    """The mean without the lowest and the highest quarter (Agarwal et al., 2021, arXiv 2108.13264)."""
-    from scipy.stats import trim_mean
-
-    return trim_mean(scores, 0.25, axis)
-
-
-def interval(scores: np.ndarray) -> list[float]:
-    """Percentile bootstrap over seeds of the interquartile mean, 95 %."""
-    from scipy.stats import bootstrap
-
-    found = bootstrap(
-        (scores,), interquartile_mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
-    )
-    return [float(found.confidence_interval.low), float(found.confidence_interval.high)]
-
-
-def thinned(curve: np.ndarray, points: int = 100) -> np.ndarray:
-    """Means over spans of updates, at most `points` of them, of each seed; NaN if no episode ended."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a span without an episode
-        spans = np.array_split(curve, min(points, curve.shape[1]), 1)
-        return np.stack([np.nanmean(span, 1) for span in spans], 1)
-
-
 def row(record: dict[str, Any]) -> list[str]:
     """One arm as a row of the table."""
     best = record["runs"][record["best"]]
@@ -236,6 +210,8 @@ def draw(name: str, records: list[dict[str, Any]], file: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+
+    from jaxpuffer.statistics import interquartile_mean
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5), sharey=True)
     for number, record in enumerate(records):

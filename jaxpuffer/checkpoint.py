@@ -456,7 +456,6 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
 def describe(result: Result, key: Array | None = None) -> dict[str, Any]:
     """What run.json says about a run, as JSON values."""
     updates = np.asarray(result.state.updates)
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     words = None if key is None else np.asarray(jax.random.key_data(key)).tolist()
     return {
         "environment": name_of(result.env),
@@ -473,8 +472,14 @@ def describe(result: Result, key: Array | None = None) -> dict[str, Any]:
         "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "device": jax.devices()[0].device_kind,
         "devices": len(result.state.updates.devices()) if isinstance(result.state.updates, Array) else 1,
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that training depends on."""
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
 
 
 def backend_of(env: Any) -> str:

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from jaxpuffer import __version__, cli_runs, cli_sweep
+from jaxpuffer import __version__, cli_ablate, cli_runs, cli_sweep
 from jaxpuffer.animate import animate, check_file, check_render
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
 from jaxpuffer.cache import cache_compilations
@@ -61,6 +61,7 @@ usage: jaxpuffer COMMAND
   plot RUN...       draw the score of runs over steps and time (plot --help)
   sweep ENV         search for configurations with good scores for their cost (sweep --help)
   sweep report DIR  what a sweep has found
+  ablate ENV...     compare settings over seeds: table, figures, record (ablate --help)
   --version         the version"""
 
 MAX_SEED = 2**32 - 1
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; it ends as `exits.clear_exits` says."""
     command, *args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     own = {"list": _list, "config": _config, "train": _train, "finetune": _finetune, "eval": _eval, "export": _export}
-    commands = own | cli_runs.COMMANDS | {"sweep": cli_sweep.sweep}
+    commands = own | cli_runs.COMMANDS | cli_ablate.COMMANDS | {"sweep": cli_sweep.sweep}
     with clear_exits():
         if command in ("-h", "--help"):
             print(_USAGE)

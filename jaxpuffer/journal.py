@@ -51,19 +51,12 @@ class Journal:
         self.agent_steps: int = description["agent_steps"]
         of_start = ("updates", "agent_steps", "saved", "device", "devices", "versions", "start_from")
         start = {
-            "started": _now(),
+            "started": now(),
             "agent_steps": self.agent_steps,
             "command": sys.orig_argv,
             "start_from": description["start_from"],
-            "git": _git() if directory is not None or any(isinstance(log, Writer) for log in logs) else None,
-            "machine": {
-                "host": platform.node(),
-                "system": platform.platform(),
-                "cpu": cpu_model(),
-                "cores": available_cores(),
-                "device": description["device"],
-                "devices": description["devices"],
-            },
+            "git": git_state() if directory is not None or any(isinstance(log, Writer) for log in logs) else None,
+            "machine": machine() | {"device": description["device"], "devices": description["devices"]},
             "versions": description["versions"],
             "ended": None,
         }
@@ -89,7 +82,7 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         self.opened.close()
-        ended = {"how": self.ended, "at": _now()}
+        ended = {"how": self.ended, "at": now()}
         if isinstance(error, Exception):
             ended |= {"how": "failed", "problem": one_line(error)}
         elif kind is not None:
@@ -169,11 +162,22 @@ def cpu_model() -> str:
         return platform.processor()
 
 
-def _now() -> str:
+def machine() -> dict[str, Any]:
+    """The machine that this process runs on."""
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "cpu": cpu_model(),
+        "cores": available_cores(),
+    }
+
+
+def now() -> str:
+    """The time, ISO 8601 in UTC."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _git() -> dict[str, Any] | None:
+def git_state() -> dict[str, Any] | None:
     """The commit of the working directory, and whether files that git tracks differ from it; None outside of git."""
 
     def git(*words: str) -> str:

@@ -267,14 +267,6 @@ def test_every_arm_is_a_config(arm):
     assert changed.advantage in ("puffer", "gae")
 
 
-def test_interquartile_means_and_spans():
-    assert ablations.interquartile_mean(np.array([0.0, 1, 2, 3, 4, 5, 6, 1000])) == 3.5
-    low, high = ablations.interval(np.arange(8.0))
-    assert 0 < low < 3.5 < high < 7
-    thinned = ablations.thinned(np.array([[1.0, 3, np.nan, np.nan, 5, np.nan]]), 3)
-    np.testing.assert_array_equal(thinned, [[2, np.nan, 5]])
-
-
 def test_a_roofline_counts_what_a_network_costs():
     costs = gpu.costs("breakout", 16, 16, 4)
     assert {part: cost["times"] for part, cost in costs.items()} == {"environment": 16, "policy": 16, "optimization": 4}

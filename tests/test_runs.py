@@ -73,19 +73,23 @@ def test_about_names_the_commit(tmp_path, monkeypatch):
         who = ["-c", "user.name=a", "-c", "user.email=a@b"]
         return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
 
-    from jaxpuffer.journal import _git
+    from jaxpuffer.journal import git_state
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert _git() is None
+    assert git_state() is None
     git("init", "-q")
     (tmp_path / "a").write_text("1")
     git("add", "a")
     git("commit", "-qm", "a")
     (tmp_path / "not-tracked").write_text("1")
-    assert _git() == {"folder": str(tmp_path.resolve()), "commit": git("rev-parse", "HEAD").strip(), "dirty": False}
+    assert git_state() == {
+        "folder": str(tmp_path.resolve()),
+        "commit": git("rev-parse", "HEAD").strip(),
+        "dirty": False,
+    }
     (tmp_path / "a").write_text("2")
-    assert _git()["dirty"] is True
+    assert git_state()["dirty"] is True
 
 
 def test_metrics(folder):
