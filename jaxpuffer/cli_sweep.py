@@ -19,6 +19,7 @@ from jaxpuffer.registry import default_backend, make
 
 QUICK_DEATH = 30.0  # seconds; a worker that ends with an error so soon, several times in a row, is not started again
 MOST_QUICK_DEATHS = 3
+_OPTIONS = ("seed", "sampler", "pruner", "population", "episodes", "halving", "exploits")
 
 _EXAMPLES = """\
 jaxpuffer sweep breakout --minutes 30 --out sweeps/breakout    search around the tuned configuration
@@ -30,11 +31,6 @@ jaxpuffer sweep report sweeps/breakout                         the best configur
 
 def sweep(args: Sequence[str]) -> None:
     """jaxpuffer sweep ENV: search for configurations with good scores for their cost."""
-    try:
-        import optuna  # noqa: F401
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"sweeps need Optuna and scikit-learn ({error}): pip install 'jaxpuffer[sweep]'") from error
     if args and args[0] == "report":
         from jaxpuffer.sweep.report import show_report
 
@@ -53,9 +49,7 @@ def sweep(args: Sequence[str]) -> None:
     with quiet_optuna():
         if flags.resume:
             _refuse_settings(flags)
-            found = Sweep.open(directory, flags.storage)
-            if found.settings.env != flags.env:
-                raise ValueError(f"the sweep in {directory} is of {found.settings.env}, not of {flags.env}")
+            found = Sweep.open(directory, flags.storage, name=flags.env)
         else:
             settings = _settings(flags)
             suggestions = [x for file in flags.enqueue for x in _suggestions(file)]
@@ -172,41 +166,18 @@ def _settings(flags: Any) -> Any:
     Raises:
         ValueError: flags do not fit together, or the space is wrong.
     """
-    from jaxpuffer.sweep.space import default_space, read_space
-    from jaxpuffer.sweep.study import Settings
+    from jaxpuffer.sweep.search import new_settings
+    from jaxpuffer.sweep.space import read_space
 
     env, config = _base(flags)
-    space = default_space(config) if flags.space is None else read_space(Path(flags.space), env).table
-    population = flags.population or (4 if on_cpu() else 8)
-    halving, exploits = flags.halving or 0, flags.exploits or 0
-    if halving and not 2 <= halving <= population:
-        raise ValueError(f"--halving is {halving}; it must be from 2 to the population, {population}, or 0")
-    if exploits < 0 or (exploits and population < 4):
-        raise ValueError(f"--exploits is {exploits}; it must be 0, or above with a --population of at least 4")
-    seed = flags.seed or 0
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"--seed is {seed}; it must be from 0 to {2**32 - 1}")
-    return Settings(
-        env=flags.env,
-        backend=flags.backend or default_backend(),
-        parameters=settable(env),
-        base=config.to_dict(),
-        space=space,
-        seed=seed,
-        sampler=flags.sampler or "protein",
-        pruner=flags.pruner or "protein",
-        population=population,
-        episodes=flags.episodes or 256,
-        halving=halving,
-        exploits=exploits,
-    )
+    table = None if flags.space is None else read_space(Path(flags.space), env).table
+    options = {name: getattr(flags, name) for name in _OPTIONS if getattr(flags, name) is not None}
+    env = make(flags.env, backend=flags.backend or default_backend(), **settable(env))
+    return new_settings(env, config, table, **options)
 
 
 def _refuse_settings(flags: Any) -> None:
-    names = (
-        *("space", "config", "backend", "seed", "sampler", "pruner", "population", "episodes", "halving", "exploits"),
-    )
-    for name in names:
+    for name in ("space", "config", "backend", *_OPTIONS):
         # the seed may be part of the default folder's name
         if getattr(flags, name) is not None and not (name == "seed" and flags.out is None):
             raise ValueError(f"--{name} cannot change when a sweep goes on; leave it out, or begin another sweep")

@@ -4,10 +4,14 @@ A trial's cost is its seconds of training: where several train together, a share
 evaluating are left out, so that costs of different populations can be compared.
 """
 
+import dataclasses
 import math
+import os
 import random
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,13 +20,18 @@ import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from jaxpuffer.config import PPOConfig, complete
+from jaxpuffer.config_file import settable
 from jaxpuffer.devices import on_cpu
 from jaxpuffer.evaluate import evaluate, evaluation_key
 from jaxpuffer.exits import one_line
+from jaxpuffer.host import HostEnv
 from jaxpuffer.population import Population, static_fields
+from jaxpuffer.registry import as_env, name_of
 from jaxpuffer.stopping import Interruption, check_finite, interruptions
-from jaxpuffer.sweep.space import COST_PARAMETER
-from jaxpuffer.sweep.study import Settings, Sweep, Worker
+from jaxpuffer.sweep.results import Summary, read_sweep
+from jaxpuffer.sweep.space import COST_PARAMETER, Space, default_space
+from jaxpuffer.sweep.study import Settings, Sweep, Worker, quiet_optuna
 
 CHUNK_SECONDS = 0.5  # between two looks at the members
 REPORTS = 32  # points of a trial's learning curve
@@ -30,6 +39,88 @@ EXPLOIT_SHARE = 0.25  # of a population that takes over, and is taken over from
 PERTURBATION = 1.25  # factor by which population-based training changes a parameter
 
 Say = Callable[[str], None]
+
+
+def sweep(
+    env: Any,
+    directory: str | os.PathLike[str],
+    *,
+    space: Mapping[str, Any] | None = None,
+    config: PPOConfig | None = None,
+    trials: int | None = None,
+    minutes: float | None = None,
+    suggestions: Sequence[Mapping[str, Any]] = (),
+    resume: bool = False,
+    storage: str | None = None,
+    say: Say = print,
+    **options: Any,
+) -> Summary:
+    """Search for configurations of an environment, in this process: `jaxpuffer sweep` for environments of any class.
+
+    Args:
+        env: an environment of either backend, or a registered name.
+        directory: folder of the sweep.
+        space: what to vary, a table as `jaxpuffer.sweep.space` describes; None: around the config.
+        config: the config that trials change, and the first trial; None: the environment's tuned configuration.
+        trials: of the sweep in all; None: as many as there is time for, or 100 without `minutes`.
+        minutes: from now; trials that run then end with the score that they have reached.
+        suggestions: values by field that are tried first; fields that they do not name are the config's.
+        resume: go on with the sweep in `directory`, under its settings.
+        storage: Optuna's storage, a URL or a journal FILE.log; None: SQLite in `directory`.
+        say: told one line per trial.
+        options: `seed`, `sampler`, `pruner`, `population`, `episodes`, `halving` and `exploits` of `Settings`.
+
+    Returns:
+        What the sweep has found; `jaxpuffer.sweep.report` writes it into files.
+
+    Raises:
+        FileExistsError: there is a sweep in `directory`, and `resume` is False.
+        TypeError, ValueError: an argument is not allowed.
+    """
+    folder, env = Path(directory).expanduser(), as_env(env)
+    for name, value in (("trials", trials), ("minutes", minutes)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+            raise ValueError(f"{name} is {value!r}; it must be a number above 0, or None")
+    own = env if name_of(env) is None else None
+    with quiet_optuna():
+        if resume:
+            found = Sweep.open(folder, storage, own, _path(env))
+            for values in suggestions:
+                found.enqueue(dict(values), "suggestion: ")
+        else:
+            settings = new_settings(env, complete(env, config), space, **options)
+            found = Sweep.create(folder, settings, storage, [(dict(v), "suggestion: ") for v in suggestions], own)
+        deadline = math.inf if minutes is None else time.time() + 60 * minutes
+        number = work(found, 100 if trials is None and minutes is None else trials, deadline, say)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    if number:
+        raise SystemExit(128 + number)
+    return read_sweep(folder)
+
+
+def new_settings(env: Any, config: PPOConfig, space: Mapping[str, Any] | None = None, **options: Any) -> Settings:
+    """Settings of a new sweep; the arguments are those of `sweep`.
+
+    Raises:
+        TypeError, ValueError: an option or the space is not allowed.
+    """
+    known = [field.name for field in dataclasses.fields(Settings) if field.default is not dataclasses.MISSING]
+    for name in options:
+        if name not in known:
+            raise TypeError(f"there is no option {name!r} (there are: {', '.join(known)})")
+    if isinstance(env, HostEnv):
+        raise TypeError(f"{env.name} is stepped by Python; a sweep trains in compiled programs")
+    inner = getattr(env, "env", env)
+    given = {"population": 4 if on_cpu() else 8} | options
+    return Settings(
+        env=_path(env),
+        backend="jax" if inner is env else "c",
+        parameters=settable(inner),
+        base=config.to_dict(),
+        space=dict(default_space(config) if space is None else Space(space, inner).table),
+        **given,
+    )
 
 
 class Running:
@@ -53,6 +144,12 @@ class Running:
         self.curve.append([agent_steps, self.seconds, self.score])
         self.trial.report(self.score, agent_steps)
         self.trial.set_user_attr("curve", self.curve)
+
+
+def _path(env: Any) -> str:
+    """An environment's registered name, or the path of its class."""
+    cls = type(getattr(env, "env", env))
+    return name_of(env) or f"{cls.__module__}.{cls.__qualname__}"
 
 
 def work(
@@ -107,9 +204,8 @@ def _groups(sweep: Sweep, trials: Sequence[optuna.Trial], say: Say) -> list[list
     groups: dict[Any, list[Running]] = {}
     for trial in trials:
         seed = (sweep.settings.seed * 1_000_003 + trial.number) % 2**32
-        parameters = sweep.space.env_parameters(sweep.settings.parameters, trial.params)
         try:
-            env = sweep.settings.make_env(parameters)
+            env, parameters = sweep.make_env(trial.params)
             config = sweep.space.config(sweep.settings.config(), trial.params, env.num_agents)
             running = Running(trial, config, env, parameters, seed)
             groups.setdefault(static_fields(env, config), []).append(running)

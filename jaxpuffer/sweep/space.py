@@ -184,10 +184,9 @@ class Space:
             fields["minibatch_size"] = fields["horizon"] * next(n for n in range(most, 0, -1) if rows % n == 0)
         return PPOConfig(**fields)
 
-    def env_parameters(self, base: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-        """The environment's parameters of a trial."""
-        own = {name.removeprefix("env."): v for name, v in self.values(params).items() if name.startswith("env.")}
-        return dict(base) | own
+    def env_parameters(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The environment's parameters that a trial changes."""
+        return {name.removeprefix("env."): v for name, v in self.values(params).items() if name.startswith("env.")}
 
 
 def read_space(file: Path, env: Parameters) -> Space:

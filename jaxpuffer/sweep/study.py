@@ -42,7 +42,7 @@ MOST_TRIES = 5  # of a trial whose workers die
 class Settings:
     """What a sweep searches, and how."""
 
-    env: str
+    env: str  # its registered name, or the path of its class
     backend: Backend
     parameters: dict[str, Any]  # the environment's
     base: dict[str, Any]  # the config that trials change
@@ -55,25 +55,41 @@ class Settings:
     halving: int = 0  # share of a population that goes on at each rung is 1 / halving; 0: no halving
     exploits: int = 0  # times that the worst of a population take over what the best have learned
 
-    def make_env(self, parameters: dict[str, Any] | None = None) -> Any:
-        """The environment, with other parameters if they are given."""
-        return make(self.env, backend=self.backend, **(self.parameters if parameters is None else parameters))
-
     def config(self) -> PPOConfig:
         """The config that trials change."""
         return PPOConfig(**self.base)
 
-    def search_space(self) -> Space:
-        """What trials change."""
-        return Space(self.space, make(self.env, **self.parameters))
+    def values(self) -> dict[str, Any]:
+        """The base config's fields and, with `env.` in front, the environment's parameters."""
+        return self.base | {f"env.{name}": value for name, value in self.parameters.items()}
+
+    def __post_init__(self) -> None:
+        allowed = {"sampler": SAMPLERS, "pruner": PRUNERS}
+        for name, names in allowed.items():
+            if getattr(self, name) not in names:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(names)}")
+        for name, least in {"population": 1, "episodes": 2, "halving": 0, "exploits": 0, "seed": 0}.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+        if self.seed >= 2**32:
+            raise ValueError(f"seed is {self.seed}; it must be below {2**32}")
+        if self.halving and not 2 <= self.halving <= self.population:
+            raise ValueError(f"halving is {self.halving}; it must be 0, or from 2 to population, {self.population}")
+        if self.exploits and self.population < 4:
+            raise ValueError(f"exploits is {self.exploits}; population is {self.population}, and must be at least 4")
 
 
 class Sweep:
-    """A sweep that exists: its folder, settings and study."""
+    """A sweep that exists: its folder, settings and study.
 
-    def __init__(self, directory: Path, settings: Settings, storage: str) -> None:
+    `env` is the environment if it has no registered name.
+    """
+
+    def __init__(self, directory: Path, settings: Settings, storage: str, env: Any = None) -> None:
         self.directory, self.settings, self.storage = directory, settings, storage
-        self.space = settings.search_space()
+        self._env = env
+        self.space = _space(settings, env)
         self.lock = filelock.FileLock(directory / "study.lock")
         self.study = optuna.load_study(
             study_name=NAME, storage=open_storage(storage), sampler=self.sampler(0), pruner=self._pruner()
@@ -86,6 +102,7 @@ class Sweep:
         settings: Settings,
         storage: str | None = None,
         suggestions: Sequence[tuple[dict[str, Any], str]] = (),
+        env: Any = None,
     ) -> Self:
         """A new sweep, whose first trials are the base config and the suggestions, fields by name and their source.
 
@@ -96,8 +113,7 @@ class Sweep:
         if (directory / SETTINGS).exists():
             raise FileExistsError(f"there is a sweep in {directory}: go on with --resume, or choose another --out")
         storage = storage or f"sqlite:///{directory.absolute() / 'study.db'}"
-        space = settings.search_space()
-        base = settings.base | {f"env.{name}": value for name, value in settings.parameters.items()}
+        space, base = _space(settings, env), settings.values()
         first = [space.params(base, nearest=True), *(_params(space, base, *given) for given in suggestions)]
         directory.mkdir(parents=True, exist_ok=True)
         try:
@@ -109,14 +125,15 @@ class Sweep:
         for params in first:
             study.enqueue_trial(params)
         _write(directory / SETTINGS, content)
-        return cls(directory, settings, storage)
+        return cls(directory, settings, storage, env)
 
     @classmethod
-    def open(cls, directory: Path, storage: str | None = None) -> Self:
+    def open(cls, directory: Path, storage: str | None = None, env: Any = None, name: str | None = None) -> Self:
         """The sweep in a folder, or in a storage that another machine has filled.
 
         Raises:
             FileNotFoundError: there is none.
+            ValueError: it is of another environment than `name`.
         """
         file = directory / SETTINGS
         if file.exists():
@@ -130,9 +147,19 @@ class Sweep:
                 raise FileNotFoundError(f"there is no sweep in {storage}") from None
             directory.mkdir(parents=True, exist_ok=True)
             _write(file, content | {"storage": storage})
+        if name is not None and content["env"] != name:
+            raise ValueError(f"the sweep in {directory} is of {content['env']}, not of {name}")
         names = {field.name for field in dataclasses.fields(Settings)}
         settings = Settings(**{name: value for name, value in content.items() if name in names})
-        return cls(directory, settings, storage or content["storage"])
+        return cls(directory, settings, storage or content["storage"], env)
+
+    def make_env(self, params: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The environment of a trial, and its parameters."""
+        changes, settings = self.space.env_parameters(params), self.settings
+        if self._env is not None:
+            return self._env.replace(**changes), settings.parameters | changes
+        parameters = settings.parameters | changes
+        return make(settings.env, backend=settings.backend, **parameters), parameters
 
     def sampler(self, count: int) -> optuna.samplers.BaseSampler:
         """The sampler of the next suggestion, after `count` trials: seeded, so that workers do not repeat another's."""
@@ -156,8 +183,7 @@ class Sweep:
 
     def enqueue(self, values: dict[str, Any], source: str) -> None:
         """Put a configuration into the queue; fields of the space that it does not name are the base's."""
-        base = self.settings.base | {f"env.{name}": value for name, value in self.settings.parameters.items()}
-        self.study.enqueue_trial(_params(self.space, base, values, source))
+        self.study.enqueue_trial(_params(self.space, self.settings.values(), values, source))
 
     def left(self, most: int | None) -> float:
         """How many trials may still begin if the sweep may have at most so many."""
@@ -175,7 +201,8 @@ class Sweep:
             if pinned and isinstance(sampler, ProteinSampler):
                 sampler.fixed = pinned
             elif pinned:
-                sampler = optuna.samplers.PartialFixedSampler(pinned, sampler)
+                with quiet_optuna():
+                    sampler = optuna.samplers.PartialFixedSampler(pinned, sampler)
             self.study.sampler = sampler
             trial = self.study.ask(self.space.distributions)
             trial.set_user_attr("worker", worker)
@@ -202,6 +229,10 @@ class Sweep:
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):
                 self.study.tell(trial.number, state=TrialState.FAIL)
         return len(lost)
+
+
+def _space(settings: Settings, env: Any) -> Space:
+    return Space(settings.space, make(settings.env, **settings.parameters) if env is None else env)
 
 
 def _params(space: Space, base: Mapping[str, Any], values: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -1,0 +1,392 @@
+"""Sweeps: spaces, populations, lost trials, several workers, and the command."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toy_envs import Corridor, tiny_config
+
+optuna = pytest.importorskip("optuna")
+
+from jaxpuffer import PPOConfig, list_envs, make  # noqa: E402
+from jaxpuffer.cli import main  # noqa: E402
+from jaxpuffer.config import tuned_config  # noqa: E402
+from jaxpuffer.sweep import sweep  # noqa: E402
+from jaxpuffer.sweep.search import _Rungs, new_settings, perturbed, work  # noqa: E402
+from jaxpuffer.sweep.space import Space, as_toml, default_space, read_space  # noqa: E402
+from jaxpuffer.sweep.study import Sweep, Worker, open_storage  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+TABLE = {
+    "learning_rate": {"scale": "log", "min": 0.001, "max": 0.1},
+    "gamma": {"scale": "logit", "min": 0.9, "max": 0.999},
+    "total_steps": {"scale": "log", "min": 256, "max": 2560},
+}
+
+
+def quiet(*_):
+    pass
+
+
+def settings(**options):
+    return new_settings(Corridor(), tiny_config(), TABLE, **{"episodes": 16, "sampler": "random"} | options)
+
+
+# spaces
+
+
+def test_parameters_are_searched_on_their_scales():
+    table = TABLE | {
+        "num_envs": {"scale": "power_of_two", "min": 8, "max": 64},
+        "layers": {"scale": "integer", "min": 1, "max": 3},
+        "clip": {"scale": "linear", "min": 0.1, "max": 0.3},
+        "policy": {"choices": ["mlp", "mingru"]},
+        "env": {"length": {"scale": "integer", "min": 4, "max": 9}},
+    }
+    space = Space(table, Corridor())
+    kinds = optuna.distributions
+    assert space.distributions == {
+        "learning_rate": kinds.FloatDistribution(0.001, 0.1, log=True),
+        "1 - gamma": kinds.FloatDistribution(0.001, 0.1, log=True),
+        "total_steps": kinds.FloatDistribution(256, 2560, log=True),
+        "log2 num_envs": kinds.IntDistribution(3, 6),
+        "layers": kinds.IntDistribution(1, 3),
+        "clip": kinds.FloatDistribution(0.1, 0.3),
+        "policy": kinds.CategoricalDistribution(("mlp", "mingru")),
+        "env.length": kinds.IntDistribution(4, 9),
+    }
+    assert space.static_keys == ["log2 num_envs", "layers", "policy"]  # the length is traced, total_steps not compiled
+    values = {"learning_rate": 0.01, "gamma": 0.99, "total_steps": 1000, "num_envs": 32, "layers": 2, "clip": 0.2}
+    values |= {"policy": "mingru", "env.length": 7}
+    params = space.params(values)
+    assert params["1 - gamma"] == 0.01 and params["log2 num_envs"] == 5
+    assert space.values(params) == values
+    assert space.env_parameters(params) == {"length": 7}
+    assert Space(read_back(as_toml(table)), Corridor()).distributions == space.distributions
+    with pytest.raises(ValueError, match="num_envs is 48; the space has powers of two from 8 to 64"):
+        space.params(values | {"num_envs": 48})
+    nearest = space.params(values | {"num_envs": 48, "gamma": 0.5, "policy": "lstm"}, nearest=True)
+    assert (nearest["log2 num_envs"], nearest["1 - gamma"], nearest["policy"]) == (6, 0.1, "mlp")
+
+
+def read_back(text):
+    import tomllib
+
+    return tomllib.loads(text)
+
+
+def test_a_minibatch_that_does_not_divide_the_batch_becomes_smaller():
+    table = {name: {"scale": "power_of_two", "min": 4, "max": 1024} for name in ("horizon", "minibatch_size")}
+    space, base = Space(table, Corridor()), tiny_config(minibatch_size=64)
+    config = space.config(base, {"log2 horizon": 5, "log2 minibatch_size": 10}, num_agents=3)
+    assert (config.batch_size, config.minibatch_size) == (16 * 3 * 32, 768)  # 24 of 48 rows
+    assert space.config(base, {"log2 horizon": 5, "log2 minibatch_size": 2}, num_agents=1).minibatch_size == 32
+
+
+@pytest.mark.parametrize(
+    "table, message",
+    [
+        ({}, "names no field"),
+        ({"learning_rat": {}}, "learning_rat is no field.*did you mean learning_rate"),
+        ({"num_agents": {"scale": "integer", "min": 1, "max": 2}}, "num_agents is no field"),
+        ({"env": {"lenght": {"choices": [3]}}}, "did you mean env.length"),
+        ({"gamma": 0.9}, "gamma is 0.9; it must be a table"),
+        ({"gamma": {"scale": "log", "min": 0.1}}, "it must have scale, min, max"),
+        ({"gamma": {"scale": "cubic", "min": 0.1, "max": 0.2}}, "scale 'cubic'.*linear, integer"),
+        ({"gamma": {"scale": "logit", "min": 0.1, "max": 1.0}}, "below 1"),
+        ({"gamma": {"scale": "linear", "min": 0.1, "max": 1.5}}, "max 1.5; the field must be from 0 to 1"),
+        ({"clip": {"scale": "linear", "min": 0, "max": 0.5}}, "must not be 0"),
+        ({"clip": {"scale": "linear", "min": 0.5, "max": 0.5}}, "min must be below max"),
+        ({"layers": {"scale": "linear", "min": 1, "max": 2}}, "whole number; its scale"),
+        ({"layers": {"scale": "integer", "min": 1, "max": 2.5}}, "whole numbers"),
+        ({"gamma": {"scale": "integer", "min": 0, "max": 1}}, "float; its scale"),
+        ({"entropy_coefficient": {"scale": "log", "min": 0, "max": 1}}, "above 0"),
+        ({"num_envs": {"scale": "power_of_two", "min": 8, "max": 100}}, "powers of two"),
+        ({"gamma": {"scale": "log", "min": float("nan"), "max": 1}}, "must be a number"),
+        ({"policy": {"scale": "log", "min": 1, "max": 2}}, "must have choices"),
+        ({"policy": {"choices": ["mlp", "gru"]}}, "'gru'; it must be one of"),
+        ({"policy": {"choices": []}}, "list of different values"),
+        ({"layers": {"choices": [1, "two"]}}, "choice 'two'; it must be int"),
+    ],
+)
+def test_wrong_spaces_are_refused(table, message):
+    with pytest.raises(ValueError, match=message):
+        Space(table, Corridor())
+
+
+def test_every_environment_has_a_default_space_around_its_configuration():
+    for name in list_envs():
+        env = make(name)
+        config = tuned_config(env)
+        space = Space(default_space(config), env)
+        params = space.params(config.to_dict())  # inside
+        assert space.config(config, params, env.num_agents) == config
+        assert {"total_steps", "learning_rate", "num_envs"} <= set(space.parameters)
+    odd = PPOConfig(gamma=1.0, entropy_coefficient=0.0, learning_rate=30.0)
+    space = Space(default_space(odd), make("cartpole"))
+    assert "gamma" not in space.parameters and space.parameters["learning_rate"].contains(30.0)
+
+
+# trials
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep of the corridor, and what it said."""
+    folder, said = tmp_path_factory.mktemp("sweep") / "one", []
+    options = {"episodes": 16, "sampler": "protein", "seed": 3}
+    summary = sweep(Corridor(), folder, space=TABLE, config=tiny_config(), trials=5, say=said.append, **options)
+    return folder, summary, said
+
+
+def test_a_sweep_keeps_all_that_a_trial_needs_to_be_run_again(swept):
+    folder, summary, said = swept
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{folder}/study.db")
+    assert [t.state.name for t in study.trials] == ["COMPLETE"] * 5
+    first = study.trials[0]
+    assert first.params["learning_rate"] == tiny_config().to_dict()["learning_rate"]  # the base config comes first
+    for trial in study.trials:
+        about = trial.user_attrs
+        config = PPOConfig(**about["config"])
+        assert about["agent_steps"] == config.num_updates * config.batch_size and about["cost"] > 0
+        assert float(config.learning_rate) == pytest.approx(trial.params["learning_rate"], rel=1e-6)
+        assert float(config.gamma) == pytest.approx(1 - trial.params["1 - gamma"], rel=1e-6)
+        steps, seconds, score = about["curve"][-1]
+        assert (steps, score) == (about["agent_steps"], trial.value) and seconds == about["cost"]
+        assert 0 <= trial.value <= 5 and about["score_error"] >= 0
+        assert about["env"]["length"] == 6
+    assert len({t.user_attrs["seed"] for t in study.trials}) == 5
+    assert sum(line.startswith("trial ") for line in said) == 5 and "best so far" in said[0]
+    assert len(summary.complete) == 5
+    content = json.loads((folder / "sweep.json").read_text())
+    assert content["env"].endswith("Corridor") and content["space"] == TABLE
+
+
+def test_a_sweep_goes_on_under_its_own_settings(swept):
+    folder = swept[0]
+    with pytest.raises(FileExistsError, match="resume"):
+        sweep(Corridor(), folder, space=TABLE, config=tiny_config(), trials=6)
+    with pytest.raises(ValueError, match="of .*Corridor, not of cartpole"):
+        sweep("cartpole", folder, resume=True)
+    wanted = {"learning_rate": 0.002, "total_steps": 300}
+    summary = sweep(Corridor(), folder, resume=True, trials=6, suggestions=[wanted], say=quiet)
+    assert len(summary.complete) == 6
+    last = Sweep.open(folder, env=Corridor()).study.trials[-1]
+    assert last.params["learning_rate"] == 0.002 and last.user_attrs["agent_steps"] == 384
+    sweep(Corridor(), folder, resume=True, trials=6, say=quiet)  # there are that many
+    assert len(Sweep.open(folder, env=Corridor()).study.trials) == 6
+    with pytest.raises(ValueError, match="clip is 0.3; it is not in the space, and 0.2 in every trial"):
+        sweep(Corridor(), folder, resume=True, trials=6, suggestions=[{"clip": 0.3}])
+    with pytest.raises(ValueError, match="learning_rate is 5; the space has from 0.001 to 0.1"):
+        sweep(Corridor(), folder, resume=True, trials=6, suggestions=[{"learning_rate": 5}])
+
+
+def test_a_trial_that_cannot_be_trained_has_failed_and_the_sweep_goes_on(tmp_path):
+    table = {"separate_critic": {"choices": [True, False]}, "learning_rate": {"scale": "log", "min": 1e-3, "max": 1e30}}
+    base = tiny_config(policy="mingru", total_steps=256)
+    suggestions = [{"separate_critic": True}, {"separate_critic": False, "learning_rate": 1e30}]
+    options = {"sampler": "random", "episodes": 4, "population": 1}
+    summary = sweep(
+        Corridor(), tmp_path / "s", space=table, config=base, trials=3, suggestions=suggestions, say=quiet, **options
+    )
+    trials = Sweep.open(tmp_path / "s", env=Corridor()).study.trials
+    assert [t.state.name for t in trials] == ["FAIL", "FAIL", "FAIL"][: len(trials)] or len(summary.complete) <= 1
+    by_choice = {t.params["separate_critic"]: t for t in trials}
+    assert "separate_critic=False" in by_choice[True].user_attrs["problem"]
+    diverged = next(t for t in trials if t.params["learning_rate"] == 1e30)
+    assert diverged.state.name == "FAIL" and diverged.user_attrs["problem"]
+
+
+def test_halving_drops_the_worst_and_exploits_take_over_the_best(tmp_path):
+    options = {"population": 4, "halving": 2, "episodes": 16, "sampler": "random"}
+    sweep(Corridor(), tmp_path / "h", space=TABLE, config=tiny_config(), trials=4, say=quiet, **options)
+    trials = Sweep.open(tmp_path / "h", env=Corridor()).study.trials
+    shares = sorted(t.user_attrs["agent_steps"] / t.user_attrs["config"]["total_steps"] for t in trials)
+    assert len({t.params["total_steps"] for t in trials}) == 1
+    assert shares[:2] == pytest.approx([0.3, 0.3]) and shares[2] == pytest.approx(0.5) and shares[3] == 1.0
+    assert sorted(t.state.name for t in trials) == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
+    for trial in trials:  # the evaluated score, not the last one of training
+        assert trial.value == trial.user_attrs["curve"][-1][2]
+
+    options = {"population": 4, "exploits": 2, "episodes": 16, "sampler": "random"}
+    sweep(Corridor(), tmp_path / "p", space=TABLE, config=tiny_config(), trials=4, say=quiet, **options)
+    trials = Sweep.open(tmp_path / "p", env=Corridor()).study.trials
+    taken = [entry for t in trials for entry in t.user_attrs.get("schedule", [])]
+    assert len(taken) == 2 and all(t.state.name == "COMPLETE" for t in trials)
+    for trial in trials:
+        for entry in trial.user_attrs.get("schedule", []):
+            source = trials[entry["from_trial"]]
+            assert entry["params"] != source.params and entry["params"]["total_steps"] == source.params["total_steps"]
+            assert trial.user_attrs["config"]["learning_rate"] == pytest.approx(
+                trial.user_attrs["schedule"][-1]["params"]["learning_rate"], rel=1e-6
+            )
+
+
+def test_rungs_of_halving_grow_by_its_factor():
+    group = [object()] * 9
+    assert _Rungs(settings(population=9, halving=3), group).halvings == [1 / 9, 1 / 3]
+    assert _Rungs(settings(population=8, halving=2), group[:8]).halvings == [1 / 8, 1 / 4, 1 / 2]
+    assert _Rungs(settings(population=8, exploits=3), group).exploits == [0.25, 0.5, 0.75]
+
+
+def test_perturbed_parameters_stay_in_their_range():
+    import random
+
+    kinds = optuna.distributions
+    log, linear = kinds.FloatDistribution(0.1, 1.0, log=True), kinds.FloatDistribution(0, 1)
+    found = {perturbed(0.5, log, random.Random(seed)) for seed in range(20)}
+    assert found == {0.4, 0.625}
+    assert {round(perturbed(0.95, linear, random.Random(seed)), 6) for seed in range(20)} == {0.85, 1.0}
+    assert perturbed("a", kinds.CategoricalDistribution(["a", "b"]), random.Random(0)) == "a"
+
+
+def test_the_time_that_is_up_ends_trials_with_their_score(tmp_path):
+    options = {"episodes": 16, "sampler": "random"}
+    config = tiny_config(total_steps=10**9)
+    table = {"learning_rate": TABLE["learning_rate"]}
+    began = time.time()
+    summary = sweep(Corridor(), tmp_path / "s", space=table, config=config, minutes=0.02, say=quiet, **options)
+    assert time.time() - began < 60 and not summary.complete
+    trials = Sweep.open(tmp_path / "s", env=Corridor()).study.trials
+    assert [t.state.name for t in trials] == ["PRUNED"] and trials[0].user_attrs["stopped"] == "the time is up"
+
+
+# workers
+
+
+def test_trials_of_a_dead_worker_run_again_once(tmp_path):
+    found = Sweep.create(tmp_path / "s", settings(), env=Corridor())
+    dead = f"{os.uname().nodename}:1:1"
+    with Worker(found) as worker:
+        [lost] = found.ask(1, dead, {}, [])
+        unnamed = found.study.ask(found.space.distributions)  # killed while it was asked for
+        [kept] = found.ask(1, worker.name, {}, [])
+        assert found.requeue_lost(worker.is_alive) == 2
+        assert found.requeue_lost(worker.is_alive) == 0  # once
+        trials = found.study.trials
+        assert [t.state.name for t in trials] == ["FAIL", "FAIL", "RUNNING", "WAITING", "WAITING"]
+        assert trials[0].user_attrs["lost"] and trials[3].user_attrs["retry_of"] == lost.number
+        assert found.left(10) == 9
+        again = found.ask(2, worker.name, {}, [])
+        assert [t.params for t in again] == [lost.params, unnamed.params] and kept.number == 2
+    other = Worker(found)
+    assert not other.is_alive(worker.name)
+    assert found.requeue_lost(other.is_alive) == 3
+
+
+def test_a_trial_whose_workers_always_die_is_given_up(tmp_path):
+    found = Sweep.create(tmp_path / "s", settings(), env=Corridor())
+    for _ in range(5):
+        found.ask(1, f"{os.uname().nodename}:1:1", {}, [])
+        found.requeue_lost(lambda name: False)
+    trials = found.study.trials
+    assert len(trials) == 5 and [t.user_attrs.get("lost", False) for t in trials] == [True] * 4 + [False]
+    assert "killed 5 times" in trials[-1].user_attrs["problem"] and found.left(10) == 9
+
+
+def test_a_worker_elsewhere_lives_while_its_heart_beats(tmp_path, monkeypatch):
+    found = Sweep.create(tmp_path / "s", settings(), env=Corridor())
+    found.study.set_user_attr("heartbeat elsewhere:7:1", time.time() - 100)
+    found.study.set_user_attr("heartbeat elsewhere:8:1", time.time() - 10_000)
+    worker = Worker(found)
+    assert worker.is_alive("elsewhere:7:1") and not worker.is_alive("elsewhere:8:1")
+
+
+def test_samplers_repeat_and_workers_do_not(tmp_path):
+    for sampler in ("protein", "tpe", "random"):
+        asked = []
+        for run in range(2):
+            Sweep.create(tmp_path / f"{sampler}{run}", settings(sampler=sampler), env=Corridor())
+            # a worker for each trial, as two processes that take turns
+            for _ in range(3):
+                other = Sweep.open(tmp_path / f"{sampler}{run}", env=Corridor())
+                [trial] = other.ask(1, "worker", {}, [])
+                asked.append(trial.params)
+        assert asked[:3] == asked[3:]
+        assert len({tuple(params.values()) for params in asked[:3]}) == 3
+
+
+def test_pinned_parameters_are_equal_in_a_row(tmp_path):
+    table = TABLE | {"hidden": {"scale": "power_of_two", "min": 8, "max": 128}}
+    for sampler in ("protein", "tpe"):
+        own = new_settings(Corridor(), tiny_config(), table, sampler=sampler)
+        found = Sweep.create(tmp_path / sampler, own, env=Corridor())
+        found.ask(1, "worker", {}, [])
+        trials = found.ask(3, "worker", {}, ["log2 hidden"])
+        assert len({t.params["log2 hidden"] for t in trials}) == 1
+        assert len({t.params["learning_rate"] for t in trials}) == 3
+
+
+def test_a_journal_file_is_a_storage_too(tmp_path):
+    found = Sweep.create(tmp_path / "s", settings(), storage=str(tmp_path / "journal.log"), env=Corridor())
+    assert work(found, 1, float("inf"), quiet) == 0
+    # another machine that knows the storage alone
+    joined = Sweep.open(tmp_path / "other", storage=str(tmp_path / "journal.log"), env=Corridor())
+    assert joined.settings == found.settings and len(joined.study.trials) == 1
+    with pytest.raises(ValueError, match="storage is 'journal.txt'; it must be a URL"):
+        open_storage("journal.txt")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"sampler": "grid"}, "sampler is 'grid'; it must be one of protein, tpe, random"),
+        ({"population": 0}, "population is 0"),
+        ({"episodes": 1}, "episodes is 1; it must be a whole number of at least 2"),
+        ({"halving": 5}, "halving is 5; it must be 0, or from 2 to population, 4"),
+        ({"exploits": 2, "population": 2}, "exploits is 2; population is 2"),
+        ({"seed": -1}, "seed is -1"),
+        ({"trials": 0}, "trials is 0; it must be a number above 0"),
+        ({"minutes": -1.0}, "minutes is -1.0"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_made(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        sweep(Corridor(), tmp_path / "s", config=tiny_config(), **options)
+    with pytest.raises(TypeError, match="there is no option 'sample'"):
+        sweep(Corridor(), tmp_path / "s", config=tiny_config(), sample=1)
+    assert not (tmp_path / "s").exists()
+
+
+# the command
+
+
+def test_the_command(tmp_path, capsys):
+    (tmp_path / "space.toml").write_text(as_toml({"learning_rate": TABLE["learning_rate"]}) + "\n")
+    base = "\n".join(f"{n} = {json.dumps(v)}" for n, v in tiny_config().to_dict().items() if n != "num_agents")
+    (tmp_path / "base.toml").write_text(f"{base}\n[env]\nmax_steps = 20\n")
+    (tmp_path / "own.toml").write_text("[[trial]]\nlearning_rate = 0.05\n[[trial]]\nlearning_rate = 0.02\n")
+    out = tmp_path / "sweep"
+    files = [f"--{name}={tmp_path / file}.toml" for name, file in (("space", "space"), ("config", "base"))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "jaxpuffer", "sweep", "cartpole", f"--out={out}"]
+    first = [*command, *files, f"--enqueue={tmp_path}/own.toml", "--trials=4", "--workers=2", "--episodes=8"]
+    done = subprocess.run(first, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "4 trials with a score" in done.stdout and f"jaxpuffer sweep report {out}" in done.stdout
+    trials = Sweep.open(out).study.trials
+    assert [t.state.name for t in trials] == ["COMPLETE"] * 4
+    assert [t.params["learning_rate"] for t in trials[1:3]] == [0.05, 0.02]
+    assert all(t.user_attrs["env"]["max_steps"] == 20 for t in trials)
+    assert len({t.user_attrs["worker"] for t in trials}) == 2
+
+    for flags, message in [
+        ((), "there is a sweep in"),
+        (("--resume", "--sampler=tpe"), "--sampler cannot change"),
+        (("--trials=0.5",), "'0.5' is not allowed"),
+        (("--space", "nothing.toml"), "there is no file nothing.toml"),
+    ]:
+        with pytest.raises(SystemExit) as stopped:
+            main(["sweep", "cartpole", f"--out={out}", *flags])
+        assert stopped.value.code == 2 and message in capsys.readouterr().err
+    main(["sweep", "snake", "--print_space"])
+    printed = capsys.readouterr().out
+    (tmp_path / "printed.toml").write_text(printed)
+    space = read_space(tmp_path / "printed.toml", make("snake"))
+    assert space.distributions == Space(default_space(tuned_config(make("snake"))), make("snake")).distributions
+    main(["sweep", "report", str(out), "--no-figures"])
+    assert "front" in capsys.readouterr().out.lower()
