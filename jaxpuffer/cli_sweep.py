@@ -19,7 +19,7 @@ from jaxpuffer.registry import default_backend, make
 
 QUICK_DEATH = 30.0  # seconds; a worker that ends with an error so soon, several times in a row, is not started again
 MOST_QUICK_DEATHS = 3
-_OPTIONS = ("seed", "sampler", "pruner", "population", "episodes", "halving", "exploits")
+_OPTIONS = ("seed", "sampler", "pruner", "population", "episodes", "halving", "exploits", "max_cost")
 
 _EXAMPLES = """\
 jaxpuffer sweep breakout --minutes 30 --out sweeps/breakout    search around the tuned configuration
@@ -83,7 +83,9 @@ def _parser() -> Parser:
     parser.add_argument("env", metavar="ENV")
     group = parser.add_argument_group("how long")
     group.add_argument("--trials", type=_count, help="trials of the sweep in all; default 100, or none with --minutes")
-    group.add_argument("--minutes", type=_minutes, help="minutes from now; trials that run then end with their score")
+    group.add_argument(
+        "--minutes", type=_above_zero, help="minutes from now; trials that run then end with their score"
+    )
     group.add_argument("--workers", type=_count, default=1, help="processes on this machine, which share its cores")
     group.add_argument("--resume", action="store_true", help="go on with the sweep in --out, or join its workers")
     group = parser.add_argument_group("where")
@@ -102,6 +104,9 @@ def _parser() -> Parser:
     group.add_argument("--seed", type=int, help="default 0")
     group = parser.add_argument_group("how")
     group.add_argument("--sampler", choices=("protein", "tpe", "random"), help="default protein")
+    group.add_argument(
+        "--max_cost", type=_above_zero, metavar="SECONDS", help="seconds of training that Protein may expect of a trial"
+    )
     group.add_argument(
         "--pruner", choices=("protein", "median", "hyperband", "none"), help="what stops trials early; default protein"
     )
@@ -135,7 +140,7 @@ def _count(text: str) -> int:
     return int(number)
 
 
-def _minutes(text: str) -> float:
+def _above_zero(text: str) -> float:
     import argparse
 
     try:

@@ -340,6 +340,8 @@ def test_a_journal_file_is_a_storage_too(tmp_path):
         ({"halving": 5}, "halving is 5; it must be 0, or from 2 to population, 4"),
         ({"exploits": 2, "population": 2}, "exploits is 2; population is 2"),
         ({"seed": -1}, "seed is -1"),
+        ({"max_cost": 0}, "max_cost is 0"),
+        ({"max_cost": 5.0, "sampler": "tpe"}, "the sampler tpe knows no costs"),
         ({"trials": 0}, "trials is 0; it must be a number above 0"),
         ({"minutes": -1.0}, "minutes is -1.0"),
     ],

@@ -68,7 +68,8 @@ def sweep(
         resume: go on with the sweep in `directory`, under its settings.
         storage: Optuna's storage, a URL or a journal FILE.log; None: SQLite in `directory`.
         say: told one line per trial.
-        options: `seed`, `sampler`, `pruner`, `population`, `episodes`, `halving` and `exploits` of `Settings`.
+        options: `seed`, `sampler`, `pruner`, `population`, `episodes`, `halving`, `exploits` and `max_cost` of
+            `Settings`.
 
     Returns:
         What the sweep has found; `jaxpuffer.sweep.report` writes it into files.

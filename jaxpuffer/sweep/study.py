@@ -53,6 +53,7 @@ class Settings:
     population: int = 4  # trials that a worker trains at the same time
     episodes: int = 256  # of an evaluation
     halving: int = 0  # share of a population that goes on at each rung is 1 / halving; 0: no halving
+    max_cost: float | None = None  # seconds that Protein may expect of a trial
     exploits: int = 0  # times that the worst of a population take over what the best have learned
 
     def config(self) -> PPOConfig:
@@ -72,6 +73,11 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+        cost = self.max_cost
+        if cost is not None and (isinstance(cost, bool) or not isinstance(cost, int | float) or not cost > 0):
+            raise ValueError(f"max_cost is {cost!r}; it must be a number of seconds above 0, or None")
+        if cost is not None and self.sampler != "protein":
+            raise ValueError(f"max_cost is {cost}; the sampler {self.sampler} knows no costs, it must be None")
         if self.seed >= 2**32:
             raise ValueError(f"seed is {self.seed}; it must be below {2**32}")
         if self.halving and not 2 <= self.halving <= self.population:
@@ -166,7 +172,12 @@ class Sweep:
         settings = self.settings
         if settings.sampler == "protein":
             cost = COST_PARAMETER if COST_PARAMETER in self.space.parameters else None
-            return ProteinSampler(seed=settings.seed, cost_parameter=cost, search_space=self.space.distributions)
+            return ProteinSampler(
+                seed=settings.seed,
+                cost_parameter=cost,
+                search_space=self.space.distributions,
+                max_cost=settings.max_cost,
+            )
         seed = (settings.seed * 1_000_003 + count) % 2**32
         if settings.sampler == "tpe":
             return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
