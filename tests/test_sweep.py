@@ -194,11 +194,9 @@ def test_a_trial_that_cannot_be_trained_has_failed_and_the_sweep_goes_on(tmp_pat
         Corridor(), tmp_path / "s", space=table, config=base, trials=3, suggestions=suggestions, say=quiet, **options
     )
     trials = Sweep.open(tmp_path / "s", env=Corridor()).study.trials
-    assert [t.state.name for t in trials] == ["FAIL", "FAIL", "FAIL"][: len(trials)] or len(summary.complete) <= 1
-    by_choice = {t.params["separate_critic"]: t for t in trials}
-    assert "separate_critic=False" in by_choice[True].user_attrs["problem"]
-    diverged = next(t for t in trials if t.params["learning_rate"] == 1e30)
-    assert diverged.state.name == "FAIL" and diverged.user_attrs["problem"]
+    assert [t.state.name for t in trials] == ["COMPLETE", "FAIL", "FAIL"] and len(summary.complete) == 1
+    assert "separate_critic=False" in trials[1].user_attrs["problem"]
+    assert trials[2].params["learning_rate"] == 1e30 and "in update" in trials[2].user_attrs["problem"]
 
 
 def test_halving_drops_the_worst_and_exploits_take_over_the_best(tmp_path):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxpuffer.exits import one_line
+from jaxpuffer.sweep.storage import existing, load_study
 
 SETTINGS = "sweep.json"
 MOST_CONFIGURATIONS = 5  # the best one, and the best at a half, a quarter, ... of its cost
@@ -111,7 +111,6 @@ def read_sweep(directory: str | os.PathLike[str]) -> Summary:
 
     Raises:
         FileNotFoundError: there is no sweep in the folder, or its study is gone.
-        ImportError: Optuna is not installed.
         ValueError: `sweep.json` or the study is not of a sweep.
     """
     path = Path(directory).expanduser()
@@ -122,44 +121,15 @@ def read_sweep(directory: str | os.PathLike[str]) -> Summary:
         about = json.loads(file.read_text())
     except ValueError as error:
         raise ValueError(f"{file} is not JSON ({error})") from error
-    if not isinstance(about, dict) or not all(isinstance(about.get(k), str) for k in ("storage", "study_name")):
-        raise ValueError(f"{file} does not say where the study is: it has no storage, or no study_name")
-    found = _load_study(path, about).get_trials(deepcopy=False)
+    if not isinstance(about, dict) or not isinstance(about.get("storage"), str):
+        raise ValueError(f"{file} does not say where the study is: it has no storage")
+    found = load_study(existing(path, about["storage"])).get_trials(deepcopy=False)
     starts = [t.datetime_start for t in found if t.datetime_start is not None]
     ends = [t.datetime_complete for t in found if t.datetime_complete is not None]
     kept = [t for t in found if not t.user_attrs.get("lost")]
     wall = (max(ends) - min(starts)).total_seconds() if starts and ends else None
     repeats = {t.number: t.user_attrs["retry_of"] for t in found if "retry_of" in t.user_attrs}
     return Summary(path, about, [_trial(t, repeats) for t in kept], len(found) - len(kept), wall)
-
-
-def _load_study(directory: Path, about: Mapping[str, Any]) -> Any:
-    """The sweep's Optuna study."""
-    try:
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-        from sqlalchemy.exc import SQLAlchemyError
-    except ImportError as error:
-        raise ImportError("a report of a sweep needs Optuna: pip install 'jaxpuffer[sweep]'") from error
-    storage, name = about["storage"], about["study_name"]
-    if "://" not in storage or storage.startswith("sqlite:///"):
-        file = Path(storage.removeprefix("sqlite:///"))
-        inside = directory / file.name
-        file = inside if inside.is_file() else file  # the folder may have been moved
-        if not file.is_file():  # Optuna would make an empty one
-            raise FileNotFoundError(f"the study of the sweep in {directory} is gone: there is no file {file}")
-        journal = "://" not in storage
-        storage = JournalStorage(JournalFileBackend(str(file))) if journal else f"sqlite:///{file.absolute()}"
-    try:
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        raise ValueError(f"the storage of the sweep in {directory} has no study {name!r}") from None
-    except SQLAlchemyError as error:  # it is no database, or the server does not answer
-        raise ValueError(f"the storage of the sweep in {directory} cannot be read: {one_line(error)}") from error
-    if [d.name for d in study.directions] != ["MAXIMIZE"]:
-        raise ValueError(f"the study {name!r} is not of a sweep: it must maximize one score")
-    return study
 
 
 def _trial(found: Any, repeats: Mapping[int, int]) -> Trial:

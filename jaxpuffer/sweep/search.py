@@ -167,7 +167,18 @@ def work(
 
     Returns:
         The number of the signal that ended it, 0 if none did.
+
+    Raises:
+        OSError: the study cannot be written. What it has stays.
     """
+    try:
+        return _work(sweep, trials, deadline, say, stop_with)
+    except optuna.exceptions.StorageInternalError as error:
+        cause = one_line(error.__cause__ or error)
+        raise OSError(f"the study in {sweep.storage} cannot be written: {cause}") from error
+
+
+def _work(sweep: Sweep, trials: int | None, deadline: float, say: Say, stop_with: Callable[[], bool] | None) -> int:
     settings = sweep.settings
     same = [] if settings.population == 1 else list(sweep.space.static_keys)
     if (settings.halving or settings.exploits) and COST_PARAMETER in sweep.space.parameters:

@@ -21,16 +21,15 @@ from typing import Any, Self
 
 import filelock
 import optuna
-import optuna.storages.journal
 from optuna.trial import FrozenTrial, TrialState
 
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.registry import Backend, make
 from jaxpuffer.sweep.protein import ProteinPruner, ProteinSampler
+from jaxpuffer.sweep.results import SETTINGS
 from jaxpuffer.sweep.space import COST_PARAMETER, Space
+from jaxpuffer.sweep.storage import NAME, default_storage, existing, load_study, open_storage
 
-NAME = "sweep"  # of the study in its storage
-SETTINGS = "sweep.json"
 SAMPLERS = ("protein", "tpe", "random")
 PRUNERS = ("protein", "median", "hyperband", "none")
 HEARTBEAT_SECONDS = 60.0
@@ -97,9 +96,8 @@ class Sweep:
         self._env = env
         self.space = _space(settings, env)
         self.lock = filelock.FileLock(directory / "study.lock")
-        self.study = optuna.load_study(
-            study_name=NAME, storage=open_storage(storage), sampler=self.sampler(0), pruner=self._pruner()
-        )
+        self.study = load_study(storage)
+        self.study.pruner = self._pruner()
 
     @classmethod
     def create(
@@ -118,7 +116,7 @@ class Sweep:
         """
         if (directory / SETTINGS).exists():
             raise FileExistsError(f"there is a sweep in {directory}: go on with --resume, or choose another --out")
-        storage = storage or f"sqlite:///{directory.absolute() / 'study.db'}"
+        storage = storage or default_storage(directory)
         space, base = _space(settings, env), settings.values()
         first = [space.params(base, nearest=True), *(_params(space, base, *given) for given in suggestions)]
         directory.mkdir(parents=True, exist_ok=True)
@@ -147,17 +145,14 @@ class Sweep:
         elif storage is None:
             raise FileNotFoundError(f"there is no sweep in {directory}")
         else:
-            try:
-                content = optuna.load_study(study_name=NAME, storage=open_storage(storage)).user_attrs["settings"]
-            except KeyError:
-                raise FileNotFoundError(f"there is no sweep in {storage}") from None
+            content = load_study(storage).user_attrs["settings"]
             directory.mkdir(parents=True, exist_ok=True)
             _write(file, content | {"storage": storage})
         if name is not None and content["env"] != name:
             raise ValueError(f"the sweep in {directory} is of {content['env']}, not of {name}")
         names = {field.name for field in dataclasses.fields(Settings)}
         settings = Settings(**{name: value for name, value in content.items() if name in names})
-        return cls(directory, settings, storage or content["storage"], env)
+        return cls(directory, settings, storage or existing(directory, content["storage"]), env)
 
     def make_env(self, params: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """The environment of a trial, and its parameters."""
@@ -318,24 +313,6 @@ class Worker:
 
 def _lock_file(directory: Path, worker: str) -> Path:
     return directory / "workers" / f"{worker.replace(':', '-')}.lock"
-
-
-def open_storage(storage: str) -> optuna.storages.BaseStorage:
-    """Optuna's storage of a URL, such as sqlite:///FILE or postgresql://..., or of a journal file, FILE.log.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if storage.endswith(".log") and "://" not in storage:
-        backend = optuna.storages.journal.JournalFileBackend(str(Path(storage).expanduser()))
-        return optuna.storages.JournalStorage(backend)
-    if "://" not in storage:
-        raise ValueError(
-            f"storage is {storage!r}; it must be a URL, such as postgresql://USER@HOST/DATABASE, or a journal FILE.log"
-        )
-    # several workers write to it
-    engine = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
-    return optuna.storages.RDBStorage(storage, engine_kwargs=engine)
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:
