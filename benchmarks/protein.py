@@ -76,15 +76,15 @@ class Surface:
         off = np.array(
             [
                 (math.log10(params["learning_rate"]) - self.best_rate(params["total_steps"])) / 0.5,
-                (math.log10(params["1 - gamma"]) + 2) / 0.6,
-                (params["clip"] - 0.3) / 0.3,
-                (params["log2 num_envs"] - 10.5) / 2.5,
+                (math.log10(params["1 - gamma"]) + 2) / 0.4,
+                (params["clip"] - 0.3) / 0.2,
+                (params["log2 num_envs"] - 10.5) / 1.5,
             ]
         )
         progress = steps / slow
         learned = progress**2 / (1 + progress**2) if self.late else 1 - np.exp(-(progress**0.7))
         annealed = 0.85 + 0.15 * steps / params["total_steps"]
-        return 100 * best * math.exp(-0.5 * float(off @ off)) * learned * annealed
+        return 100 * best * math.exp(-0.5 * float(np.sum(np.maximum(np.abs(off) - 1, 0) ** 2))) * learned * annealed
 
     def best_rate(self, steps: float) -> float:
         """The logarithm of the best learning rate, smaller for longer runs."""
@@ -122,21 +122,16 @@ class Surface:
         costs, scores = self.front
         return float(costs[np.searchsorted(scores, 0.99 * scores[-1])])
 
-    def volume(self, costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """The hypervolume of the first point, the first two and so on."""
-        volumes, order = np.zeros(len(costs)), np.argsort(costs)
-        for i in range(len(costs)):
-            first = order[order <= i]
-            inside = first[costs[first] < self.reference]
-            best = np.maximum.accumulate(np.maximum(scores[inside], 0))
-            volumes[i] = best @ np.diff(np.log(np.append(costs[inside], self.reference)))
-        return volumes
+    def volume(self, costs: np.ndarray, scores: np.ndarray) -> float:
+        """The hypervolume of points of (log cost, score)."""
+        order = np.argsort(costs)
+        order = order[costs[order] < self.reference]
+        best = np.maximum.accumulate(np.maximum(scores[order], 0))
+        return float(best @ np.diff(np.log(np.append(costs[order], self.reference))))
 
     @cached_property
     def true_volume(self) -> float:
-        costs, scores = self.front
-        inside = costs < self.reference
-        return float(scores[inside] @ np.diff(np.log(np.append(costs[inside], self.reference))))
+        return self.volume(*self.front)
 
 
 SURFACES = {"early": Surface("early"), "late": Surface("late", late=True)}
@@ -200,10 +195,8 @@ def search(surface: Surface, arm: str, seed: int, limit: int) -> dict[str, Any]:
     costs: list[float] = []
     scores: list[float] = []
     began = time.perf_counter()
-    # the volume is what the trials so far are worth; a failed one is worth nothing
-    step = 1 if limit <= 200 else 20
-    reached = None
-    while reached is None and len(costs) < limit:
+    shares: list[float] = []  # of the true volume, after each trial
+    while len(shares) < limit and (not shares or shares[-1] < SHARE):
         trial = study.ask(surface.space)
         steps = np.linspace(1 / POINTS, 1, POINTS) * trial.params["total_steps"]
         cost, true = surface.cost(trial.params, steps), surface.score(trial.params, steps)
@@ -219,15 +212,13 @@ def search(surface: Surface, arm: str, seed: int, limit: int) -> dict[str, Any]:
             study.tell(trial, [float(noisy[-1]), math.log(cost[-1])] if both else float(noisy[-1]))
             costs.append(float(cost[-1]))
             scores.append(float(true[-1]))
-        if len(costs) % step == 0 or len(costs) == limit:
-            shares = surface.volume(np.array(costs), np.array(scores)) / surface.true_volume
-            reached = int(np.argmax(shares >= SHARE)) + 1 if shares[-1] >= SHARE else None
+        shares.append(surface.volume(np.array(costs), np.array(scores)) / surface.true_volume)
     return {
         "seed": seed,
-        "reached": reached,
-        "cost": sum(costs[:reached]),
-        "shares": [round(float(share), 4) for share in shares[:: max(1, len(shares) // 100)]],
-        "seconds_a_trial": (time.perf_counter() - began) / len(costs),
+        "reached": len(shares) if shares[-1] >= SHARE else None,
+        "cost": sum(costs),
+        "shares": [round(share, 4) for share in shares[:: max(1, limit // 100)]] + [round(shares[-1], 4)],
+        "seconds_a_trial": (time.perf_counter() - began) / len(shares),
     }
 
 

@@ -32,7 +32,7 @@ EXPANSION = 1.1  # factor of the targets: how far beyond the costs so far
 NEAR = 1e-6  # rows this close are equal
 FEW_SUCCESSES = 100  # failures count below this
 TOP = 5  # observations that are tried at a lower cost
-FIT_POINTS, FIT_ITERATIONS = 200, 15  # of the likelihood's maximisation
+FIT_POINTS, FIT_ITERATIONS = 128, 12  # of the likelihood's maximisation
 APART = 0.1  # root mean square of the differences, in units: nearer to a running trial counts less
 
 
@@ -308,9 +308,11 @@ class ProteinSampler(BaseSampler):
         # scores and log costs from 0 to 1, over all observations
         low, high = seen.scores.min(), seen.scores.max()
         log_costs = np.log(seen.costs)
-        cheapest, dearest = log_costs.min(), np.quantile(log_costs, 0.97)
+        ends = log_costs[np.append(seen.trials[1:] != seen.trials[:-1], True)]  # whole runs
+        cheapest, dearest = log_costs.min(), np.quantile(ends, 0.97)
         scores = (seen.scores - low) / (high - low) if high > low else np.ones_like(seen.scores)
-        costs = (log_costs - cheapest) / max(dearest - cheapest, NEAR)
+        reach = max(EXPANSION * (dearest - cheapest), dearest - cheapest + math.log(2))
+        costs = (log_costs - cheapest) / reach
 
         # centers: the Pareto front, and the best observations at lower costs
         front = pareto_front(seen.costs, seen.scores)
@@ -345,12 +347,12 @@ class ProteinSampler(BaseSampler):
         if parts.cost_targets:
             round_, place = divmod(number, len(TARGETS))
             bag = np.random.default_rng([self.seed, 3, round_]).permutation(TARGETS)
-            target = EXPANSION * np.clip(bag[place] + 0.1 * rng.standard_normal(), 0, 1)
+            target = np.clip(bag[place] + 0.1 * rng.standard_normal(), 0, 1)
             rating = np.maximum(predicted, 0) * np.maximum(1 - np.abs(target - predicted_cost), 0)
         else:
             rating = predicted
         if self.max_cost is not None:
-            allowed = predicted_cost * (dearest - cheapest) + cheapest <= math.log(self.max_cost)
+            allowed = predicted_cost * reach + cheapest <= math.log(self.max_cost)
             rating = np.where(allowed, rating, -np.inf) if allowed.any() else -predicted_cost
         if parts.spread and len(running):
             gaps = cube.features(candidates)[:, None] - cube.features(running)
