@@ -65,8 +65,11 @@ def run(sampler, trials, space=SMALL, direction="maximize"):
     return study
 
 
+FEW = Parts(candidates=32)  # enough for a small space, and fast
+
+
 def protein(**settings):
-    return ProteinSampler(**{"cost_parameter": "steps", "search_space": SMALL} | settings)
+    return ProteinSampler(**{"cost_parameter": "steps", "search_space": SMALL, "parts": FEW} | settings)
 
 
 def params_of(study):
@@ -243,13 +246,13 @@ def test_failures_are_avoided():
             study.add_trial(trial)
         return np.array([study.ask(SMALL).params["rate"] for _ in range(6)])
 
-    assert np.median(suggested(Parts())) < 0.04
-    assert np.median(suggested(Parts(failures=False))) > 0.1
+    assert np.median(suggested(FEW)) < 0.04
+    assert np.median(suggested(replace(FEW, failures=False))) > 0.1
 
 
 def test_running_trials_are_not_suggested_again():
     space = {"a": IntDistribution(0, 3), "b": CategoricalDistribution([True, False])}
-    sampler = ProteinSampler(search_space=space, cost=lambda trial: 1.0, parts=Parts(sobol=2))
+    sampler = ProteinSampler(search_space=space, cost=lambda trial: 1.0, parts=replace(FEW, sobol=2))
     study = optuna.create_study(sampler=sampler)
     for a in (0, 3):
         study.add_trial(create_trial(params={"a": a, "b": True}, distributions=space, value=float(a)))
@@ -329,9 +332,9 @@ def test_wrong_arguments():
 
 
 def test_suggestions_stay_below_the_largest_cost():
-    study = run(protein(max_cost=4.0), 20)
-    assert max(params["steps"] for params in params_of(study)[10:]) < 5e6
-    assert max(params["steps"] for params in params_of(run(protein(), 20))[10:]) > 1e7
+    limited, free = (params_of(run(protein(max_cost=most), 16))[10:] for most in (1.5, None))
+    assert max(params["steps"] for params in limited) < 1.7e6
+    assert max(params["steps"] for params in free) > 3e6
 
 
 @pytest.mark.parametrize("off", [
@@ -339,7 +342,7 @@ def test_suggestions_stay_below_the_largest_cost():
     {"linear": False, "noise_prior": False, "spread": False, "prune_front": False}, {"max_observations": 10},
 ])  # fmt: skip
 def test_parts_can_be_switched_off(off):
-    plain, changed = (params_of(run(protein(parts=replace(Parts(), **change)), 14)) for change in ({}, off))
+    plain, changed = (params_of(run(protein(parts=replace(FEW, **change)), 14)) for change in ({}, off))
     assert plain[:10] == changed[:10] and plain[13] != changed[13]
 
 
@@ -358,7 +361,7 @@ def test_it_beats_random_search(factor):
             scores.append(score_of(trial.params))
         order = np.argsort(costs)
         return sum(costs), np.maximum.accumulate(np.array(scores)[order]) @ np.diff(
-            np.log(np.array(costs)[order].tolist() + [1e3])
+            np.log([*np.array(costs)[order].tolist(), 1000.0])
         )
 
     total, ours = searched(protein(), 25, math.inf)

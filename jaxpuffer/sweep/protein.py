@@ -404,7 +404,7 @@ def gaussian_process(columns: int, linear: bool = True, noise_prior: bool = True
         found = minimize(penalised, initial_theta, jac=True, bounds=bounds, method="L-BFGS-B", options=options)
         return found.x, found.fun
 
-    kernel = ConstantKernel(1.0) * Matern(np.ones(columns), (1e-2, 1e3), nu=1.5)
+    kernel = ConstantKernel(1.0) * Matern(np.ones(columns), (1e-2, 1e2), nu=1.5)
     if linear:
         kernel += ConstantKernel(0.1) * DotProduct(1.0, "fixed")
     kernel += WhiteKernel(0.01, (1e-6, 1.0))
