@@ -454,8 +454,8 @@ def test_the_benchmark_runs(tmp_path, monkeypatch, capsys):
     benchmark.main()
     records = json.loads(file.read_text())
     assert [record["arm"] for record in records] == ["random", "Protein"]
-    assert all(run["reached"] is None and 0 < run["shares"][-1] < 0.95 for run in records[0]["runs"])
-    assert records[0]["hardware"] and "over 20" in capsys.readouterr().out
+    assert all(run["reached"][-1] is None and 0 < run["share"] < 0.95 for run in records[0]["runs"])
+    assert records[0]["hardware"] and "> 20" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["x", "--arms", "Proteine"])
     with pytest.raises(SystemExit):
         benchmark.main()

@@ -28,7 +28,7 @@ from jaxpuffer.sweep.cube import Cube
 Point = tuple[float, float | None, float | None]  # of a learning curve: cost, score, value of the cost parameter
 
 TARGETS = (0.16, 0.32, 0.48, 0.64, 0.8, 1.0)  # of the normalised log cost
-EXPANSION = 1.1  # how far targets reach beyond the log costs so far; a factor of 2 of the cost at least
+EXPANSION, FACTOR = 1.1, 2.0  # how far they reach beyond the log costs so far, in their range, and at least
 NEAR = 1e-6  # rows this close are equal
 FEW_SUCCESSES = 100  # failures count below this
 TOP = 5  # observations that are tried at a lower cost
@@ -308,7 +308,7 @@ class ProteinSampler(BaseSampler):
         ends = log_costs[np.append(seen.trials[1:] != seen.trials[:-1], True)]  # whole runs
         cheapest, dearest = log_costs.min(), np.quantile(ends, 0.97)
         scores = (np.maximum(seen.scores, low) - low) / (high - low) if high > low else np.ones_like(seen.scores)
-        reach = max(EXPANSION * (dearest - cheapest), dearest - cheapest + math.log(2))
+        reach = max(EXPANSION * (dearest - cheapest), dearest - cheapest + math.log(FACTOR))
         costs = (log_costs - cheapest) / reach
 
         # centers: the Pareto front, and the best observations at lower costs
