@@ -3,9 +3,9 @@
 A surface has the score and the cost of a training with seven parameters, exactly known: learning curves, a learning
 rate whose best value depends on the length of the run, networks that are better and cost more, noise, and a region in
 which trainings fail. An arm's result is the number of trials until the hypervolume of score and log cost is 80, 90 and
-95 % of the true front's. It is that of the noiseless scores of the finished trials, up to the reference point: score 0 and the cost
-at which the true front has 99 % of its best score. Trials that fail count too. An arm ends there, or at --trials;
-random search goes on to --random-trials. Medians over seeds have percentile bootstrap intervals of 95 %.
+95 % of the true front's. It is that of the noiseless scores of the finished trials, up to the reference point: score 0
+and the cost at which the true front has 99 % of its best score. Trials that fail count too. A search ends at 95 %, or
+after --trials, random search after --random-trials. Medians over seeds have percentile bootstrap intervals of 95 %.
 """
 
 import argparse
