@@ -2,10 +2,10 @@
 
 A surface has the score and the cost of a training with seven parameters, exactly known: learning curves, a learning
 rate whose best value depends on the length of the run, networks that are better and cost more, noise, and a region in
-which trainings fail. An arm's result is the number of trials until the hypervolume of score and log cost is 95 % of the
-true front's. It is that of the noiseless scores of the finished trials, up to the reference point: score 0 and the cost
-at which the true front has 99 % of its best score. Trials that fail count too. An arm ends there, or at --trials;
-random search goes on to --random-trials. Medians over seeds have percentile bootstrap intervals of 95 %.
+which trainings fail. An arm's result is the number of trials until the hypervolume of score and log cost is 80, 90 and
+95 % of the true front's. It is that of the noiseless scores of the finished trials, up to the reference point: score 0
+and the cost at which the true front has 99 % of its best score. Trials that fail count too. A search ends at 95 %, or
+after --trials, random search after --random-trials. Medians over seeds have percentile bootstrap intervals of 95 %.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.record import particulars, positive, show, use_threads, write
 
-SHARE = 0.95
+SHARES = (0.8, 0.9, 0.95)  # of the true front's hypervolume
 POINTS = 20  # of a learning curve
 PARTS: dict[str, dict[str, Any]] = {
     "Protein": {},
@@ -76,15 +76,15 @@ class Surface:
         off = np.array(
             [
                 (math.log10(params["learning_rate"]) - self.best_rate(params["total_steps"])) / 0.5,
-                (math.log10(params["1 - gamma"]) + 2) / 0.6,
-                (params["clip"] - 0.3) / 0.3,
-                (params["log2 num_envs"] - 10.5) / 2.5,
+                (math.log10(params["1 - gamma"]) + 2) / 0.4,
+                (params["clip"] - 0.3) / 0.2,
+                (params["log2 num_envs"] - 10.5) / 1.5,
             ]
         )
         progress = steps / slow
         learned = progress**2 / (1 + progress**2) if self.late else 1 - np.exp(-(progress**0.7))
         annealed = 0.85 + 0.15 * steps / params["total_steps"]
-        return 100 * best * math.exp(-0.5 * float(off @ off)) * learned * annealed
+        return 100 * best * math.exp(-0.5 * float(np.sum(np.maximum(np.abs(off) - 1, 0) ** 2))) * learned * annealed
 
     def best_rate(self, steps: float) -> float:
         """The logarithm of the best learning rate, smaller for longer runs."""
@@ -122,21 +122,16 @@ class Surface:
         costs, scores = self.front
         return float(costs[np.searchsorted(scores, 0.99 * scores[-1])])
 
-    def volume(self, costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """The hypervolume of the first point, the first two and so on."""
-        volumes, order = np.zeros(len(costs)), np.argsort(costs)
-        for i in range(len(costs)):
-            first = order[order <= i]
-            inside = first[costs[first] < self.reference]
-            best = np.maximum.accumulate(np.maximum(scores[inside], 0))
-            volumes[i] = best @ np.diff(np.log(np.append(costs[inside], self.reference)))
-        return volumes
+    def volume(self, costs: np.ndarray, scores: np.ndarray) -> float:
+        """The hypervolume of points of (log cost, score)."""
+        order = np.argsort(costs)
+        order = order[costs[order] < self.reference]
+        best = np.maximum.accumulate(np.maximum(scores[order], 0))
+        return float(best @ np.diff(np.log(np.append(costs[order], self.reference))))
 
     @cached_property
     def true_volume(self) -> float:
-        costs, scores = self.front
-        inside = costs < self.reference
-        return float(scores[inside] @ np.diff(np.log(np.append(costs[inside], self.reference))))
+        return self.volume(*self.front)
 
 
 SURFACES = {"early": Surface("early"), "late": Surface("late", late=True)}
@@ -166,6 +161,8 @@ def main() -> None:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     records = json.loads(Path(args.json).read_text()) if args.json and Path(args.json).exists() else []
+    if args.seeds < 2:
+        parser.error(f"--seeds is {args.seeds}; an interval needs at least 2")
     for surface in args.surfaces:
         for arm in args.arms:
             limit = args.random_trials if arm == "random" else args.trials
@@ -178,13 +175,11 @@ def main() -> None:
             print(f"{surface}, {arm}: {', '.join(row(records[-1])[1:])}", flush=True)
             write(args.json, records)
     for surface in args.surfaces:
-        title = f"{surface}: trials until {SHARE:.0%} of the true front's hypervolume, {args.seeds} seeds"
+        title = f"{surface}: trials until a share of the true front's hypervolume, {args.seeds} seeds"
         chosen = [r for r in records if r["surface"] == surface and r["arm"] in args.arms and r["seeds"] == args.seeds]
-        show(
-            title,
-            ["arm", "trials", "95 %", "reached", "seconds of training", "share at the end", "s a trial"],
-            [row(r) for r in chosen],
-        )
+        levels = [f"{share:.0%}" for share in SHARES]
+        columns = ["arm", *levels, f"reached {levels[-1]}", "share at the end", "cost of it, s", "s a trial"]
+        show(title, columns, [row(r) for r in chosen])
 
 
 def search(surface: Surface, arm: str, seed: int, limit: int) -> dict[str, Any]:
@@ -200,10 +195,8 @@ def search(surface: Surface, arm: str, seed: int, limit: int) -> dict[str, Any]:
     costs: list[float] = []
     scores: list[float] = []
     began = time.perf_counter()
-    # the volume is what the trials so far are worth; a failed one is worth nothing
-    step = 1 if limit <= 200 else 20
-    reached = None
-    while reached is None and len(costs) < limit:
+    shares: list[float] = []  # of the true volume, after each trial
+    while len(shares) < limit and (not shares or shares[-1] < SHARES[-1]):
         trial = study.ask(surface.space)
         steps = np.linspace(1 / POINTS, 1, POINTS) * trial.params["total_steps"]
         cost, true = surface.cost(trial.params, steps), surface.score(trial.params, steps)
@@ -219,15 +212,14 @@ def search(surface: Surface, arm: str, seed: int, limit: int) -> dict[str, Any]:
             study.tell(trial, [float(noisy[-1]), math.log(cost[-1])] if both else float(noisy[-1]))
             costs.append(float(cost[-1]))
             scores.append(float(true[-1]))
-        if len(costs) % step == 0 or len(costs) == limit:
-            shares = surface.volume(np.array(costs), np.array(scores)) / surface.true_volume
-            reached = int(np.argmax(shares >= SHARE)) + 1 if shares[-1] >= SHARE else None
+        shares.append(surface.volume(np.array(costs), np.array(scores)) / surface.true_volume)
     return {
         "seed": seed,
-        "reached": reached,
-        "cost": sum(costs[:reached]),
-        "shares": [round(float(share), 4) for share in shares[:: max(1, len(shares) // 100)]],
-        "seconds_a_trial": (time.perf_counter() - began) / len(costs),
+        "reached": [next((i + 1 for i, x in enumerate(shares) if x >= least), None) for least in SHARES],
+        "trials": len(shares),
+        "share": shares[-1],
+        "cost": sum(costs),
+        "seconds_a_trial": (time.perf_counter() - began) / len(shares),
     }
 
 
@@ -245,28 +237,27 @@ def sampler(surface: Surface, arm: str, seed: int) -> Any:
 
 
 def row(record: dict[str, Any]) -> list[str]:
-    """One arm as a row of the table; a search that did not reach 95 % counts as its limit."""
+    """One arm as a row of the table; a search that did not get there counts as its limit."""
     from scipy.stats import bootstrap
 
-    limit, runs = record["limit"], record["runs"]
-    trials = np.array([run["reached"] or limit for run in runs])
-    bounds = ["", ""]
-    if len(trials) > 1:
+    limit, runs, cells = record["limit"], record["runs"], []
+    for level in range(len(SHARES)):
+        trials = np.array([run["reached"][level] or limit for run in runs])
         found = bootstrap((trials,), np.median, n_resamples=2000, method="percentile", rng=np.random.default_rng(0))
-        bounds = [number(x, limit) for x in found.confidence_interval]
+        low, high = found.confidence_interval
+        cells.append(f"{number(np.median(trials), limit)} ({number(low, limit)} to {number(high, limit)})")
     return [
         record["arm"],
-        number(float(np.median(trials)), limit),
-        " to ".join(bounds),
-        f"{sum(run['reached'] is not None for run in runs)} of {len(runs)}",
+        *cells,
+        f"{sum(run['reached'][-1] is not None for run in runs)} of {len(runs)}",
+        f"{np.median([run['share'] for run in runs]):.3f} of {np.median([run['trials'] for run in runs]):g}",
         f"{np.median([run['cost'] for run in runs]):,.0f}",
-        f"{np.median([run['shares'][-1] for run in runs]):.3f}",
         f"{np.mean([run['seconds_a_trial'] for run in runs]):.2f}",
     ]
 
 
 def number(trials: float, limit: int) -> str:
-    return f"over {limit}" if trials >= limit else f"{trials:g}"
+    return f"> {limit}" if trials >= limit else f"{trials:g}"
 
 
 if __name__ == "__main__":

@@ -28,11 +28,11 @@ from jaxpuffer.sweep.cube import Cube
 Point = tuple[float, float | None, float | None]  # of a learning curve: cost, score, value of the cost parameter
 
 TARGETS = (0.16, 0.32, 0.48, 0.64, 0.8, 1.0)  # of the normalised log cost
-EXPANSION = 1.1  # factor of the targets: how far beyond the costs so far
+EXPANSION, FACTOR = 1.1, 2.0  # how far they reach beyond the log costs so far, in their range, and at least
 NEAR = 1e-6  # rows this close are equal
 FEW_SUCCESSES = 100  # failures count below this
 TOP = 5  # observations that are tried at a lower cost
-FIT_POINTS, FIT_ITERATIONS = 200, 15  # of the likelihood's maximisation
+FIT_POINTS, FIT_ITERATIONS = 128, 12  # of the likelihood's maximisation
 APART = 0.1  # root mean square of the differences, in units: nearer to a running trial counts less
 
 
@@ -65,7 +65,7 @@ class Parts:
     max_observations: int = 750
     """number of observations, half of them the newest, the others drawn from the older ones"""
     percentile: bool = False
-    """scores are shares from 0 to 1 and enter as log odds, clipped to [-5, 100]"""
+    """scores are shares from 0 to 1 and enter as log odds, clipped to [-5, 7]"""
     linear: bool = True
     """the kernel has a linear part"""
     noise_prior: bool = True
@@ -171,10 +171,8 @@ class ProteinSampler(BaseSampler):
         else:
             space = self.search_space
             for argument, given in {"start": self.start, "fixed": self.fixed or {}}.items():
-                for name, value in given.items():
-                    if name not in space:
-                        raise ValueError(f"{argument} has {name!r}; the search space has {', '.join(space)}")
-                    _check(argument, name, value, space[name])
+                if unknown := given.keys() - space.keys():
+                    raise ValueError(f"{argument} has {min(unknown)!r}; the search space has {', '.join(space)}")
         return {name: distribution for name, distribution in space.items() if not distribution.single()}
 
     def sample_relative(
@@ -187,8 +185,9 @@ class ProteinSampler(BaseSampler):
         cube = Cube(search_space)
         cost_axis = self._cost_axis(cube)
         trials = study.get_trials(deepcopy=False)
-        successes, failures = self._observe(study, trials, cube, cost_axis)
         index = _own_index(trials, trial.number)
+        given = self._given(search_space, index)
+        successes, failures = self.observe(study, trials, cube, cost_axis)
         rng = np.random.default_rng([self.seed, 0, trial.number])
         if self.start and index == 0:
             chosen = self._sobol(cube, cost_axis, 0, rng)
@@ -198,30 +197,34 @@ class ProteinSampler(BaseSampler):
             running = [t for t in trials if t.state == TrialState.RUNNING and t.number != trial.number]
             rows = [cube.row(t.params) for t in running if t.params.keys() >= search_space.keys()]
             chosen = self._best(cube, cost_axis, successes, failures, np.array(rows), trial.number, rng)
-        return cube.params(chosen) | self._given(cube.names, index)
+        return cube.params(chosen) | given
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """A parameter that not all finished trials have: drawn alone, from `start` or `fixed` if it is there."""
         self._raise_error_if_multi_objective(study)
-        given = self._given([param_name], _own_index(study.get_trials(deepcopy=False), trial.number))
+        space = {param_name: param_distribution}
+        given = self._given(space, _own_index(study.get_trials(deepcopy=False), trial.number))
         if param_name in given:
-            _check(
-                "fixed" if param_name in (self.fixed or {}) else "start",
-                param_name,
-                given[param_name],
-                param_distribution,
-            )
             return given[param_name]
-        cube = Cube({param_name: param_distribution})
+        cube = Cube(space)
         rng = np.random.default_rng([self.seed, 1, trial.number, zlib.crc32(param_name.encode())])
         return cube.params(self._cheap(rng.uniform(-1, 1, 1), self._cost_axis(cube), rng))[param_name]
 
-    def _given(self, names: Sequence[str], index: int) -> dict[str, Any]:
-        """The values among `names` that are not ours to choose."""
-        given = (self.start if index == 0 else {}) | (self.fixed or {})
-        return {name: value for name, value in given.items() if name in names}
+    def _given(self, space: Mapping[str, BaseDistribution], index: int) -> dict[str, Any]:
+        """The parameters of a space that are not ours to choose."""
+        given = {}
+        for argument, values in {"start": self.start if index == 0 else {}, "fixed": self.fixed or {}}.items():
+            for name in values.keys() & space.keys():
+                given[name] = values[name]
+                try:
+                    allowed = space[name]._contains(space[name].to_internal_repr(given[name]))
+                except (ValueError, TypeError):
+                    allowed = False
+                if not allowed:
+                    raise ValueError(f"{argument} has {name}={given[name]!r}; it must be of {space[name]}")
+        return given
 
     def _cost_axis(self, cube: Cube) -> int | None:
         """Where the cost parameter is."""
@@ -247,18 +250,16 @@ class ProteinSampler(BaseSampler):
             sequence.fast_forward(index)
         return self._cheap(2 * sequence.random(1)[0] - 1, cost_axis, rng)
 
-    def _observe(
+    def observe(
         self, study: Study, trials: Sequence[FrozenTrial], cube: Cube, cost_axis: int | None
     ) -> tuple[Observations, np.ndarray]:
-        """Points of the finished runs, and rows (m, d) of those that failed."""
+        """Points of the finished runs, and rows (m, d) of those that failed. Of a run that was stopped early the cost
+        parameter is what its curve's end says."""
         sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
         rows, scores, costs, numbers, failed = [], [], [], [], []
         for trial in trials:
-            if (
-                not trial.state.is_finished()
-                or trial.user_attrs.get("lost")
-                or not trial.params.keys() >= set(cube.names)
-            ):
+            complete = trial.params.keys() >= set(cube.names)
+            if not trial.state.is_finished() or not complete or trial.user_attrs.get("lost"):
                 continue
             row = cube.row(trial.params)
             if trial.state == TrialState.FAIL or trial.value is None or not math.isfinite(trial.value):
@@ -268,30 +269,26 @@ class ProteinSampler(BaseSampler):
                 continue
             if not (whole > 0 and math.isfinite(whole)):
                 raise ValueError(f"trial {trial.number} has cost {whole!r}; it must be a number above 0")
-            end = trial.params[self.cost_parameter] if cost_axis is not None and self.cost_parameter else None
-            curve = self.points(trial) if cost_axis is not None else []
-            if curve and curve[-1][2] is not None:  # a run that was stopped early has less of it
-                end = curve[-1][2]
-            for cost, score, value in [*_downsampled(curve, self.parts.downsample)[:-1], (whole, trial.value, end)]:
+            curve, end = [], None
+            if cost_axis is not None:
+                curve = _evenly(_known(self.points(trial)), self.parts.downsample)
+                stopped = curve and trial.state == TrialState.PRUNED
+                end = curve[-1][2] if stopped else trial.params[cube.names[cost_axis]]
+            for cost, score, value in [*curve[:-1], (whole, trial.value, end)]:
                 point = row.copy()
                 if cost_axis is not None:
-                    point[cost_axis] = cube.axes[cost_axis].to_units(np.array(value))
-                    if value is not end and not -1 <= point[cost_axis] <= 1:
+                    axis = cube.axes[cost_axis]
+                    if value is None or not axis.low <= value <= axis.high:
                         continue  # no run of the space ends here
+                    point[cost_axis] = axis.to_units(np.array(value))
                 rows.append(point)
-                scores.append(sign * (self._log_odds(trial, score) if self.parts.percentile else score))
+                scores.append(sign * (_log_odds(trial, score) if self.parts.percentile else score))
                 costs.append(cost)
                 numbers.append(trial.number)
         found = Observations(
             np.reshape(rows, (-1, len(cube.names))), np.array(scores), np.array(costs), np.array(numbers, int)
         )
         return found, np.reshape(failed, (-1, len(cube.names)))
-
-    def _log_odds(self, trial: FrozenTrial, score: float) -> float:
-        if not 0 <= score <= 1:
-            raise ValueError(f"trial {trial.number} has score {score!r}; with percentile=True it must be from 0 to 1")
-        with np.errstate(divide="ignore"):
-            return float(np.clip(np.log(score) - np.log1p(-score), -5, 100))
 
     def _best(
         self,
@@ -306,11 +303,13 @@ class ProteinSampler(BaseSampler):
         """The candidate with the best rating."""
         parts = self.parts
         # scores and log costs from 0 to 1, over all observations
-        low, high = seen.scores.min(), seen.scores.max()
+        low, high = score_range(seen.scores)
         log_costs = np.log(seen.costs)
-        cheapest, dearest = log_costs.min(), np.quantile(log_costs, 0.97)
-        scores = (seen.scores - low) / (high - low) if high > low else np.ones_like(seen.scores)
-        costs = (log_costs - cheapest) / max(dearest - cheapest, NEAR)
+        ends = log_costs[np.append(seen.trials[1:] != seen.trials[:-1], True)]  # whole runs
+        cheapest, dearest = log_costs.min(), np.quantile(ends, 0.97)
+        scores = (np.maximum(seen.scores, low) - low) / (high - low) if high > low else np.ones_like(seen.scores)
+        reach = max(EXPANSION * (dearest - cheapest), dearest - cheapest + math.log(FACTOR))
+        costs = (log_costs - cheapest) / reach
 
         # centers: the Pareto front, and the best observations at lower costs
         front = pareto_front(seen.costs, seen.scores)
@@ -323,16 +322,20 @@ class ProteinSampler(BaseSampler):
                 cheaper = seen.rows[top]
                 cheaper[:, cost_axis] -= share * (cheaper[:, cost_axis] + 1)
                 centers = np.concatenate([centers, cheaper])
-        candidates = cube.around(centers, parts.candidates, parts.scale if parts.local else 2.0, rng)
-        if not parts.local:
-            candidates = cube.nearest(rng.uniform(-1, 1, candidates.shape))
-        for name, value in (self.fixed or {}).items():
-            if name in cube.names:
-                axis = cube.names.index(name)
-                stored = cube.axes[axis].distribution.to_internal_repr(value)
-                candidates[:, axis] = cube.axes[axis].to_units(np.array(stored))
-        candidates = candidates[distinct(candidates)]
-        candidates = _not_among(candidates, np.concatenate([seen.rows, running.reshape(-1, candidates.shape[1])]))
+        # candidates: near them or, if all of these are known, anywhere
+        known = np.concatenate([seen.rows, running.reshape(-1, len(cube.names))])
+        near = [cube.around(centers, parts.candidates, parts.scale, rng)] if parts.local else []
+        anywhere = cube.nearest(rng.uniform(-1, 1, (len(centers) * parts.candidates, len(cube.names))))
+        for drawn in [*near, anywhere]:
+            for name, value in (self.fixed or {}).items():
+                if name in cube.names:
+                    axis = cube.names.index(name)
+                    stored = cube.axes[axis].distribution.to_internal_repr(value)
+                    drawn[:, axis] = cube.axes[axis].to_units(np.array(stored))
+            candidates = drawn[distinct(drawn)]
+            if (new := ~among(candidates, known)).any():
+                candidates = candidates[new]
+                break
 
         # predictions
         rows = seen.rows
@@ -342,20 +345,15 @@ class ProteinSampler(BaseSampler):
         predicted_cost = self._predict(cube, seen.rows, costs, candidates, rng)
 
         # rating
+        rating = np.maximum(predicted, 0)
         if parts.cost_targets:
-            round_, place = divmod(number, len(TARGETS))
-            bag = np.random.default_rng([self.seed, 3, round_]).permutation(TARGETS)
-            target = EXPANSION * np.clip(bag[place] + 0.1 * rng.standard_normal(), 0, 1)
-            rating = np.maximum(predicted, 0) * np.maximum(1 - np.abs(target - predicted_cost), 0)
-        else:
-            rating = predicted
-        if self.max_cost is not None:
-            allowed = predicted_cost * (dearest - cheapest) + cheapest <= math.log(self.max_cost)
-            rating = np.where(allowed, rating, -np.inf) if allowed.any() else -predicted_cost
+            rating *= np.maximum(1 - np.abs(cost_target(self.seed, number) - predicted_cost), 0)
         if parts.spread and len(running):
             gaps = cube.features(candidates)[:, None] - cube.features(running)
-            nearest = np.sqrt((gaps**2).sum(-1) / len(cube.names)).min(1)
-            rating = rating * np.minimum(nearest / APART, 1)
+            rating *= np.minimum(np.sqrt((gaps**2).sum(-1) / len(cube.names)).min(1) / APART, 1)
+        if self.max_cost is not None:
+            allowed = predicted_cost * reach + cheapest <= math.log(self.max_cost)
+            rating = np.where(allowed, rating, -np.inf) if allowed.any() else -predicted_cost
         return candidates[np.argmax(rating)]
 
     def _predict(
@@ -406,7 +404,7 @@ def gaussian_process(columns: int, linear: bool = True, noise_prior: bool = True
         found = minimize(penalised, initial_theta, jac=True, bounds=bounds, method="L-BFGS-B", options=options)
         return found.x, found.fun
 
-    kernel = ConstantKernel(1.0) * Matern(np.ones(columns), (1e-2, 1e3), nu=1.5)
+    kernel = ConstantKernel(1.0) * Matern(np.ones(columns), (1e-2, 1e2), nu=1.5)
     if linear:
         kernel += ConstantKernel(0.1) * DotProduct(1.0, "fixed")
     kernel += WhiteKernel(0.01, (1e-6, 1.0))
@@ -417,10 +415,11 @@ class ProteinPruner(BasePruner):
     """Stops runs that are worse than most others were at the same cost.
 
     The limit is A + B log cost, the quantile 0.3 of the scores of all finished runs' learning curves given their cost.
-    It holds from `runs` finished runs on, and not before a run has cost 0.3 of the upper cost and what the cheapest run
-    cost. A run that costs more than 1.2 of the upper cost needs a score above 0.9, where 0 is the lowest and 1 the
-    highest score of all curves. The upper cost is that of the last point of the pruned Pareto front; it grows by 1 %
-    with each trial after it, up to the cost of the dearest run. A score that is NaN or infinite ends a run at once.
+    It holds from `runs` finished runs on, and not before a run has cost 0.3 of the upper cost and what the first point
+    of a curve costs (the median). A run that costs more than 1.2 of the upper cost needs a score of 0.9, where 0 is the
+    lowest and 1 the highest score of all curves (`score_range`). The upper cost is that of the last point of the pruned
+    Pareto front; it grows by 1 % with each trial after it, up to the cost of the dearest run. A score that is NaN or
+    infinite ends a run at once.
 
     Args:
         points: the learning curve of a trial, as in `ProteinSampler`; of a running trial up to now. Default: from the
@@ -463,9 +462,9 @@ class ProteinPruner(BasePruner):
             )
         if any(score is not None and not math.isfinite(score) for _, score, _ in curve[-1:]):
             return True
-        if not (known := _downsampled(curve, 1)):
+        if not (known := _known(curve)):
             return False
-        cost, score, _ = known[0]
+        cost, score, _ = known[-1]
         sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
         limit = self.limit(study, cost, trial.number)
         return limit is not None and sign * score < sign * limit
@@ -473,21 +472,20 @@ class ProteinPruner(BasePruner):
     def limit(self, study: Study, cost: float, number: int) -> float | None:
         """The score that trial `number` needs at this cost to go on, None if any will do."""
         sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
-        curves = {
-            trial.number: curve
-            for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-            if (curve := _downsampled(self.points(trial), self.downsample))
-        }
+        finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        known = {trial.number: curve for trial in finished if (curve := _known(self.points(trial)))}
+        curves = {number: _evenly(curve, self.downsample) for number, curve in known.items()}
         if len(curves) < self.runs:
             return None
         costs = np.array([point[0] for curve in curves.values() for point in curve])
         scores = sign * np.array([point[1] for curve in curves.values() for point in curve], np.float64)
         numbers = np.repeat(list(curves), [len(curve) for curve in curves.values()])
-        low, high = scores.min(), scores.max()
+        low, high = score_range(scores)
         whole = [curve[-1][0] for curve in curves.values()]
         last = pruned_front(costs, scores, pareto_front(costs, scores))[-1]
         upper = min(costs[last] * 1.01 ** max(number - numbers[last], 0), max(whole))
-        if high == low or cost < 0.3 * upper + min(whole):
+        begin = float(np.median([curve[0][0] for curve in known.values()]))
+        if high == low or cost < 0.3 * upper + begin:
             return None
         if cost > 1.2 * upper:
             return sign * (low + 0.9 * (high - low))
@@ -495,8 +493,26 @@ class ProteinPruner(BasePruner):
 
         newest = slice(-Parts.max_observations, None)
         line = QuantileRegressor(quantile=self.quantile, alpha=0.0)
-        line.fit(np.log(costs[newest, None]), (scores[newest] - low) / (high - low))
+        line.fit(np.log(costs[newest, None]), (np.maximum(scores, low)[newest] - low) / (high - low))
         return sign * (low + (high - low) * float(line.predict([[math.log(cost)]])[0]))
+
+
+def score_range(scores: np.ndarray) -> tuple[float, float]:
+    """What counts as 0 and as 1: the lowest and the highest score. Scores far below the others do not stretch the
+    range: it is at most twice as long as from the quantile 0.05 to the highest."""
+    high, common = scores.max(), np.quantile(scores, 0.05)
+    low = max(scores.min(), common - (high - common)) if high > common else scores.min()
+    return float(low), float(high)
+
+
+def cost_target(seed: int, number: int) -> float:
+    """What trial `number` aims at, from 0, the lowest log cost, to 1.
+
+    Six trials, from a number that is a multiple of six on, take the six targets in a random order.
+    """
+    round_, place = divmod(number, len(TARGETS))
+    rng = np.random.default_rng([seed, 3, round_])
+    return float(np.clip(rng.permutation(TARGETS) + 0.1 * rng.standard_normal(len(TARGETS)), 0, 1)[place])
 
 
 def pareto_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -525,29 +541,31 @@ def distinct(rows: np.ndarray) -> np.ndarray:
     return np.sort(np.unique(np.round(rows / NEAR), axis=0, return_index=True)[1])
 
 
-def _not_among(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The rows that are not among others; all of them if there are no such rows."""
+def among(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which rows are among others, to about 1e-6; bool (n,)."""
     known = {row.tobytes() for row in np.round(others / NEAR).astype(int)}
-    new = [row.tobytes() not in known for row in np.round(rows / NEAR).astype(int)]
-    return rows[new] if any(new) else rows
+    return np.array([row.tobytes() in known for row in np.round(rows / NEAR).astype(int)])
 
 
-def _downsampled(curve: Sequence[Point], count: int) -> list[tuple[float, float, float | None]]:
-    """`count` points at most, evenly spaced over those that have a score and a cost, the last one among them."""
-    known = [(cost, score, x) for cost, score, x in curve if score is not None and math.isfinite(score) and cost > 0]
-    places = np.ceil(np.arange(1, count + 1) * len(known) / count).astype(int) - 1
-    return [known[i] for i in sorted(set(places)) if known]
+def _known(curve: Sequence[Point]) -> list[tuple[float, float, float | None]]:
+    """The points that have a score and a cost."""
+    return [(cost, score, x) for cost, score, x in curve if score is not None and math.isfinite(score) and cost > 0]
+
+
+def _evenly(points: Sequence[Any], count: int) -> list[Any]:
+    """`count` of them at most, evenly spaced, the last one among them."""
+    places = np.ceil(np.arange(1, count + 1) * len(points) / count).astype(int) - 1
+    return [points[i] for i in sorted(set(places)) if len(points)]
+
+
+def _log_odds(trial: FrozenTrial, share: float) -> float:
+    """Log odds of a share, clipped: a share that was measured can be 0 or 1."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"trial {trial.number} has score {share!r}; with percentile=True it must be from 0 to 1")
+    with np.errstate(divide="ignore"):
+        return float(np.clip(np.log(share) - np.log1p(-share), -5, 7))
 
 
 def _own_index(trials: Sequence[FrozenTrial], number: int) -> int:
     """How many trials before this one the sampler chose: those that were not enqueued."""
     return sum(t.number < number and "fixed_params" not in t.system_attrs for t in trials)
-
-
-def _check(argument: str, name: str, value: Any, distribution: BaseDistribution) -> None:
-    try:
-        allowed = distribution._contains(distribution.to_internal_repr(value))
-    except (ValueError, TypeError):
-        allowed = False
-    if not allowed:
-        raise ValueError(f"{argument} has {name}={value!r}; it must be in {distribution}")
