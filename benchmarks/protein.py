@@ -30,6 +30,9 @@ PARTS: dict[str, dict[str, Any]] = {
     "no cheaper centers": {"cheaper_centers": False},
     "candidates anywhere": {"local": False},
     "no cost targets": {"cost_targets": False},
+    "sharpness 1": {"sharpness": 1.0},
+    "growth 1": {"growth": 1.0},
+    "sharpness 1 and growth 1": {"sharpness": 1.0, "growth": 1.0},
     "front not pruned": {"prune_front": False},
     "failures left out": {"failures": False},
     "ends of runs alone": {"downsample": 1},
@@ -140,9 +143,9 @@ SURFACES = {"early": Surface("early"), "late": Surface("late", late=True)}
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.protein", description=__doc__)
     parser.add_argument("--seeds", type=positive, default=20, help="number of seeds, from 0 on (%(default)s)")
-    parser.add_argument("--trials", type=positive, default=100, help="most trials of a search (%(default)s)")
+    parser.add_argument("--trials", type=positive, default=200, help="most trials of a search (%(default)s)")
     parser.add_argument(
-        "--random-trials", type=positive, default=2000, help="most trials of random search (%(default)s)"
+        "--random-trials", type=positive, default=3000, help="most trials of random search (%(default)s)"
     )
     parser.add_argument(
         "--surfaces", type=lambda s: s.split(","), default=list(SURFACES), help=f"of {', '.join(SURFACES)}"
