@@ -22,6 +22,7 @@ import numpy as np
 from benchmarks.record import particulars, positive, show, use_threads, write
 
 SHARES = (0.8, 0.9, 0.95)  # of the true front's hypervolume
+FIRST_SEED = 100  # those from 0 on were used to choose defaults
 POINTS = 20  # of a learning curve
 PARTS: dict[str, dict[str, Any]] = {
     "Protein": {},
@@ -30,6 +31,9 @@ PARTS: dict[str, dict[str, Any]] = {
     "no cheaper centers": {"cheaper_centers": False},
     "candidates anywhere": {"local": False},
     "no cost targets": {"cost_targets": False},
+    "sharpness 1": {"sharpness": 1.0},
+    "growth 1": {"growth": 1.0},
+    "sharpness 1 and growth 1": {"sharpness": 1.0, "growth": 1.0},
     "front not pruned": {"prune_front": False},
     "failures left out": {"failures": False},
     "ends of runs alone": {"downsample": 1},
@@ -139,10 +143,12 @@ SURFACES = {"early": Surface("early"), "late": Surface("late", late=True)}
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.protein", description=__doc__)
-    parser.add_argument("--seeds", type=positive, default=20, help="number of seeds, from 0 on (%(default)s)")
-    parser.add_argument("--trials", type=positive, default=100, help="most trials of a search (%(default)s)")
     parser.add_argument(
-        "--random-trials", type=positive, default=2000, help="most trials of random search (%(default)s)"
+        "--seeds", type=positive, default=20, help=f"number of seeds, from {FIRST_SEED} on (%(default)s)"
+    )
+    parser.add_argument("--trials", type=positive, default=200, help="most trials of a search (%(default)s)")
+    parser.add_argument(
+        "--random-trials", type=positive, default=3000, help="most trials of random search (%(default)s)"
     )
     parser.add_argument(
         "--surfaces", type=lambda s: s.split(","), default=list(SURFACES), help=f"of {', '.join(SURFACES)}"
@@ -169,8 +175,8 @@ def main() -> None:
             same = {"surface": surface, "arm": arm, "limit": limit, "seeds": args.seeds}
             if any(same.items() <= record.items() for record in records):
                 continue
-            about = particulars("protein", 0, threads)
-            runs = [search(SURFACES[surface], arm, seed, limit) for seed in range(args.seeds)]
+            about = particulars("protein", FIRST_SEED, threads)
+            runs = [search(SURFACES[surface], arm, seed, limit) for seed in range(FIRST_SEED, FIRST_SEED + args.seeds)]
             records.append(same | {"runs": runs} | about)
             print(f"{surface}, {arm}: {', '.join(row(records[-1])[1:])}", flush=True)
             write(args.json, records)

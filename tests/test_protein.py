@@ -322,6 +322,8 @@ def test_wrong_arguments():
     for parts, says in [
         ({"sobol": 1}, "sobol is 1; it must be an integer of at least 2"),
         ({"scale": 0.0}, "scale is 0.0; it must be above 0 and at most 2"),
+        ({"sharpness": -1.0}, "sharpness is -1.0; it must be at least 0"),
+        ({"growth": 0.5}, "growth is 0.5; it must be at least 1"),
         ({"linear": 1}, "linear is 1; it must be True or False"),
     ]:
         with pytest.raises(ValueError, match=says):
@@ -340,10 +342,11 @@ def test_suggestions_stay_below_the_largest_cost():
 @pytest.mark.parametrize("off", [
     {"pareto_centers": False}, {"cheaper_centers": False}, {"local": False}, {"cost_targets": False},
     {"linear": False, "noise_prior": False, "spread": False, "prune_front": False}, {"max_observations": 10},
+    {"sharpness": 1.0}, {"growth": 1.0},
 ])  # fmt: skip
 def test_parts_can_be_switched_off(off):
-    plain, changed = (params_of(run(protein(parts=replace(FEW, **change)), 14)) for change in ({}, off))
-    assert plain[:10] == changed[:10] and plain[13] != changed[13]
+    plain, changed = (params_of(run(protein(parts=replace(FEW, **change)), 16)) for change in ({}, off))
+    assert plain[:10] == changed[:10] and plain[10:] != changed[10:]
 
 
 @pytest.mark.parametrize("factor", [1.0, -1e-6])

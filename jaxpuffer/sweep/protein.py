@@ -28,7 +28,7 @@ from jaxpuffer.sweep.cube import Cube
 Point = tuple[float, float | None, float | None]  # of a learning curve: cost, score, value of the cost parameter
 
 TARGETS = (0.16, 0.32, 0.48, 0.64, 0.8, 1.0)  # of the normalised log cost
-EXPANSION, FACTOR = 1.1, 2.0  # how far they reach beyond the log costs so far, in their range, and at least
+EXPANSION = 1.1  # how far they reach beyond the log costs so far
 NEAR = 1e-6  # rows this close are equal
 FEW_SUCCESSES = 100  # failures count below this
 TOP = 5  # observations that are tried at a lower cost
@@ -56,6 +56,10 @@ class Parts:
     """how far from their center, in units"""
     cost_targets: bool = True
     """each suggestion aims at a cost; if not, at the best score"""
+    sharpness: float = 3.0
+    """how close to the target: the power of 1 - |target - predicted log cost|; PufferLib's is 1"""
+    growth: float = 2.0
+    """targets reach at least this factor beyond the costs so far; 1 leaves PufferLib's tenth of their range"""
     prune_front: bool = True
     """the front ends where more cost brings little"""
     failures: bool = True
@@ -83,6 +87,10 @@ class Parts:
                 raise ValueError(f"{field.name} is {value!r}; it must be True or False")
         if not 0 < self.scale <= 2:
             raise ValueError(f"scale is {self.scale!r}; it must be above 0 and at most 2")
+        if not 0 <= self.sharpness < math.inf:
+            raise ValueError(f"sharpness is {self.sharpness!r}; it must be at least 0")
+        if not 1 <= self.growth < math.inf:
+            raise ValueError(f"growth is {self.growth!r}; it must be at least 1")
 
 
 class Observations(NamedTuple):
@@ -308,7 +316,7 @@ class ProteinSampler(BaseSampler):
         ends = log_costs[np.append(seen.trials[1:] != seen.trials[:-1], True)]  # whole runs
         cheapest, dearest = log_costs.min(), np.quantile(ends, 0.97)
         scores = (np.maximum(seen.scores, low) - low) / (high - low) if high > low else np.ones_like(seen.scores)
-        reach = max(EXPANSION * (dearest - cheapest), dearest - cheapest + math.log(FACTOR))
+        reach = max(EXPANSION * (dearest - cheapest), dearest - cheapest + math.log(parts.growth))
         costs = (log_costs - cheapest) / reach
 
         # centers: the Pareto front, and the best observations at lower costs
@@ -347,7 +355,7 @@ class ProteinSampler(BaseSampler):
         # rating
         rating = np.maximum(predicted, 0)
         if parts.cost_targets:
-            rating *= np.maximum(1 - np.abs(cost_target(self.seed, number) - predicted_cost), 0)
+            rating *= np.maximum(1 - np.abs(cost_target(self.seed, number) - predicted_cost), 0) ** parts.sharpness
         if parts.spread and len(running):
             gaps = cube.features(candidates)[:, None] - cube.features(running)
             rating *= np.minimum(np.sqrt((gaps**2).sum(-1) / len(cube.names)).min(1) / APART, 1)
