@@ -28,7 +28,7 @@ from jaxpuffer.exits import one_line
 from jaxpuffer.host import HostEnv
 from jaxpuffer.population import Population, static_fields
 from jaxpuffer.registry import as_env, name_of
-from jaxpuffer.stopping import Interruption, check_finite, interruptions
+from jaxpuffer.stopping import check_finite, interruptions
 from jaxpuffer.sweep.results import Summary, read_sweep
 from jaxpuffer.sweep.space import COST_PARAMETER, Space, default_space
 from jaxpuffer.sweep.study import Settings, Sweep, Worker, quiet_optuna
@@ -187,8 +187,14 @@ def _work(sweep: Sweep, trials: int | None, deadline: float, say: Say, stop_with
     together = settings.population if settings.halving or settings.exploits or not on_cpu() else 1
     pinned: dict[str, Any] = {}
     in_a_row = 0
+
+    def stopped() -> int:
+        if stop_with is not None and stop_with():
+            interrupted.number = interrupted.number or signal.SIGTERM
+        return interrupted.number
+
     with Worker(sweep) as worker, interruptions() as interrupted:
-        while not interrupted.number and time.time() < deadline:
+        while not stopped() and time.time() < deadline:
             with sweep.lock:
                 if sweep.requeue_lost(worker.is_alive):
                     say("trials of a worker that was killed are in the queue again")
@@ -201,10 +207,8 @@ def _work(sweep: Sweep, trials: int | None, deadline: float, say: Say, stop_with
                 pinned = pinned or {key: asked[0].params[key] for key in same}
                 in_a_row += len(asked)
             for group in _groups(sweep, asked, say):
-                if stop_with is not None and stop_with():
-                    interrupted.number = interrupted.number or 15
-                if not interrupted.number:
-                    _train(sweep, group, deadline, interrupted, say)
+                if not stopped():
+                    _train(sweep, group, deadline, stopped, say)
         if interrupted.number:
             with sweep.lock:
                 sweep.requeue_lost(lambda name: name != worker.name and worker.is_alive(name))
@@ -226,7 +230,7 @@ def _groups(sweep: Sweep, trials: Sequence[optuna.Trial], say: Say) -> list[list
     return list(groups.values())
 
 
-def _train(sweep: Sweep, group: list[Running], deadline: float, interrupted: Interruption, say: Say) -> None:
+def _train(sweep: Sweep, group: list[Running], deadline: float, stopped: Callable[[], int], say: Say) -> None:
     settings = sweep.settings
     try:
         population = Population(group[0].env, group[0].config, len(group) if len(group) == 1 else settings.population)
@@ -256,7 +260,7 @@ def _train(sweep: Sweep, group: list[Running], deadline: float, interrupted: Int
             return
         _tell(sweep, running, steps, score, state, why, say)
 
-    while running_now and not interrupted.number:
+    while running_now and not stopped():
         now = {running.slot: running for running in running_now}
         ahead = [rungs.updates_to_next(running, population) for running in running_now]
         began = time.perf_counter()
