@@ -263,7 +263,7 @@ def row(record: dict[str, Any]) -> list[str]:
 
 
 def number(trials: float, limit: int) -> str:
-    return f"> {limit}" if trials >= limit else f"{trials:g}"
+    return f"> {limit}" if trials >= limit else f"{round(trials, 1):g}"
 
 
 if __name__ == "__main__":
