@@ -390,3 +390,18 @@ def test_the_command(tmp_path, capsys):
     assert space.distributions == Space(default_space(tuned_config(make("snake"))), make("snake")).distributions
     main(["sweep", "report", str(out), "--no-figures"])
     assert "front" in capsys.readouterr().out.lower()
+
+
+def test_of_two_sweeps_that_begin_at_once_one_is_refused(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    def begin(_):
+        try:
+            return Sweep.create(tmp_path / "s", settings(), env=Corridor())
+        except FileExistsError as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(begin, range(2)))
+    assert sum(isinstance(one, Sweep) for one in found) == 1
+    assert len(Sweep.open(tmp_path / "s", env=Corridor()).study.trials) == 1

@@ -95,7 +95,7 @@ class Sweep:
         self.directory, self.settings, self.storage = directory, settings, storage
         self._env = env
         self.space = _space(settings, env)
-        self.lock = filelock.FileLock(directory / "study.lock")
+        self.lock = _lock_of(directory)
         self.study = load_study(storage)
         self.study.pruner = self._pruner()
 
@@ -120,15 +120,19 @@ class Sweep:
         space, base = _space(settings, env), settings.values()
         first = [space.params(base, nearest=True), *(_params(space, base, *given) for given in suggestions)]
         directory.mkdir(parents=True, exist_ok=True)
-        try:
-            study = optuna.create_study(study_name=NAME, storage=open_storage(storage), direction="maximize")
-        except optuna.exceptions.DuplicatedStudyError:
-            raise FileExistsError(f"there is a sweep in {storage}: go on with --resume, or choose another") from None
         content = dataclasses.asdict(settings) | {"storage": storage, "study_name": NAME}
-        study.set_user_attr("settings", content)
-        for params in first:
-            study.enqueue_trial(params)
-        _write(directory / SETTINGS, content)
+        with _lock_of(directory):  # of two that begin at the same moment one must be refused
+            if (directory / SETTINGS).exists():
+                raise FileExistsError(f"another sweep has just begun in {directory}; choose another --out")
+            try:
+                study = optuna.create_study(study_name=NAME, storage=open_storage(storage), direction="maximize")
+            except optuna.exceptions.DuplicatedStudyError:
+                message = f"there is a sweep in {storage}: go on with --resume, or choose another"
+                raise FileExistsError(message) from None
+            study.set_user_attr("settings", content)
+            for params in first:
+                study.enqueue_trial(params)
+            _write(directory / SETTINGS, content)
         return cls(directory, settings, storage, env)
 
     @classmethod
@@ -309,6 +313,11 @@ class Worker:
             return False
         beat = self.sweep.study.user_attrs.get(f"heartbeat {name}", 0.0)
         return time.time() - beat < LOST_SECONDS
+
+
+def _lock_of(directory: Path) -> filelock.FileLock:
+    """What a worker holds while it asks for trials."""
+    return filelock.FileLock(directory / "study.lock")
 
 
 def _lock_file(directory: Path, worker: str) -> Path:
