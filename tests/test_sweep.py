@@ -405,3 +405,14 @@ def test_of_two_sweeps_that_begin_at_once_one_is_refused(tmp_path):
         found = list(pool.map(begin, range(2)))
     assert sum(isinstance(one, Sweep) for one in found) == 1
     assert len(Sweep.open(tmp_path / "s", env=Corridor()).study.trials) == 1
+
+
+def test_what_cannot_change_is_refused_when_a_sweep_goes_on(swept):
+    folder = swept[0]
+    for given in ({"config": tiny_config(hidden=8)}, {"space": TABLE}, {"seed": 1}, {"tirals": 7}):
+        with pytest.raises(ValueError, match=f"{next(iter(given))} cannot change"):
+            sweep(Corridor(), folder, resume=True, trials=1, **given)
+    with pytest.raises(ValueError, match="env has {'length': 9"):
+        sweep(Corridor(length=9), folder, resume=True, trials=1)
+    with pytest.raises(ValueError, match="trials is 2.5; it must be a whole number"):
+        sweep(Corridor(), folder, resume=True, trials=2.5)

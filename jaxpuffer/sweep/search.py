@@ -82,10 +82,18 @@ def sweep(
     for name, value in (("trials", trials), ("minutes", minutes)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
             raise ValueError(f"{name} is {value!r}; it must be a number above 0, or None")
+    if trials is not None and trials != int(trials):
+        raise ValueError(f"trials is {trials!r}; it must be a whole number, or None")
     own = env if name_of(env) is None else None
     with quiet_optuna():
         if resume:
+            given = {"config": config, "space": space, **options}
+            if changed := [name for name, value in given.items() if value is not None]:
+                raise ValueError(f"{changed[0]} cannot change when a sweep goes on; leave it out")
             found = Sweep.open(folder, storage, own, _path(env))
+            parameters = settable(getattr(env, "env", env))
+            if own is not None and parameters != found.settings.parameters:
+                raise ValueError(f"the sweep in {folder} is of {found.settings.parameters}; env has {parameters}")
             for values in suggestions:
                 found.enqueue(dict(values), "suggestion: ")
         else:
