@@ -27,12 +27,12 @@ from jax import Array
 from jaxpuffer import __version__
 from jaxpuffer.ablate_report import check_matplotlib, report, scores_in_words
 from jaxpuffer.baselines import baseline_record
-from jaxpuffer.checkpoint import backend_of, claim, run_folder, twin_of, versions
+from jaxpuffer.checkpoint import backend_of, claim, class_name, run_folder, twin_of, versions
 from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.evaluate import check_count, evaluate, evaluation_key
 from jaxpuffer.exits import one_line
 from jaxpuffer.host import HostEnv
-from jaxpuffer.journal import git_state, machine, now
+from jaxpuffer.journal import git_state, machine, now, write_json
 from jaxpuffer.memory import check_fits, needed, total
 from jaxpuffer.policy import Policy, checked_module
 from jaxpuffer.ppo import MAX_UPDATES, init, train
@@ -275,10 +275,10 @@ def _planned(
 
 def _described(env: Any) -> dict[str, Any]:
     """What the record says about an environment; `shipped` is the score of the agent that ships with it."""
-    twin, baseline = twin_of(env), _baseline(env)
+    baseline = _baseline(env)
     return {
         "environment": name_of(env),
-        "class": f"{type(twin).__module__}.{type(twin).__qualname__}",
+        "class": class_name(env),
         "backend": backend_of(env),
         "shipped": baseline and baseline["score"]["mean"],
     }
@@ -329,7 +329,7 @@ def _carry_out(
         # a new start, even if nothing is left to train
         record["starts"].append(_start())
         if folder is not None:
-            _write(folder / RECORD, record)  # so that a folder that cannot be written is known now
+            write_json(folder / RECORD, record, allow_nan=False)  # so that a folder that cannot be written is known now
         say = print if progress else lambda *words, **how: None
         say(_plan_in_words(record), flush=True)
         for run, (env, config) in zip(record["runs"], runs, strict=True):
@@ -349,10 +349,10 @@ def _carry_out(
                 run["result"] = result | {"start": len(record["starts"]) - 1}
                 say(f"{where}: {scores_in_words(result)}", flush=True)
             if folder is not None:
-                _write(folder / RECORD, record)
+                write_json(folder / RECORD, record, allow_nan=False)
         record = report(record, folder)
         if folder is not None:
-            _write(folder / RECORD, record)
+            write_json(folder / RECORD, record, allow_nan=False)
             say(f"wrote {folder}", flush=True)
         return record
 
@@ -493,10 +493,3 @@ def _evaluated(
     if not math.isfinite(score):
         return None, None, summary["unfinished"], f"the evaluated score is {score}"
     return score, spread if math.isfinite(spread) else None, summary["unfinished"], None
-
-
-def _write(file: Path, record: dict[str, Any]) -> None:
-    """Replace the file in one step."""
-    new = file.with_name(f"{file.name}.new")
-    new.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-    os.replace(new, file)

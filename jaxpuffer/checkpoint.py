@@ -322,8 +322,8 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None, *, c
                 f"{run / 'run.json'} has an environment that this version does not take: {error}"
             ) from error
     env = as_env(env)
-    if _last(_class_name(env)) != _last(record["class"]):  # its module may have moved
-        raise ValueError(f"{run} was trained on {record['class']}; env is {_class_name(env)}")
+    if _last(class_name(env)) != _last(record["class"]):  # its module may have moved
+        raise ValueError(f"{run} was trained on {record['class']}; env is {class_name(env)}")
     elif isinstance(env, HostEnv) and env.to_dict() != record["parameters"]:
         raise ValueError(f"{run} was trained on {record['parameters']}; env is {env.to_dict()}")
     try:
@@ -373,7 +373,7 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None, *, c
             if saved is None or saved.dtype != leaf.dtype or saved.shape[saved.ndim - leaf.ndim :] != leaf.shape:
                 found = "is missing" if saved is None else f"is {saved.dtype}{list(saved.shape)}"
                 raise ValueError(
-                    f"{run} does not fit {_class_name(env)} with these parameters, or this version: {prefix}{name} "
+                    f"{run} does not fit {class_name(env)} with these parameters, or this version: {prefix}{name} "
                     f"{found}, not {leaf.dtype}{list(leaf.shape)}"
                 )
             value = jnp.array(saved)
@@ -459,7 +459,7 @@ def describe(result: Result, key: Array | None = None) -> dict[str, Any]:
     words = None if key is None else np.asarray(jax.random.key_data(key)).tolist()
     return {
         "environment": name_of(result.env),
-        "class": _class_name(result.env),
+        "class": class_name(result.env),
         "parameters": twin_of(result.env).to_dict(),
         "backend": backend_of(result.env),
         "module": None if isinstance(result.policy.module, ActorCritic) else _module_name(result.policy.module),
@@ -501,7 +501,8 @@ def _module_name(module: Any) -> str:
     return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
-def _class_name(env: Any) -> str:
+def class_name(env: Any) -> str:
+    """The path of an environment's class; of a C environment, of its twin's."""
     cls = type(twin_of(env))
     return f"{cls.__module__}.{cls.__qualname__}"
 

@@ -1,11 +1,11 @@
 """The commands that search for configurations: jaxpuffer sweep ENV, and jaxpuffer sweep report DIR."""
 
+import argparse
 import os
 import signal
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from jaxpuffer.cache import cache_compilations
 from jaxpuffer.cli_runs import Parser
 from jaxpuffer.config import tuned_config
-from jaxpuffer.config_file import settable, with_file
+from jaxpuffer.config_file import read_toml, settable, with_file
 from jaxpuffer.devices import on_cpu
 from jaxpuffer.registry import default_backend, make
 
@@ -76,10 +76,12 @@ def sweep(args: Sequence[str]) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser("jaxpuffer sweep", description="Search for configurations of an environment.", epilog=_EXAMPLES)
-    import argparse
-
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        "jaxpuffer sweep",
+        description="Search for configurations of an environment.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("env", metavar="ENV")
     group = parser.add_argument_group("how long")
     group.add_argument("--trials", type=_count, help="trials of the sweep in all; default 100, or none with --minutes")
@@ -129,8 +131,6 @@ def _parser() -> Parser:
 
 
 def _count(text: str) -> int:
-    import argparse
-
     try:
         number = float(text)
     except ValueError:
@@ -141,8 +141,6 @@ def _count(text: str) -> int:
 
 
 def _above_zero(text: str) -> float:
-    import argparse
-
     try:
         number = float(text)
     except ValueError:
@@ -160,9 +158,9 @@ def _base(flags: Any) -> tuple[Any, Any]:
 
 
 def _print_space(flags: Any) -> None:
-    from jaxpuffer.sweep.space import as_toml, default_space
+    from jaxpuffer.sweep.space import default_space, space_as_toml
 
-    print(as_toml(default_space(_base(flags)[1])))
+    print(space_as_toml(default_space(_base(flags)[1])))
 
 
 def _settings(flags: Any) -> Any:
@@ -191,12 +189,7 @@ def _refuse_settings(flags: Any) -> None:
 def _suggestions(file: str) -> list[tuple[dict[str, Any], str]]:
     """The configurations in a TOML file: a table [[trial]] for each, or one without a table."""
     path = Path(file).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not TOML: {error}") from error
+    content = read_toml(path)
     trials = content.get("trial", [content])
     if not isinstance(trials, list) or not all(isinstance(trial, dict) for trial in trials):
         raise ValueError(f"{path}: trial must be tables, [[trial]]")

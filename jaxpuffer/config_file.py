@@ -16,6 +16,21 @@ def as_toml(values: Mapping[str, Any]) -> str:
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items() if value is not None)
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not TOML.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # or not UTF-8
+        raise ValueError(f"{path} is not TOML: {error}") from error
+
+
 def read_config_file(
     path: Path, config: Mapping[str, Any], env: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -30,12 +45,7 @@ def read_config_file(
         FileNotFoundError: there is no such file.
         ValueError: it is not TOML, or a value is of another kind.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # or not UTF-8
-        raise ValueError(f"{path} is not TOML: {error}") from error
+    fields = read_toml(path)
     parameters = fields.pop("env", {})
     if not isinstance(parameters, dict):
         raise ValueError(f"{path}: env is {parameters!r}; it must be a table, [env]")

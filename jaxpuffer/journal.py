@@ -119,9 +119,7 @@ class Journal:
     def _write_about(self) -> None:
         if self.directory is None:
             return
-        new = self.directory / f"{ABOUT}.new"
-        new.write_text(json.dumps(self.about, indent=2) + "\n")
-        os.replace(new, self.directory / ABOUT)
+        write_json(self.directory / ABOUT, self.about)
 
     def _begin_metrics(self) -> None:
         """Remove the lines after the step from which the run goes on."""
@@ -151,6 +149,17 @@ class Journal:
                 self.said.add(name)
                 where = f" in {self.directory}" if self.directory else ""
                 warn(f"writing {name}{where} failed ({one_line(error)[:200]}); the run goes on")
+
+
+def write_json(file: Path, content: dict[str, Any], allow_nan: bool = True) -> None:
+    """Write a JSON file, or replace it in one step.
+
+    Raises:
+        ValueError: a number is NaN or infinite, and `allow_nan` is False.
+    """
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(json.dumps(content, indent=2, allow_nan=allow_nan) + "\n")
+    os.replace(new, file)
 
 
 def cpu_model() -> str:

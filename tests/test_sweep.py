@@ -17,7 +17,7 @@ from jaxpuffer.cli import main  # noqa: E402
 from jaxpuffer.config import tuned_config  # noqa: E402
 from jaxpuffer.sweep import sweep  # noqa: E402
 from jaxpuffer.sweep.search import _Rungs, new_settings, perturbed, work  # noqa: E402
-from jaxpuffer.sweep.space import Space, as_toml, default_space, read_space  # noqa: E402
+from jaxpuffer.sweep.space import Space, default_space, read_space, space_as_toml  # noqa: E402
 from jaxpuffer.sweep.study import Sweep, Worker, open_storage  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -66,7 +66,7 @@ def test_parameters_are_searched_on_their_scales():
     assert params["1 - gamma"] == 0.01 and params["log2 num_envs"] == 5
     assert space.values(params) == values
     assert space.env_parameters(params) == {"length": 7}
-    assert Space(read_back(as_toml(table)), Corridor()).distributions == space.distributions
+    assert Space(read_back(space_as_toml(table)), Corridor()).distributions == space.distributions
     with pytest.raises(ValueError, match="num_envs is 48; the space has powers of two from 8 to 64"):
         space.params(values | {"num_envs": 48})
     nearest = space.params(values | {"num_envs": 48, "gamma": 0.5, "policy": "lstm"}, nearest=True)
@@ -356,7 +356,7 @@ def test_wrong_options_are_refused_before_anything_is_made(tmp_path, options, me
 
 
 def test_the_command(tmp_path, capsys):
-    (tmp_path / "space.toml").write_text(as_toml({"learning_rate": TABLE["learning_rate"]}) + "\n")
+    (tmp_path / "space.toml").write_text(space_as_toml({"learning_rate": TABLE["learning_rate"]}) + "\n")
     base = "\n".join(f"{n} = {json.dumps(v)}" for n, v in tiny_config().to_dict().items() if n != "num_agents")
     (tmp_path / "base.toml").write_text(f"{base}\n[env]\nmax_steps = 20\n")
     (tmp_path / "own.toml").write_text("[[trial]]\nlearning_rate = 0.05\n[[trial]]\nlearning_rate = 0.02\n")

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxpuffer.sweep.results import Summary, Trial, field_of, natural, setting_in_words
+from jaxpuffer.sweep.results import Summary, Trial, setting_in_words
+from jaxpuffer.sweep.space import field_of, natural
 
 COLORS = "viridis"  # from the lowest to the highest score
 TREES_SEED = 0

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxpuffer.sweep.space import field_of, natural
 from jaxpuffer.sweep.storage import existing, load_study
 
 SETTINGS = "sweep.json"
@@ -114,15 +115,7 @@ def read_sweep(directory: str | os.PathLike[str]) -> Summary:
         ValueError: `sweep.json` or the study is not of a sweep.
     """
     path = Path(directory).expanduser()
-    file = path / SETTINGS
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no sweep in {path}: it has no {SETTINGS}")
-    try:
-        about = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON ({error})") from error
-    if not isinstance(about, dict) or not isinstance(about.get("storage"), str):
-        raise ValueError(f"{file} does not say where the study is: it has no storage")
+    about = read_about(path)
     found = load_study(existing(path, about["storage"])).get_trials(deepcopy=False)
     starts = [t.datetime_start for t in found if t.datetime_start is not None]
     ends = [t.datetime_complete for t in found if t.datetime_complete is not None]
@@ -130,6 +123,25 @@ def read_sweep(directory: str | os.PathLike[str]) -> Summary:
     wall = (max(ends) - min(starts)).total_seconds() if starts and ends else None
     repeats = {t.number: t.user_attrs["retry_of"] for t in found if "retry_of" in t.user_attrs}
     return Summary(path, about, [_trial(t, repeats) for t in kept], len(found) - len(kept), wall)
+
+
+def read_about(directory: Path) -> dict[str, Any]:
+    """What sweep.json says.
+
+    Raises:
+        FileNotFoundError: there is no sweep in the folder.
+        ValueError: the file is damaged.
+    """
+    file = directory / SETTINGS
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no sweep in {directory}: it has no {SETTINGS}")
+    try:
+        about = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON ({error})") from error
+    if not isinstance(about, dict) or not isinstance(about.get("storage"), str):
+        raise ValueError(f"{file} does not say where the study is: it has no storage")
+    return about
 
 
 def _trial(found: Any, repeats: Mapping[int, int]) -> Trial:
@@ -166,18 +178,6 @@ def _trial(found: Any, repeats: Mapping[int, int]) -> Trial:
         problem=attributes.get("problem"),
         was_scheduled=bool(attributes.get("schedule")),
     )
-
-
-def field_of(name: str) -> str:
-    """The field that a parameter of a trial sets: num_envs of `log2 num_envs`, gamma of `1 - gamma`."""
-    return name.removeprefix("log2 ").removeprefix("1 - ")
-
-
-def natural(name: str, value: Any) -> Any:
-    """The field's value, from the value of a parameter of a trial."""
-    if name.startswith("log2 "):
-        return 2**value
-    return float(f"{1 - value:.7g}") if name.startswith("1 - ") else value
 
 
 def differing_settings(trials: Sequence[Trial]) -> list[str]:

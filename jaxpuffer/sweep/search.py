@@ -20,6 +20,7 @@ import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from jaxpuffer.checkpoint import backend_of, class_name, twin_of
 from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.config_file import settable
 from jaxpuffer.devices import on_cpu
@@ -29,7 +30,7 @@ from jaxpuffer.host import HostEnv
 from jaxpuffer.population import Population, static_fields
 from jaxpuffer.registry import as_env, name_of
 from jaxpuffer.stopping import check_finite, interruptions
-from jaxpuffer.sweep.results import Summary, read_sweep
+from jaxpuffer.sweep.results import Summary, read_sweep, setting_in_words
 from jaxpuffer.sweep.space import COST_PARAMETER, Space, default_space
 from jaxpuffer.sweep.study import Settings, Sweep, Worker, quiet_optuna
 
@@ -91,7 +92,7 @@ def sweep(
             if changed := [name for name, value in given.items() if value is not None]:
                 raise ValueError(f"{changed[0]} cannot change when a sweep goes on; leave it out")
             found = Sweep.open(folder, storage, own, _path(env))
-            parameters = settable(getattr(env, "env", env))
+            parameters = settable(twin_of(env))
             if own is not None and parameters != found.settings.parameters:
                 raise ValueError(f"the sweep in {folder} is of {found.settings.parameters}; env has {parameters}")
             for values in suggestions:
@@ -120,11 +121,11 @@ def new_settings(env: Any, config: PPOConfig, space: Mapping[str, Any] | None = 
             raise TypeError(f"there is no option {name!r} (there are: {', '.join(known)})")
     if isinstance(env, HostEnv):
         raise TypeError(f"{env.name} is stepped by Python; a sweep trains in compiled programs")
-    inner = getattr(env, "env", env)
+    inner = twin_of(env)
     given = {"population": 4 if on_cpu() else 8} | options
     return Settings(
         env=_path(env),
-        backend="jax" if inner is env else "c",
+        backend="c" if backend_of(env) == "c" else "jax",
         parameters=settable(inner),
         base=config.to_dict(),
         space=dict(default_space(config) if space is None else Space(space, inner).table),
@@ -157,8 +158,7 @@ class Running:
 
 def _path(env: Any) -> str:
     """An environment's registered name, or the path of its class."""
-    cls = type(getattr(env, "env", env))
-    return name_of(env) or f"{cls.__module__}.{cls.__qualname__}"
+    return name_of(env) or class_name(env)
 
 
 def work(
@@ -405,7 +405,7 @@ def _tell(
         sweep.study.tell(trial, state=state)
     else:
         sweep.study.tell(trial, score["mean"])
-    changed = ", ".join(f"{name}={_short(value)}" for name, value in sweep.space.values(trial.params).items())
+    changed = ", ".join(f"{name}={setting_in_words(value)}" for name, value in sweep.space.values(trial.params).items())
     mark = " (best so far)" if score["mean"] > best else ""
     note = f", {why}" if why else ""
     say(
@@ -418,7 +418,3 @@ def _fail(sweep: Sweep, trial: optuna.Trial, problem: str, say: Say) -> None:
     trial.set_user_attr("problem", problem)
     sweep.study.tell(trial, state=TrialState.FAIL)
     say(f"trial {trial.number}: failed: {problem}")
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -19,7 +19,6 @@ logits as `1 - NAME`, on a log scale.
 
 import difflib
 import math
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from optuna.distributions import (
 )
 
 from jaxpuffer.config import NOT_ZERO, PPOConfig
+from jaxpuffer.config_file import as_toml, read_toml
 from jaxpuffer.pytree import Parameters, parameter_fields
 
 SCALES = ("linear", "integer", "power_of_two", "log", "logit")
@@ -81,7 +81,7 @@ class Parameter:
         """The field's value, from that of the trial."""
         if self.scale == "choices":
             return found
-        value = {"power_of_two": lambda: 2**found, "logit": lambda: _short(1 - found)}.get(self.scale, lambda: found)()
+        value = natural(self.key, found)
         return round(value) if self.kind is int else float(value)
 
     def found(self, value: Any) -> Any:
@@ -196,13 +196,7 @@ def read_space(file: Path, env: Parameters) -> Space:
         FileNotFoundError: there is no such file.
         ValueError: it is not TOML, or not a space.
     """
-    try:
-        table = tomllib.loads(file.read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no file {file}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not TOML: {error}") from None
-    return Space(table, env, str(file))
+    return Space(read_toml(file), env, str(file))
 
 
 def default_space(config: PPOConfig) -> dict[str, Any]:
@@ -235,16 +229,23 @@ def default_space(config: PPOConfig) -> dict[str, Any]:
     return table
 
 
-def as_toml(table: Mapping[str, Any]) -> str:
+def space_as_toml(table: Mapping[str, Any]) -> str:
     """A table of a space as TOML."""
-    import json
+    of_env = {f"env.{name}": entry for name, entry in table.get("env", {}).items()}
+    entries = {name: entry for name, entry in table.items() if name != "env"} | of_env
+    return "\n".join(f"[{name}]\n{as_toml(entry)}" for name, entry in entries.items())
 
-    lines = []
-    for name, entry in table.items():
-        nested = {f"{name}.{inner}": value for inner, value in entry.items()} if name == "env" else {name: entry}
-        for key, values in nested.items():
-            lines += [f"[{key}]", *(f"{field} = {json.dumps(value)}" for field, value in values.items()), ""]
-    return "\n".join(lines).rstrip()
+
+def field_of(key: str) -> str:
+    """The field that a parameter of a trial sets: num_envs of `log2 num_envs`, gamma of `1 - gamma`."""
+    return key.removeprefix("log2 ").removeprefix("1 - ")
+
+
+def natural(key: str, found: Any) -> Any:
+    """The field's value, from the value of a parameter of a trial."""
+    if key.startswith("log2 "):
+        return 2**found
+    return _short(1 - found) if key.startswith("1 - ") else found
 
 
 def _fields(node: Parameters) -> dict[str, Any]:

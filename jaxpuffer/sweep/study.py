@@ -10,7 +10,6 @@ lost: another worker puts the same parameters back into the queue, once, so that
 
 import contextlib
 import dataclasses
-import json
 import os
 import socket
 import threading
@@ -24,9 +23,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from jaxpuffer.config import PPOConfig
+from jaxpuffer.journal import write_json
 from jaxpuffer.registry import Backend, make
 from jaxpuffer.sweep.protein import ProteinPruner, ProteinSampler
-from jaxpuffer.sweep.results import SETTINGS
+from jaxpuffer.sweep.results import SETTINGS, read_about
 from jaxpuffer.sweep.space import COST_PARAMETER, Space
 from jaxpuffer.sweep.storage import NAME, default_storage, existing, load_study, open_storage
 
@@ -132,7 +132,7 @@ class Sweep:
             study.set_user_attr("settings", content)
             for params in first:
                 study.enqueue_trial(params)
-            _write(directory / SETTINGS, content)
+            write_json(directory / SETTINGS, content)
         return cls(directory, settings, storage, env)
 
     @classmethod
@@ -145,13 +145,13 @@ class Sweep:
         """
         file = directory / SETTINGS
         if file.exists():
-            content = json.loads(file.read_text())
+            content = read_about(directory)
         elif storage is None:
             raise FileNotFoundError(f"there is no sweep in {directory}")
         else:
             content = load_study(storage).user_attrs["settings"]
             directory.mkdir(parents=True, exist_ok=True)
-            _write(file, content | {"storage": storage})
+            write_json(file, content | {"storage": storage})
         if name is not None and content["env"] != name:
             raise ValueError(f"the sweep in {directory} is of {content['env']}, not of {name}")
         names = {field.name for field in dataclasses.fields(Settings)}
@@ -322,12 +322,6 @@ def _lock_of(directory: Path) -> filelock.FileLock:
 
 def _lock_file(directory: Path, worker: str) -> Path:
     return directory / "workers" / f"{worker.replace(':', '-')}.lock"
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(part, file)
 
 
 @contextlib.contextmanager
