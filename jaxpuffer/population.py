@@ -71,7 +71,8 @@ class Population:
         size: the number of slots.
         module: your own Flax module in place of the config's network, as in `train`.
         width: members that train together under `vmap`; groups of so many train one after the other, so that
-            fewer members take less time. None: one on a CPU, where `vmap` is no faster, a quarter of `size` elsewhere.
+            fewer members take less time. None: one on a CPU, where `vmap` is faster
+            for small batches alone, a quarter of `size` elsewhere.
 
     Raises:
         TypeError, ValueError: as `train`; or `size` or `width` is not an int of at least 1.

@@ -191,7 +191,7 @@ def _work(sweep: Sweep, trials: int | None, deadline: float, say: Say, stop_with
     same = [] if settings.population == 1 else list(sweep.space.static_keys)
     if (settings.halving or settings.exploits) and COST_PARAMETER in sweep.space.parameters:
         same.append(COST_PARAMETER)  # members are compared at the same steps
-    # where `vmap` is no faster, results come sooner one after the other, and the program is still compiled once
+    # on a CPU results come sooner one after the other, and the program is still compiled once
     together = settings.population if settings.halving or settings.exploits or not on_cpu() else 1
     pinned: dict[str, Any] = {}
     in_a_row = 0
