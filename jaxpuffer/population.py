@@ -142,6 +142,10 @@ class Population:
         """Agent-steps of a member so far."""
         return self._done[slot] * self._batch_size
 
+    def updates_until(self, slot: int, share: float) -> int:
+        """Updates of a member until it has trained for this share of its `total_steps`; 0 if it has."""
+        return max(0, math.ceil(share * self._updates[slot]) - self._done[slot])
+
     @in_32_bits
     def advance(self, count: int | None = None) -> dict[int, dict[str, np.ndarray]]:
         """Train every member for `count` updates, fewer if one ends before or at 256; None: as many as that.
@@ -188,6 +192,12 @@ class Population:
     def policy(self, slot: int) -> Policy:
         """A member's policy now."""
         return self.state(slot).policy(self.module)
+
+    @in_32_bits
+    def params(self, slot: int) -> Any:
+        """A member's parameters now."""
+        self._check(slot)
+        return _get(self._members.state.params, jnp.int32(slot))
 
     @in_32_bits
     def state(self, slot: int) -> TrainState:

@@ -1,11 +1,13 @@
 """Sweeps: spaces, populations, lost trials, several workers, and the command."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from toy_envs import Corridor, tiny_config
@@ -416,3 +418,46 @@ def test_what_cannot_change_is_refused_when_a_sweep_goes_on(swept):
         sweep(Corridor(length=9), folder, resume=True, trials=1)
     with pytest.raises(ValueError, match="trials is 2.5; it must be a whole number"):
         sweep(Corridor(), folder, resume=True, trials=2.5)
+
+
+class Standing:
+    """A population whose members have done this share of ten updates, for the rules of halving and exploiting."""
+
+    def __init__(self, done):
+        self.done, self.taken = done, []
+
+    def updates_until(self, slot, share):
+        return max(0, math.ceil(10 * share) - self.done[slot])
+
+    def agent_steps(self, slot):
+        return 128 * self.done[slot]
+
+    def exploit(self, slot, source, config):
+        self.taken.append((slot, source, float(config.learning_rate)))
+
+
+def test_the_worst_are_dropped_once_all_have_come_to_the_rung():
+    scores = [3.0, float("nan"), 9.0, -2.0]
+    group = [SimpleNamespace(slot=slot, score=score) for slot, score in enumerate(scores)]
+    rungs = _Rungs(settings(halving=2), group)
+    assert not rungs.dropped(group, Standing([3, 3, 3, 2]))
+    assert [one.slot for one in rungs.dropped(group, Standing([3, 3, 3, 3]))] == [1, 3]  # no score is the worst
+    assert not rungs.dropped(group, Standing([3, 3, 3, 3]))  # the next rung is at a half
+    assert [one.slot for one in rungs.dropped(group[::2], Standing([5, 5, 5, 5]))] == [0]
+
+
+def test_the_worst_takes_over_from_the_best(tmp_path):
+    found = Sweep.create(tmp_path / "s", settings(exploits=1), env=Corridor())
+    trials = found.ask(4, "worker", {}, ["total_steps"])
+    config = found.space.config(found.settings.config(), trials[0].params, 1)
+    group = [
+        SimpleNamespace(slot=slot, score=score, trial=trial, config=config, env=Corridor(), schedule=[])
+        for slot, (score, trial) in enumerate(zip([3.0, 1.0, 9.0, 2.0], trials, strict=True))
+    ]
+    standing = Standing([5, 5, 5, 5])
+    _Rungs(found.settings, group).exploit(found, group, standing)
+    [(slot, source, rate)] = standing.taken
+    of_the_best = trials[2].params["learning_rate"]
+    assert (slot, source) == (1, 2) and rate != pytest.approx(of_the_best, rel=1e-6)
+    assert any(rate == pytest.approx(min(max(of_the_best * x, 0.001), 0.1), rel=1e-5) for x in (0.8, 1.25))
+    assert group[1].score == 9.0 and group[1].schedule[0]["from_trial"] == trials[2].number

@@ -283,19 +283,18 @@ def _train(sweep: Sweep, group: list[Running], deadline: float, stopped: Callabl
             if episodes.sum() > 0:
                 running.score = float(np.nansum(chunk["score"] * episodes) / episodes.sum())
             try:
-                check_finite(chunk, population.state(slot).params, 0, lambda: -1, None)
+                check_finite(chunk, population.params(slot), 0, lambda: -1, None)
             except FloatingPointError as error:
                 population.remove(slot)
                 running_now.remove(running)
                 _fail(sweep, running.trial, one_line(error), say)
         for running in list(running_now):
             steps = population.agent_steps(running.slot)
-            share = steps / (steps + population.updates_left(running.slot) * running.config.batch_size)
             if not population.updates_left(running.slot):
                 end(running, TrialState.COMPLETE)
             elif time.time() >= deadline:
                 end(running, TrialState.PRUNED, "the time is up")
-            elif share * REPORTS >= len(running.curve) + 1:
+            elif not population.updates_until(running.slot, (len(running.curve) + 1) / REPORTS):
                 running.report(steps)
                 if running.curve and running.trial.should_prune():
                     end(running, TrialState.PRUNED, "stopped early")
@@ -322,18 +321,11 @@ class _Rungs:
 
     def updates_to_next(self, running: Running, population: Population) -> int:
         """Updates of a member until it is next compared, or ends."""
-        left = population.updates_left(running.slot)
-        done = population.agent_steps(running.slot) // running.config.batch_size
-        for share in [*self.halvings[:1], *self.exploits[:1]]:
-            left = min(left, max(0, math.ceil(share * (done + population.updates_left(running.slot))) - done))
-        return left
+        next_ones = [*self.halvings[:1], *self.exploits[:1], 1.0]
+        return min(population.updates_until(running.slot, share) for share in next_ones)
 
     def _is_reached(self, shares: list[float], running_now: Sequence[Running], population: Population) -> bool:
-        def at(running: Running) -> float:
-            done = population.agent_steps(running.slot) // running.config.batch_size
-            return done - shares[0] * (done + population.updates_left(running.slot))
-
-        return bool(shares) and all(at(running) >= 0 for running in running_now)
+        return bool(shares) and not any(population.updates_until(one.slot, shares[0]) for one in running_now)
 
     def dropped(self, running_now: Sequence[Running], population: Population) -> list[Running]:
         """The members that do not go on."""
