@@ -145,7 +145,9 @@ def again(
 
     Args:
         record: the folder of an ablation, or its record.
-        directory, resume, progress: as of `ablate`.
+        directory: as of `ablate`.
+        resume: as of `ablate`.
+        progress: as of `ablate`.
 
     Raises:
         ValueError: an environment is not a registered one, or its backend is not one of `make`; or as of `ablate`.

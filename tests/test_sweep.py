@@ -18,6 +18,7 @@ from jaxpuffer import PPOConfig, list_envs, make  # noqa: E402
 from jaxpuffer.cli import main  # noqa: E402
 from jaxpuffer.config import tuned_config  # noqa: E402
 from jaxpuffer.sweep import sweep  # noqa: E402
+from jaxpuffer.sweep.cube import Cube  # noqa: E402
 from jaxpuffer.sweep.search import _Rungs, new_settings, perturbed, work  # noqa: E402
 from jaxpuffer.sweep.space import Space, default_space, read_space, space_as_toml  # noqa: E402
 from jaxpuffer.sweep.study import Sweep, Worker, open_storage  # noqa: E402
@@ -339,6 +340,7 @@ def test_a_journal_file_is_a_storage_too(tmp_path):
         ({"episodes": 1}, "episodes is 1; it must be a whole number of at least 2"),
         ({"halving": 5}, "halving is 5; it must be 0, or from 2 to population, 4"),
         ({"exploits": 2, "population": 2}, "exploits is 2; population is 2"),
+        ({"exploits": 2, "sampler": "tpe"}, "the sampler tpe would take scores"),
         ({"seed": -1}, "seed is -1"),
         ({"max_cost": 0}, "max_cost is 0"),
         ({"max_cost": 5.0, "sampler": "tpe"}, "the sampler tpe knows no costs"),
@@ -461,3 +463,47 @@ def test_the_worst_takes_over_from_the_best(tmp_path):
     assert (slot, source) == (1, 2) and rate != pytest.approx(of_the_best, rel=1e-6)
     assert any(rate == pytest.approx(min(max(of_the_best * x, 0.001), 0.1), rel=1e-5) for x in (0.8, 1.25))
     assert group[1].score == 9.0 and group[1].schedule[0]["from_trial"] == trials[2].number
+
+
+def finished(curve, **attributes):
+    own = {"learning_rate": optuna.distributions.FloatDistribution(0.001, 0.1, log=True)}
+    attributes |= {"curve": curve, "cost": curve[-1][1]}
+    return optuna.trial.create_trial(
+        value=curve[-1][2], params={"learning_rate": 0.01}, distributions=own, user_attrs=attributes
+    )
+
+
+def test_a_trial_is_compared_with_training_scores_of_others_not_with_evaluations(tmp_path):
+    table = {"learning_rate": TABLE["learning_rate"]}
+    own = new_settings(Corridor(), tiny_config(), table)
+    found = Sweep.create(tmp_path / "s", own, env=Corridor())
+    # scores of training grow with the cost, for each trial at its own rate; each ends in an evaluation of 5000
+    for i in range(40):
+        curve = [[cost, float(cost), float(cost * i)] for cost in (1, 2, 8)]
+        end = [9, 9.0, 5000.0]
+        found.study.add_trial(finished([*curve[:2], [8, 8.0, 5000.0]] if i % 2 else [*curve, end]))
+    found.study.ask(found.space.distributions)  # the base, which waited
+    trial = found.study.ask(found.space.distributions)
+    for score, stops in ((120.0, False), (40.0, True)):  # the quantile 0.3 is 0.3 * 39 * 8, 94
+        trial.set_user_attr("curve", [[8, 8.0, score]])
+        trial.report(score, step=int(score))
+        assert trial.should_prune() == stops, score
+
+
+def test_a_score_of_settings_that_changed_is_no_score_of_the_first_ones(tmp_path):
+    options = {"population": 4, "exploits": 2, "episodes": 16, "seed": 2}
+    said = []
+    summary = sweep(Corridor(), tmp_path / "p", space=TABLE, config=tiny_config(), trials=4, say=said.append, **options)
+    found = Sweep.open(tmp_path / "p", env=Corridor())
+    scheduled = [t for t in found.study.trials if "schedule" in t.user_attrs]
+    assert scheduled
+    for trial in scheduled:
+        last = trial.user_attrs["schedule"][-1]["params"]
+        shown = summary.trials[trial.number]
+        assert shown.params == last and shown.was_scheduled
+        line = next(line for line in said if line.startswith(f"trial {trial.number}:"))
+        assert f"learning_rate={last['learning_rate']:.4g}" in line and "settings changed" in line
+    sampler, cube = found.sampler(9), Cube(found.space.distributions)
+    seen, failed = sampler.observe(found.study, found.study.trials, cube, cube.names.index("total_steps"))
+    assert set(seen.trials) == {t.number for t in found.study.trials} - {t.number for t in scheduled}
+    assert not len(failed)

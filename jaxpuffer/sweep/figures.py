@@ -140,7 +140,7 @@ def _varied(trials: Sequence[Trial]) -> list[Axis]:
 
 def _importance(figure: Any, summary: Summary) -> str | None:
     """Shares of the variance that a forest explains by each parameter alone and with others (fANOVA)."""
-    trials = summary.complete
+    trials = [trial for trial in summary.complete if not trial.was_scheduled]  # their scores are of no settings
     if len(trials) < FEWEST_FOR_IMPORTANCE:
         return f"it takes {FEWEST_FOR_IMPORTANCE} trials that have trained to their end, not {len(trials)}"
     axes_of = [axis for axis in _varied(trials) if all(axis.name in t.params for t in trials)]

@@ -108,6 +108,11 @@ def show(summary: Summary, files: Mapping[str, Path]) -> None:
         print("the settings in which " + ("they" if len(chosen) == len(shown) else "those with a file") + " differ")
         rows = [[name, *(setting_in_words(t.settings.get(name)) for t in chosen)] for name in fields]
         show_table(["", *(f"trial {t.number}" for t in chosen)], rows)
+    if scheduled := [str(trial.number) for trial in shown if trial.was_scheduled]:
+        print(
+            f"population-based training changed the settings of {', '.join(scheduled)} on the way: the last ones are "
+            "shown, and training with them from the start gives other scores"
+        )
     for trial in summary.configurations.values():
         if trial.config is None:
             print(f"the configuration of trial {trial.number} is not known: there is no file of it")
@@ -204,7 +209,18 @@ def _configuration(summary: Summary, trial: Trial, file: Path) -> str:
 def as_json(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
     """A summary as JSON values."""
     chosen = {trial.number: name for name, trial in summary.configurations.items()}
-    fields = ("number", "score", "score_error", "cost", "agent_steps", "seed", "settings", "config", "env")
+    fields = (
+        "number",
+        "score",
+        "score_error",
+        "cost",
+        "agent_steps",
+        "seed",
+        "settings",
+        "config",
+        "env",
+        "was_scheduled",
+    )
     front = [
         {name: getattr(t, name) for name in fields}
         | {"score_error": t.score_error if math.isfinite(t.score_error) else None}

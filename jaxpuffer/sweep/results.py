@@ -35,7 +35,7 @@ class Trial:
     agent_steps: int | None
     seed: int | None
     settings: dict[str, Any]  # what the sweep varies: values of fields by name, env.NAME for the environment's
-    params: dict[str, Any]  # the same as Optuna has it, such as `log2 num_envs`
+    params: dict[str, Any]  # the same on the sampler's scale, such as `log2 num_envs`; the last ones if they changed
     is_log: dict[str, bool]  # by the same names: whether the sampler sees it on a logarithmic scale
     config: dict[str, Any] | None
     env: dict[str, Any]
@@ -154,6 +154,7 @@ def _trial(found: Any, repeats: Mapping[int, int]) -> Trial:
     score = found.value
     if found.state.name == "PRUNED" and score is None and reported:
         score = reported[-1][1]
+    schedule = attributes.get("schedule") or []
     curve = attributes.get("curve") or [[step, None, value] for step, value in reported]
     points = np.array([[_number(x) for x in point] for point in curve], np.float64).reshape(-1, 3)
     cost = _number(attributes.get("cost"))
@@ -169,14 +170,14 @@ def _trial(found: Any, repeats: Mapping[int, int]) -> Trial:
         agent_steps=attributes.get("agent_steps"),
         seed=attributes.get("seed"),
         settings=settings,
-        params=dict(found.params),
+        params=found.params | (schedule[-1]["params"] if schedule else {}),
         is_log={name: bool(getattr(d, "log", False)) for name, d in found.distributions.items()},
         config=config,
         env=env,
         curve=points[np.isfinite(points[:, 2])],
         origin=origin,
         problem=attributes.get("problem"),
-        was_scheduled=bool(attributes.get("schedule")),
+        was_scheduled=bool(schedule),
     )
 
 

@@ -397,9 +397,11 @@ def _tell(
         sweep.study.tell(trial, state=state)
     else:
         sweep.study.tell(trial, score["mean"])
-    changed = ", ".join(f"{name}={setting_in_words(value)}" for name, value in sweep.space.values(trial.params).items())
+    params = running.schedule[-1]["params"] if running.schedule else trial.params
+    changed = ", ".join(f"{name}={setting_in_words(value)}" for name, value in sweep.space.values(params).items())
     mark = " (best so far)" if score["mean"] > best else ""
     note = f", {why}" if why else ""
+    note += f", settings changed {len(running.schedule)} times, at last to" * bool(running.schedule)
     say(
         f"trial {trial.number}: score {score['mean']:.5g}{mark} in {running.seconds:.1f} s, {steps:,} steps{note}; "
         f"{changed}"

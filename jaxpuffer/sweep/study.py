@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.journal import write_json
 from jaxpuffer.registry import Backend, make
-from jaxpuffer.sweep.protein import ProteinPruner, ProteinSampler
+from jaxpuffer.sweep.protein import Point, ProteinPruner, ProteinSampler, run_cost, run_curve
 from jaxpuffer.sweep.results import SETTINGS, read_about
 from jaxpuffer.sweep.space import COST_PARAMETER, Space
 from jaxpuffer.sweep.storage import NAME, default_storage, existing, load_study, open_storage
@@ -81,6 +81,11 @@ class Settings:
             raise ValueError(f"seed is {self.seed}; it must be below {2**32}")
         if self.halving and not 2 <= self.halving <= self.population:
             raise ValueError(f"halving is {self.halving}; it must be 0, or from 2 to population, {self.population}")
+        if self.exploits and self.sampler == "tpe":
+            raise ValueError(
+                f"exploits is {self.exploits}; the sampler tpe would take scores for those of the settings that trials "
+                "began with; sampler must be protein or random"
+            )
         if self.exploits and self.population < 4:
             raise ValueError(f"exploits is {self.exploits}; population is {self.population}, and must be at least 4")
 
@@ -175,6 +180,7 @@ class Sweep:
                 seed=settings.seed,
                 cost_parameter=cost,
                 search_space=self.space.distributions,
+                cost=reproducible_cost,
                 max_cost=settings.max_cost,
             )
         seed = (settings.seed * 1_000_003 + count) % 2**32
@@ -184,7 +190,7 @@ class Sweep:
 
     def _pruner(self) -> optuna.pruners.BasePruner:
         kinds: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
-            "protein": ProteinPruner,
+            "protein": lambda: ProteinPruner(points=training_curve),
             "median": optuna.pruners.MedianPruner,
             "hyperband": optuna.pruners.HyperbandPruner,
             "none": optuna.pruners.NopPruner,
@@ -254,6 +260,17 @@ def _params(space: Space, base: Mapping[str, Any], values: Mapping[str, Any], so
     given = {name: value for name, value in values.items() if name in space.parameters}
     others = {name: p.nearest(base[name]) for name, p in space.parameters.items()}
     return space.params(others | given, source=source)
+
+
+def training_curve(trial: FrozenTrial) -> list[Point]:
+    """A trial's curve without the evaluation at its end, which is above training's scores: episodes of training were
+    played by earlier policies."""
+    return run_curve(trial)[: -1 if trial.state.is_finished() else None]
+
+
+def reproducible_cost(trial: FrozenTrial) -> float | None:
+    """A trial's cost; None if its settings changed while it trained, so that its score is of no settings."""
+    return None if trial.user_attrs.get("schedule") else run_cost(trial)
 
 
 def is_lost(trial: FrozenTrial) -> bool:
