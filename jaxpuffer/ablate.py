@@ -183,6 +183,10 @@ def read_ablation(directory: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         record = json.loads(file.read_text())
         [record[key] for key in ("arms", "seeds", "episodes", "environments", "untrained", "starts", "runs")]
+        for run in record["runs"]:
+            [run[key] for key in ("arm", "env", "parameters", "config")]
+            if run["result"] is not None:
+                [run["result"][key] for key in ("scores", "problems", "curve_steps", "curves")]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{file} is damaged ({one_line(error)})") from error
     return record

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import sys
 from pathlib import Path
 
 import jax
@@ -42,6 +43,18 @@ def cache_compilations(folder: str | os.PathLike[str] | None = None) -> Path:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return path
+
+
+def use_cache(no_cache: bool) -> None:
+    """What a command does: keep compiled programs unless it was told not to, and say where, the first time."""
+    if no_cache:
+        return
+    try:
+        folder = cache_compilations()
+        if not any(folder.iterdir()):
+            print(f"compiled programs are kept in {folder} for the next start (--no_cache does not keep them)")
+    except OSError as error:
+        print(f"compiled programs are not kept: {error}", file=sys.stderr)
 
 
 def _default_folder() -> Path:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxpuffer import __version__, cli_ablate, cli_runs, cli_sweep
 from jaxpuffer.animate import animate, check_file, check_render
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
-from jaxpuffer.cache import cache_compilations
+from jaxpuffer.cache import use_cache
 from jaxpuffer.checkpoint import (
     chosen_checkpoint,
     config_of,
@@ -174,7 +174,7 @@ def _train_with_flags(
     elif flags.resume:
         print(f"there is no run in {out} yet: starting a new one")
 
-    _use_cache(flags)
+    use_cache(flags.no_cache)
     if not 0 <= flags.seed <= MAX_SEED:
         raise ValueError(f"--seed is {flags.seed}; it must be from 0 to {MAX_SEED}")
     writers = [] if flags.log is None else writers_named(flags.log)
@@ -228,7 +228,7 @@ def _eval(args: list[str]) -> None:
         if path.suffix.lower() != f".{suffix}":
             raise ValueError(f"--{suffix} is {path}; it must end in .{suffix}")
         check_file(path)
-    _use_cache(flags)
+    use_cache(flags.no_cache)
     env, policy, agent_steps, words = _agent(run, flags.backend, flags.checkpoint)
     if pictures:
         check_render(env)
@@ -389,18 +389,6 @@ def _flag(name: str, kind: Any, default: Any, help: str, switch: bool = False) -
 _NO_CACHE = _flag(
     "no_cache", bool, False, "compile everything again, and keep nothing of it for the next time", switch=True
 )
-
-
-def _use_cache(flags: Any) -> None:
-    """Keep compiled programs on disk, and say where, the first time."""
-    if flags.no_cache:
-        return
-    try:
-        folder = cache_compilations()
-        if not any(folder.iterdir()):
-            print(f"compiled programs are kept in {folder} for the next start (--no_cache does not keep them)")
-    except OSError as error:
-        print(f"compiled programs are not kept: {error}", file=sys.stderr)
 
 
 def _parse(command: str, cls: type, args: list[str]) -> Any:

@@ -3,15 +3,14 @@
 import argparse
 import contextlib
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxpuffer.ablate import DESIGNS, OF_ENV, ablate, again
 from jaxpuffer.ablate_report import markdown
-from jaxpuffer.cache import cache_compilations
-from jaxpuffer.cli_runs import Parser
+from jaxpuffer.cache import use_cache
+from jaxpuffer.cli_runs import Parser, both_spellings
 from jaxpuffer.config_file import read_config_file
 
 _EXAMPLES = """\
@@ -58,7 +57,10 @@ def run_ablation(args: Sequence[str]) -> None:
         "--seeds", metavar="N", type=_count, default=None, help="number of seeds, from 0 on; default 10"
     )
     parser.add_argument(
-        *_both("--total-steps"), metavar="N", type=_count, help="agent-steps of each run; default the configuration's"
+        *both_spellings("--total-steps"),
+        metavar="N",
+        type=_count,
+        help="agent-steps of each run; default the configuration's",
     )
     parser.add_argument("--backend", choices=("c", "jax"), help="by default C on a CPU, and JAX otherwise")
     parser.add_argument(
@@ -67,7 +69,9 @@ def run_ablation(args: Sequence[str]) -> None:
     parser.add_argument("--again", metavar="DIR", help="run the ablation in this folder again, from its record")
     parser.add_argument("--out", metavar="DIR", help="folder of the results; default ablations/ENVS-FIELDS")
     parser.add_argument("--resume", action="store_true", help="go on with what the ablation in --out lacks")
-    parser.add_argument(*_both("--no-cache"), action="store_true", help="compile everything again, and keep nothing")
+    parser.add_argument(
+        *both_spellings("--no-cache"), action="store_true", help="compile everything again, and keep nothing"
+    )
     flags = parser.parse_args(args)
     given = {name: getattr(flags, name) for name in ("seeds", "total_steps", "backend", "episodes")}
     given = {name: value for name, value in given.items() if value is not None}
@@ -78,10 +82,12 @@ def run_ablation(args: Sequence[str]) -> None:
         parser.error("give one environment or more, and then either --vary FIELD=VALUES or --arms FILE")
 
     if flags.again is not None:
-        _use_cache(flags.no_cache)
+        use_cache(flags.no_cache)
         record = again(flags.again, flags.out or f"{flags.again.rstrip('/')}-again", flags.resume)
     else:
         shared = {} if flags.config is None else _changes(*read_config_file(Path(flags.config), {}, {}))
+        if flags.total_steps is not None:
+            shared.pop("total_steps", None)  # a flag is stronger than a file
         if flags.arms:
             arms = {name: shared | changes for name, changes in _arms_of(Path(flags.arms)).items()}
             how: dict[str, Any] = {"arms": arms}
@@ -90,18 +96,13 @@ def run_ablation(args: Sequence[str]) -> None:
             vary = _values(flags.vary)
             how = {"vary": {field: [value] for field, value in shared.items()} | vary, "design": flags.design}
             what = [field.removeprefix(OF_ENV) for field in vary]
-        _use_cache(flags.no_cache)
+        use_cache(flags.no_cache)
         out = flags.out or f"ablations/{'-'.join([*flags.envs, *what])[:80]}"
         record = ablate(flags.envs, **how, **given, directory=out, resume=flags.resume)
     print(f"\n{markdown(record)}", end="")
 
 
 COMMANDS = {"ablate": run_ablation}
-
-
-def _both(flag: str) -> tuple[str, str]:
-    """A flag with hyphens or underscores."""
-    return flag, "--" + flag.removeprefix("--").replace("-", "_")
 
 
 def _count(text: str) -> int:
@@ -156,11 +157,3 @@ def _arms_of(file: Path) -> dict[str, dict[str, Any]]:
 
 def _changes(fields: dict[str, Any], env: dict[str, Any]) -> dict[str, Any]:
     return fields | {f"{OF_ENV}{name}": value for name, value in env.items()}
-
-
-def _use_cache(no_cache: bool) -> None:
-    if not no_cache:
-        try:
-            cache_compilations()
-        except OSError as error:
-            print(f"compiled programs are not kept: {error}", file=sys.stderr)

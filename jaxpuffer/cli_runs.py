@@ -23,6 +23,11 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(f"{message} (see {self.prog} --help)")
 
 
+def both_spellings(flag: str) -> tuple[str, str]:
+    """A flag with hyphens, and the same with underscores."""
+    return flag, "--" + flag.removeprefix("--").replace("-", "_")
+
+
 def show_runs(args: Sequence[str]) -> None:
     """jaxpuffer runs [FOLDER]: a table of the runs in a folder."""
     parser = Parser("jaxpuffer runs", description="List the runs in a folder and below.")

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxpuffer.cache import cache_compilations
-from jaxpuffer.cli_runs import Parser
+from jaxpuffer.cache import use_cache
+from jaxpuffer.cli_runs import Parser, both_spellings
 from jaxpuffer.config import tuned_config
 from jaxpuffer.config_file import read_toml, settable, with_file
 from jaxpuffer.devices import on_cpu
@@ -36,6 +36,7 @@ def sweep(args: Sequence[str]) -> None:
 
         show_report(args[1:])
         return
+    from jaxpuffer.sweep.search import number_of_trials, work
     from jaxpuffer.sweep.study import Sweep, quiet_optuna
 
     parser = _parser()
@@ -45,28 +46,27 @@ def sweep(args: Sequence[str]) -> None:
         return
     directory = Path(flags.out or f"sweeps/{flags.env}-{flags.seed or 0}").expanduser()
     deadline = time.time() + 60 * flags.minutes if flags.minutes is not None else float("inf")
-    trials = 100 if flags.trials is None and flags.minutes is None else flags.trials
     with quiet_optuna():
         if flags.resume:
             _refuse_settings(flags)
             found = Sweep.open(directory, flags.storage, name=flags.env)
         else:
-            settings = _settings(flags)
+            settings = _settings(flags, number_of_trials(flags.trials, flags.minutes, None))
             suggestions = [x for file in flags.enqueue for x in _suggestions(file)]
             found = Sweep.create(directory, settings, flags.storage, suggestions)
         if flags.resume:
             for file in flags.enqueue:
                 for values, source in _suggestions(file):
                     found.enqueue(values, source)
+        trials = number_of_trials(flags.trials, flags.minutes, found.settings)
         if flags.worker_of is None:
             how = f"sampler {found.settings.sampler}, backend {found.settings.backend}"
-            _say(f"sweep of {flags.env}: {len(found.space.parameters)} parameters, {how}, in {directory}")
+            goal = f", up to {trials} trials" if trials is not None else ""
+            _say(f"sweep of {flags.env}: {len(found.space.parameters)} parameters, {how}{goal}, in {directory}")
         if flags.workers > 1:
             number = _start_workers(found, flags, trials, deadline)
         else:
-            cache_compilations()
-            from jaxpuffer.sweep.search import work
-
+            use_cache(flags.no_cache)
             parent = flags.worker_of
             number = work(found, trials, deadline, _say, None if parent is None else lambda: os.getppid() != parent)
         if flags.worker_of is None:
@@ -84,7 +84,11 @@ def _parser() -> Parser:
     )
     parser.add_argument("env", metavar="ENV")
     group = parser.add_argument_group("how long")
-    group.add_argument("--trials", type=_count, help="trials of the sweep in all; default 100, or none with --minutes")
+    group.add_argument(
+        "--trials",
+        type=_count,
+        help="trials of the sweep in all; default 100, with --minutes no limit, with --resume the first start's",
+    )
     group.add_argument(
         "--minutes", type=_above_zero, help="minutes from now; trials that run then end with their score"
     )
@@ -97,7 +101,9 @@ def _parser() -> Parser:
     )
     group = parser.add_argument_group("what")
     group.add_argument("--space", metavar="FILE", help="TOML file of the space; default around the tuned configuration")
-    group.add_argument("--print_space", action="store_true", help="print the default space as TOML, and end")
+    group.add_argument(
+        *both_spellings("--print-space"), action="store_true", help="print the default space as TOML, and end"
+    )
     group.add_argument("--config", metavar="FILE", help="TOML file of the configuration that trials change")
     group.add_argument(
         "--enqueue", metavar="FILE", action="append", default=[], help="TOML file of configurations to try first"
@@ -107,7 +113,10 @@ def _parser() -> Parser:
     group = parser.add_argument_group("how")
     group.add_argument("--sampler", choices=("protein", "tpe", "random"), help="default protein")
     group.add_argument(
-        "--max_cost", type=_above_zero, metavar="SECONDS", help="seconds of training that Protein may expect of a trial"
+        *both_spellings("--max-cost"),
+        type=_above_zero,
+        metavar="SECONDS",
+        help="seconds of training that Protein may expect of a trial",
     )
     group.add_argument(
         "--pruner", choices=("protein", "median", "hyperband", "none"), help="what stops trials early; default protein"
@@ -126,6 +135,9 @@ def _parser() -> Parser:
         "--exploits", type=int, metavar="N",
         help="population-based training: N times the worst quarter goes on from the best; default 0",
     )  # fmt: skip
+    parser.add_argument(
+        *both_spellings("--no-cache"), action="store_true", help="compile everything again, and keep nothing"
+    )
     parser.add_argument("--worker_of", type=int, help=argparse.SUPPRESS)
     return parser
 
@@ -163,8 +175,8 @@ def _print_space(flags: Any) -> None:
     print(space_as_toml(default_space(_base(flags)[1])))
 
 
-def _settings(flags: Any) -> Any:
-    """The settings of a new sweep.
+def _settings(flags: Any, trials: int | None) -> Any:
+    """The settings of a new sweep of `trials` trials.
 
     Raises:
         ValueError: flags do not fit together, or the space is wrong.
@@ -176,7 +188,7 @@ def _settings(flags: Any) -> Any:
     table = None if flags.space is None else read_space(Path(flags.space), env).table
     options = {name: getattr(flags, name) for name in _OPTIONS if getattr(flags, name) is not None}
     env = make(flags.env, backend=flags.backend or default_backend(), **settable(env))
-    return new_settings(env, config, table, **options)
+    return new_settings(env, config, table, trials=trials, **options)
 
 
 def _refuse_settings(flags: Any) -> None:
@@ -190,12 +202,18 @@ def _suggestions(file: str) -> list[tuple[dict[str, Any], str]]:
     """The configurations in a TOML file: a table [[trial]] for each, or one without a table."""
     path = Path(file).expanduser()
     content = read_toml(path)
-    trials = content.get("trial", [content])
+    trials = content.pop("trial", None)
+    if trials is None:
+        trials = [content]
+    elif content:
+        raise ValueError(f"{path}: {min(content)} is beside the tables [[trial]]; it must be in each of them")
     if not isinstance(trials, list) or not all(isinstance(trial, dict) for trial in trials):
         raise ValueError(f"{path}: trial must be tables, [[trial]]")
     found = []
     for trial in trials:
         own = trial.pop("env", {})
+        if not isinstance(own, dict):
+            raise ValueError(f"{path}: env is {own!r}; it must be a table, [env]")
         found.append((trial | {f"env.{name}": value for name, value in own.items()}, f"{path}: "))
     return found
 
@@ -208,6 +226,7 @@ def _start_workers(found: Any, flags: Any, trials: int | None, deadline: float) 
     """Start workers as processes that share the cores, start those again that are killed, and wait for their end."""
     command = [sys.executable, "-m", "jaxpuffer", "sweep", flags.env, "--resume", "--out", str(found.directory)]
     command += ["--worker_of", str(os.getpid())] + ([] if trials is None else ["--trials", str(trials)])
+    command += ["--no_cache"] * flags.no_cache
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     environment = dict(os.environ)
     if not on_cpu():
@@ -264,7 +283,9 @@ def _close(found: Any, directory: Path, env: str) -> None:
     if not trials:
         print("no trial has a score yet")
         return
-    best = max(trials, key=lambda trial: trial.value)
-    print(f"{len(trials)} trials with a score; the best so far is trial {best.number} with {best.value:.5g}")
+    whole = [trial for trial in trials if trial.state.name == "COMPLETE"] or trials
+    best = max(whole, key=lambda trial: trial.value)
+    count = f"{len(trials)} trial{'s' * (len(trials) != 1)} with a score"
+    print(f"{count}; the best so far is trial {best.number} with {best.value:.5g}")
     print(f"the best for their cost, figures and files for --config: jaxpuffer sweep report {directory}")
     print(f"go on: jaxpuffer sweep {env} --resume --out {directory} --minutes 30")

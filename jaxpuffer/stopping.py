@@ -81,7 +81,9 @@ def check_finite(
             if np.isfinite(value) and not (name in _SHARES and value > 0):
                 continue
             what = f"{value:.2%} of {_SHARES[name]}" if name in _SHARES else f"{name} is {value}"
-            raise NotFiniteError(f"{what} in update {updates + i + 1}, before step {chunk['agent_steps'][i]:,}{kept()}")
+            raise NotFiniteError(
+                f"{what} in update {updates + i + 1}, before step {int(chunk['agent_steps'][i]):,}{kept()}"
+            )
     if not all_finite(params):
         raise NotFiniteError(
             f"parameters are NaN or infinite after update {updates + len(chunk['agent_steps'])}{kept()}"

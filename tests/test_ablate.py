@@ -179,14 +179,15 @@ def test_arms_of_a_file(monkeypatch, tmp_path, capsys):
         "[arms.tuned]\n[arms.muon]\noptimizer = 'muon'\nmomentum = 0.95\n[arms.muon.env]\npole_mass = 0.2\n"
     )
     shared = tmp_path / "shared.toml"
-    shared.write_text("hidden = 16\n[env]\ngravity = 5\n")
+    shared.write_text("hidden = 16\ntotal_steps = 5_000_000\n[env]\ngravity = 5\n")
     monkeypatch.setattr(ablate_module, "_result", faked([[1.0, 2.0], [3.0, 2.0]]))
     monkeypatch.setattr(ablate_report, "figures", lambda record: {})
     words = ["ablate", "cartpole", "--config", str(shared), "--arms", str(file), "--seeds", "2", "--no-cache"]
+    words += ["--total-steps", "40960"]  # a flag is stronger than the file
     main([*words, "--out", str(tmp_path / "out")])
     tuned, muon = read_ablation(tmp_path / "out")["runs"]
     assert (tuned["config"]["optimizer"], tuned["config"]["hidden"]) == ("adam", 16)
-    assert tuned["parameters"]["gravity"] == 5
+    assert tuned["parameters"]["gravity"] == 5 and tuned["config"]["total_steps"] == 40960
     assert muon["parameters"] == tuned["parameters"] | {"pole_mass": 0.2}
     assert muon["config"] == tuned["config"] | {"optimizer": "muon", "momentum": 0.95}
     assert "| tuned | 1.5 [1, 2] | base | 0 of 2 |" in capsys.readouterr().out
@@ -337,6 +338,14 @@ def test_an_ablation_is_interrupted_resumed_and_run_again(monkeypatch, tmp_path,
     start = record["starts"][0]
     assert start["versions"]["jax"] and start["machine"]["cores"] and start["started"] and "command" in start
     assert (out / "table.md").read_text() in said and "| learning_rate=1e+30 | all failed | 0 [0, 0] | 2 of 2 |" in said
+
+    # a damaged one is said to be
+    damaged = json.loads((out / "record.json").read_text())
+    del damaged["runs"][0]["result"]["scores"]
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged/record.json").write_text(json.dumps(damaged))
+    with pytest.raises(ValueError, match="record.json is damaged .*scores"):
+        read_ablation(tmp_path / "damaged")
 
     # the record alone is enough to run it again
     main(["ablate", "--again", str(out), "--no_cache"])

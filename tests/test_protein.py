@@ -331,6 +331,14 @@ def test_wrong_arguments():
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=protein())
     with pytest.raises(ValueError, match="multi-objective"):
         study.ask(SMALL)
+    for settings, says in [
+        ({"cost_parameter": "step"}, "cost_parameter has 'step'; the trials so far have rate"),
+        ({"start": {"lr": 2.0}}, "start has 'lr'; the trials so far have rate"),
+        ({"cost": lambda trial: "a"}, "trial 0 has cost 'a'; it must be a number above 0"),
+    ]:
+        study = optuna.create_study(sampler=ProteinSampler(**settings))
+        with pytest.raises(ValueError, match=says):
+            study.optimize(lambda trial: trial.suggest_float("rate", 0.0, 1.0), n_trials=3)
 
 
 def test_suggestions_stay_below_the_largest_cost():

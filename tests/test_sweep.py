@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
+import numpy as np
 import pytest
 from toy_envs import Corridor, tiny_config
 
@@ -17,6 +19,7 @@ optuna = pytest.importorskip("optuna")
 from jaxpuffer import PPOConfig, list_envs, make  # noqa: E402
 from jaxpuffer.cli import main  # noqa: E402
 from jaxpuffer.config import tuned_config  # noqa: E402
+from jaxpuffer.env import param  # noqa: E402
 from jaxpuffer.sweep import sweep  # noqa: E402
 from jaxpuffer.sweep.cube import Cube  # noqa: E402
 from jaxpuffer.sweep.search import _Rungs, new_settings, perturbed, work  # noqa: E402
@@ -37,6 +40,10 @@ def quiet(*_):
 
 def settings(**options):
     return new_settings(Corridor(), tiny_config(), TABLE, **{"episodes": 16, "sampler": "random"} | options)
+
+
+class Biased(Corridor):
+    bias: jax.Array = param(default=np.zeros(2, np.float32))
 
 
 # spaces
@@ -114,11 +121,14 @@ def test_a_minibatch_that_does_not_divide_the_batch_becomes_smaller():
         ({"policy": {"choices": ["mlp", "gru"]}}, "'gru'; it must be one of"),
         ({"policy": {"choices": []}}, "list of different values"),
         ({"layers": {"choices": [1, "two"]}}, "choice 'two'; it must be int"),
+        ({"gamma": {"choices": [0.9, 1.5]}}, "choice 1.5; the field must be from 0 to 1"),
+        ({"env": {"length": {"choices": [1, 3]}}}, "choice 1; the field must be at least 2"),
+        ({"env": {"bias": {"choices": [0.5]}}}, r"env.bias is an array of shape \(2,\); a space has single values"),
     ],
 )
 def test_wrong_spaces_are_refused(table, message):
     with pytest.raises(ValueError, match=message):
-        Space(table, Corridor())
+        Space(table, Biased())
 
 
 def test_every_environment_has_a_default_space_around_its_configuration():
@@ -184,8 +194,46 @@ def test_a_sweep_goes_on_under_its_own_settings(swept):
     assert len(Sweep.open(folder, env=Corridor()).study.trials) == 6
     with pytest.raises(ValueError, match="clip is 0.3; it is not in the space, and 0.2 in every trial"):
         sweep(Corridor(), folder, resume=True, trials=6, suggestions=[{"clip": 0.3}])
-    with pytest.raises(ValueError, match="learning_rate is 5; the space has from 0.001 to 0.1"):
-        sweep(Corridor(), folder, resume=True, trials=6, suggestions=[{"learning_rate": 5}])
+    for wrong, message in (
+        ({"learning_rate": 5}, "learning_rate is 5; the space has from 0.001 to 0.1"),
+        ({"learning_rate": "a"}, "learning_rate is 'a'; the space has from"),
+        ({"learning_rate": [0.1]}, "learning_rate is .0.1.; the space has from"),
+        ({"total_steps": 300.5}, "total_steps is 300.5; the space has from"),
+        ({}, "suggestion: names no field"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sweep(Corridor(), folder, resume=True, trials=6, suggestions=[wrong])
+    with pytest.raises(TypeError, match="suggestions has 3; each must be a dict"):
+        sweep(Corridor(), folder, resume=True, trials=6, suggestions=[3])
+    assert len(Sweep.open(folder, env=Corridor()).study.trials) == 6
+
+
+def test_a_registered_environment_keeps_its_parameters_too(tmp_path):
+    options = {"space": TABLE, "config": tiny_config(), "sampler": "random", "episodes": 4, "say": quiet}
+    sweep(make("cartpole", max_steps=20), tmp_path / "s", trials=1, **options)
+    with pytest.raises(ValueError, match="'max_steps': 20.*; env has .*'max_steps': 500"):
+        sweep(make("cartpole"), tmp_path / "s", resume=True, trials=2)
+    for env in ("cartpole", make("cartpole", max_steps=20)):  # a name says nothing of parameters
+        summary = sweep(env, tmp_path / "s", resume=True, say=quiet)  # and the first start said one trial
+        assert len(summary.trials) == 1 and summary.trials[0].env["max_steps"] == 20
+
+
+def test_static_fields_alone_are_tried_once_each(tmp_path):
+    table = {"hidden": {"choices": [8, 16, 32, 64]}}
+    summary = sweep(
+        Corridor(), tmp_path / "s", space=table, config=tiny_config(), trials=8, episodes=4, sampler="random", say=quiet
+    )
+    hidden = [t.settings["hidden"] for t in summary.trials]
+    assert hidden[1] != hidden[2] or hidden[2] != hidden[3], hidden
+
+
+def test_a_sweep_that_was_killed_before_it_had_a_file_goes_on(tmp_path):
+    Sweep.create(tmp_path / "s", settings(), env=Corridor())
+    (tmp_path / "s/sweep.json").unlink()
+    assert len(Sweep.open(tmp_path / "s", env=Corridor()).study.trials) == 1
+    assert (tmp_path / "s/sweep.json").exists()
+    with pytest.raises(FileNotFoundError, match="there is no sweep in"):
+        Sweep.open(tmp_path / "nothing", env=Corridor())
 
 
 def test_a_trial_that_cannot_be_trained_has_failed_and_the_sweep_goes_on(tmp_path):
@@ -322,12 +370,18 @@ def test_pinned_parameters_are_equal_in_a_row(tmp_path):
         assert len({t.params["learning_rate"] for t in trials}) == 3
 
 
-def test_a_journal_file_is_a_storage_too(tmp_path):
-    found = Sweep.create(tmp_path / "s", settings(), storage=str(tmp_path / "journal.log"), env=Corridor())
+def test_a_journal_file_is_a_storage_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = Sweep.create(tmp_path / "s", settings(), storage="journal.log", env=Corridor())
+    monkeypatch.chdir(tmp_path / "s")  # the file is where it was
+    found = Sweep.open(tmp_path / "s", env=Corridor())
     assert work(found, 1, float("inf"), quiet) == 0
     # another machine that knows the storage alone
     joined = Sweep.open(tmp_path / "other", storage=str(tmp_path / "journal.log"), env=Corridor())
     assert joined.settings == found.settings and len(joined.study.trials) == 1
+    with pytest.raises(FileNotFoundError, match="there is no file .*other.log"):
+        Sweep.open(tmp_path / "third", storage=str(tmp_path / "other.log"), env=Corridor())
+    assert not (tmp_path / "other.log").exists()
     with pytest.raises(ValueError, match="storage is 'journal.txt'; it must be a URL"):
         open_storage("journal.txt")
 
@@ -387,6 +441,13 @@ def test_the_command(tmp_path, capsys):
         with pytest.raises(SystemExit) as stopped:
             main(["sweep", "cartpole", f"--out={out}", *flags])
         assert stopped.value.code == 2 and message in capsys.readouterr().err
+    (tmp_path / "beside.toml").write_text("clip = 0.3\n[[trial]]\nlearning_rate = 0.05\n")
+    with pytest.raises(SystemExit):
+        main(["sweep", "cartpole", f"--out={out}", "--resume", f"--enqueue={tmp_path}/beside.toml"])
+    assert "beside.toml: clip is beside the tables [[trial]]" in capsys.readouterr().err
+    main(["sweep", "cartpole", f"--out={out}", "--resume", "--no-cache"])
+    said = capsys.readouterr().out
+    assert "up to 4 trials" in said and "4 trials with a score" in said
     main(["sweep", "snake", "--print_space"])
     printed = capsys.readouterr().out
     (tmp_path / "printed.toml").write_text(printed)

@@ -4,9 +4,11 @@ import json
 import math
 import shutil
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_envs import Corridor
 
 from jaxpuffer import PPOConfig, make
 
@@ -150,6 +152,18 @@ def test_files_of_the_best_are_what_train_takes(sweep, tmp_path, capsys):
         size, unit = float(file.rpartition("-")[2][:-6]), {"s": 1, "m": 60}[file[-6]]
         cost = next(entry["cost"] for entry in found["front"] if entry["file"] == file)
         assert size * unit == pytest.approx(cost, rel=0.06)
+
+
+def test_how_to_train_an_environment_of_ones_own_again(tmp_path, capsys):
+    new_sweep(tmp_path, [trial(1.0), trial(2.0, env={"length": 9})], env="toy_envs.Corridor", backend="jax")
+    report(tmp_path)
+    said, (best,) = capsys.readouterr().out, (tmp_path / "report").glob("best-*.toml")
+    assert "jaxpuffer train" not in said and "jaxpuffer train" not in best.read_text()
+    lines = [line.strip().removeprefix("# ") for line in best.read_text().splitlines() if "with_file" in line]
+    assert all(line in said for line in lines) and len(lines) == 2
+    scope = {"env": Corridor(), "PPOConfig": PPOConfig, "Path": Path}
+    exec("\n".join(lines), scope)
+    assert scope["env"].length == 9 and scope["config"].hidden == 16
 
 
 def test_what_explains_the_score(sweep):

@@ -176,6 +176,13 @@ class ProteinSampler(BaseSampler):
         if self.search_space is None:
             trials = study.get_trials(deepcopy=False)
             space = intersection_search_space(trials, include_pruned=True)
+            known = {name for other in trials for name in other.params}
+            named = {"cost_parameter": [self.cost_parameter] if self.cost_parameter else [], "start": [*self.start]}
+            for argument, names in named.items():
+                if known and (unknown := set(names) - known):
+                    raise ValueError(
+                        f"{argument} has {min(unknown)!r}; the trials so far have {', '.join(sorted(known))}"
+                    )
         else:
             space = self.search_space
             for argument, given in {"start": self.start, "fixed": self.fixed or {}}.items():
@@ -275,7 +282,7 @@ class ProteinSampler(BaseSampler):
                 continue
             if (whole := self.cost(trial)) is None:
                 continue
-            if not (whole > 0 and math.isfinite(whole)):
+            if isinstance(whole, bool) or not isinstance(whole, int | float) or not 0 < whole < math.inf:
                 raise ValueError(f"trial {trial.number} has cost {whole!r}; it must be a number above 0")
             curve, end = [], None
             if cost_axis is not None:

@@ -23,6 +23,7 @@ from typing import Any
 from jaxpuffer.cli_runs import Parser, show_table
 from jaxpuffer.config_file import as_toml
 from jaxpuffer.evaluate import readable
+from jaxpuffer.registry import list_envs
 from jaxpuffer.report import count_in_words, duration
 from jaxpuffer.sweep.figures import draw
 from jaxpuffer.sweep.results import NOISE, Summary, Trial, differing_settings, read_sweep, setting_in_words
@@ -162,16 +163,25 @@ def _advice(summary: Summary, files: Mapping[str, Path]) -> Iterable[str]:
         "episodes alone, not of training: expect lower scores from new seeds"
     )
     if files:
-        command = _train_command(summary, next(iter(files.values())))
-        yield f"train again on several fresh seeds before you rely on a difference: {command}"
+        lines = _how_to_train(summary, next(iter(files.values())))
+        yield "train again on several fresh seeds before you rely on a difference:"
+        yield from (f"  {line}" for line in lines)
 
 
-def _train_command(summary: Summary, file: Path) -> str:
-    """The command that trains a configuration again, with a seed that the sweep has not used."""
+def _how_to_train(summary: Summary, file: Path) -> list[str]:
+    """The command that trains a configuration again, with a seed that the sweep has not used; for an environment that
+    has no registered name, lines of Python."""
     backend, used = summary.about.get("backend"), {t.seed for t in summary.trials}
     seed = next(seed for seed in itertools.count(FRESH_SEED) if seed not in used)
+    if summary.env not in list_envs():
+        return [
+            "from pathlib import Path",
+            "from jaxpuffer.config_file import with_file",
+            f"env, config = with_file(Path({str(file)!r}), env, PPOConfig())  # env: {summary.env}",
+            f"fit(env, jax.random.key({seed}), config)",
+        ]
     command = ["jaxpuffer", "train", summary.env, "--config", str(file), "--seed", str(seed)]
-    return shlex.join([*command, *(["--backend", backend] if backend else [])])
+    return [shlex.join([*command, *(["--backend", backend] if backend else [])])]
 
 
 def write_configurations(summary: Summary, folder: Path) -> dict[str, Path]:
@@ -200,7 +210,7 @@ def _configuration(summary: Summary, trial: Trial, file: Path) -> str:
     ]
     if trial.was_scheduled:
         lines.append("# population-based training changed the configuration on the way: this is the last one")
-    lines.append(f"# {_train_command(summary, file)}")
+    lines += [f"# {line}" for line in _how_to_train(summary, file)]
     config = {name: value for name, value in trial.config.items() if name != "num_agents"}
     table = f"\n[env]\n{as_toml(trial.env)}" if trial.env else ""
     return "\n".join(lines) + f"\n\n{as_toml(config)}{table}"

@@ -63,9 +63,10 @@ def sweep(
         directory: folder of the sweep.
         space: what to vary, a table as `jaxpuffer.sweep.space` describes; None: around the config.
         config: the config that trials change, and the first trial; None: the environment's tuned configuration.
-        trials: of the sweep in all; None: as many as there is time for, or 100 without `minutes`.
+        trials: of the sweep in all; None: as many as there is time for; without `minutes`, as many as the sweep began
+            with, or 100.
         minutes: from now; trials that run then end with the score that they have reached.
-        suggestions: values by field that are tried first; fields that they do not name are the config's.
+        suggestions: values by field that are tried first; fields of the space that they do not name are the config's.
         resume: go on with the sweep in `directory`, under its settings.
         storage: Optuna's storage, a URL or a journal FILE.log; None: SQLite in `directory`.
         say: told one line per trial.
@@ -79,13 +80,17 @@ def sweep(
         FileExistsError: there is a sweep in `directory`, and `resume` is False.
         TypeError, ValueError: an argument is not allowed.
     """
-    folder, env = Path(directory).expanduser(), as_env(env)
+    folder, by_name, env = Path(directory).expanduser(), isinstance(env, str), as_env(env)
     for name, value in (("trials", trials), ("minutes", minutes)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
             raise ValueError(f"{name} is {value!r}; it must be a number above 0, or None")
     if trials is not None and trials != int(trials):
         raise ValueError(f"trials is {trials!r}; it must be a whole number, or None")
+    for entry in suggestions:
+        if not isinstance(entry, Mapping):
+            raise TypeError(f"suggestions has {entry!r}; each must be a dict of values by field")
     own = env if name_of(env) is None else None
+    trials = None if trials is None else int(trials)
     with quiet_optuna():
         if resume:
             given = {"config": config, "space": space, **options}
@@ -93,20 +98,28 @@ def sweep(
                 raise ValueError(f"{changed[0]} cannot change when a sweep goes on; leave it out")
             found = Sweep.open(folder, storage, own, _path(env))
             parameters = settable(twin_of(env))
-            if own is not None and parameters != found.settings.parameters:
+            if not by_name and parameters != found.settings.parameters:
                 raise ValueError(f"the sweep in {folder} is of {found.settings.parameters}; env has {parameters}")
             for values in suggestions:
                 found.enqueue(dict(values), "suggestion: ")
         else:
+            options["trials"] = number_of_trials(trials, minutes, None)
             settings = new_settings(env, complete(env, config), space, **options)
             found = Sweep.create(folder, settings, storage, [(dict(v), "suggestion: ") for v in suggestions], own)
         deadline = math.inf if minutes is None else time.time() + 60 * minutes
-        number = work(found, 100 if trials is None and minutes is None else trials, deadline, say)
+        number = work(found, number_of_trials(trials, minutes, found.settings), deadline, say)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if number:
         raise SystemExit(128 + number)
     return read_sweep(folder)
+
+
+def number_of_trials(trials: int | None, minutes: float | None, settings: Settings | None) -> int | None:
+    """Trials of a sweep in all, from what a start says; None: as many as there is time for."""
+    if trials is not None or minutes is not None:
+        return trials
+    return 100 if settings is None or settings.trials is None else settings.trials
 
 
 def new_settings(env: Any, config: PPOConfig, space: Mapping[str, Any] | None = None, **options: Any) -> Settings:
@@ -188,7 +201,9 @@ def work(
 
 def _work(sweep: Sweep, trials: int | None, deadline: float, say: Say, stop_with: Callable[[], bool] | None) -> int:
     settings = sweep.settings
-    same = [] if settings.population == 1 else list(sweep.space.static_keys)
+    same = list(sweep.space.static_keys)
+    if settings.population == 1 or len(same) == len(sweep.space.parameters):
+        same = []  # of a space of static fields alone, equal ones would be the same trial again
     if (settings.halving or settings.exploits) and COST_PARAMETER in sweep.space.parameters:
         same.append(COST_PARAMETER)  # members are compared at the same steps
     # on a CPU results come sooner one after the other, and the program is still compiled once
@@ -390,7 +405,8 @@ def _tell(
         trial.set_user_attr(name, value)
     # a step can have one report, and at this one there may be one of training
     trial.report(score["mean"], steps + 1)
-    best = max((t.value for t in sweep.study.get_trials(deepcopy=False) if t.value is not None), default=-math.inf)
+    whole = sweep.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    best = max((t.value for t in whole if t.value is not None), default=-math.inf)
     if state == TrialState.PRUNED:
         trial.set_user_attr("stopped", why)
         # Optuna takes the last reported score as a pruned trial's value
@@ -399,7 +415,7 @@ def _tell(
         sweep.study.tell(trial, score["mean"])
     params = running.schedule[-1]["params"] if running.schedule else trial.params
     changed = ", ".join(f"{name}={setting_in_words(value)}" for name, value in sweep.space.values(params).items())
-    mark = " (best so far)" if score["mean"] > best else ""
+    mark = " (best so far)" if score["mean"] > best and state == TrialState.COMPLETE else ""
     note = f", {why}" if why else ""
     note += f", settings changed {len(running.schedule)} times, at last to" * bool(running.schedule)
     say(

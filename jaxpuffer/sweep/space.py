@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -95,7 +96,13 @@ class Parameter:
     def contains(self, value: Any) -> bool:
         """Whether a field's value is in the space; a power of two must be one."""
         if self.scale == "choices":
-            return value in self.choices
+            return any(
+                value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices
+            )
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        if self.kind is int and value != int(value):
+            return False
         if self.scale == "power_of_two" and (value < 1 or 2 ** round(math.log2(value)) != value):
             return False
         slack = 1e-6 * (self.high - self.low)  # a config's fields are float32
@@ -259,7 +266,9 @@ def _parameter(name: str, entry: Any, known: Mapping[str, Any], source: str) -> 
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"{where} is no field of PPOConfig, and no parameter of the environment{hint}")
     field, kind = known[name]
-    low, high = field.metadata["minimum"], field.metadata["maximum"]
+    default = field.metadata.get("default", field.default)
+    if np.ndim(default):
+        raise ValueError(f"{where} is an array of shape {np.shape(default)}; a space has single values")
     if not isinstance(entry, Mapping):
         raise ValueError(f"{where} is {entry!r}; it must be a table with scale, min and max, or with choices")
     allowed = ("choices",) if "choices" in entry else ("scale", "min", "max")
@@ -276,13 +285,11 @@ def _parameter(name: str, entry: Any, known: Mapping[str, Any], source: str) -> 
     if scale not in SCALES:
         raise ValueError(f"{where} has the scale {scale!r}; it must be one of {', '.join(SCALES)}")
     if kind not in (int, float):
-        raise ValueError(f"{where} is no number; it must have choices, such as choices = [{field.default!r}]")
+        raise ValueError(f"{where} is no number; it must have choices, such as choices = [{default!r}]")
     for bound, value in (("min", least), ("max", most)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"{where} has the {bound} {value!r}; it must be a number")
-        if (low is not None and value < low) or (high is not None and value > high):
-            bounds = f"from {low} to {high}" if None not in (low, high) else f"at least {low}"
-            raise ValueError(f"{where} has the {bound} {value!r}; the field must be {bounds}")
+        _check_bounds(f"{where} has the {bound}", value, field)
         if value == 0 and name in NOT_ZERO:
             raise ValueError(f"{where} has the {bound} 0; the field must not be 0")
     if least >= most:
@@ -309,6 +316,8 @@ def _check_choice(where: str, value: Any, field: Any, kind: type) -> None:
             raise ValueError(f"{where} has the choice {value!r}; it must be {kind.__name__}")
     elif not isinstance(value, int | float | str | bool):
         raise ValueError(f"{where} has the choice {value!r}; choices are numbers, strings or booleans")
+    if kind in (int, float):
+        _check_bounds(f"{where} has the choice", value, field)
     if "." not in where.rpartition(": ")[2]:
         try:
             PPOConfig(**{field.name: value})
@@ -316,6 +325,14 @@ def _check_choice(where: str, value: Any, field: Any, kind: type) -> None:
             # combinations, such as a minibatch and a batch, are checked for each trial
             if f"PPOConfig.{field.name} is {value!r}; it must be one of" in str(error):
                 raise ValueError(f"{where}: {error}") from None
+
+
+def _check_bounds(what: str, value: float, field: Any) -> None:
+    low, high = field.metadata["minimum"], field.metadata["maximum"]
+    if not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
+        bounds = [f"{word} {bound}" for word, bound in (("at least", low), ("at most", high)) if bound is not None]
+        words = f"from {low} to {high}" if len(bounds) == 2 else bounds[0] if bounds else "finite"
+        raise ValueError(f"{what} {value!r}; the field must be {words}")
 
 
 def _words(p: Parameter) -> str:

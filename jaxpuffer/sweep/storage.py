@@ -9,11 +9,20 @@ from jaxpuffer.exits import one_line
 
 NAME = "sweep"  # of the study in its storage
 SQLITE = "sqlite:///"
+DATABASE = "study.db"  # in the folder of a sweep
 
 
 def default_storage(directory: Path) -> str:
     """The storage of a sweep for which none was given."""
-    return f"{SQLITE}{directory.absolute() / 'study.db'}"
+    return f"{SQLITE}{directory.absolute() / DATABASE}"
+
+
+def absolute(storage: str) -> str:
+    """A storage that is the same from each working directory."""
+    prefix = SQLITE if storage.startswith(SQLITE) else ""
+    if "://" in storage and not prefix:
+        return storage
+    return f"{prefix}{Path(storage.removeprefix(prefix)).expanduser().absolute()}"
 
 
 def existing(directory: Path, storage: str) -> str:

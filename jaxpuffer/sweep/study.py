@@ -28,7 +28,7 @@ from jaxpuffer.registry import Backend, make
 from jaxpuffer.sweep.protein import Point, ProteinPruner, ProteinSampler, run_cost, run_curve
 from jaxpuffer.sweep.results import SETTINGS, read_about
 from jaxpuffer.sweep.space import COST_PARAMETER, Space
-from jaxpuffer.sweep.storage import NAME, default_storage, existing, load_study, open_storage
+from jaxpuffer.sweep.storage import DATABASE, NAME, absolute, default_storage, existing, load_study, open_storage
 
 SAMPLERS = ("protein", "tpe", "random")
 PRUNERS = ("protein", "median", "hyperband", "none")
@@ -54,6 +54,7 @@ class Settings:
     halving: int = 0  # share of a population that goes on at each rung is 1 / halving; 0: no halving
     max_cost: float | None = None  # seconds that Protein may expect of a trial
     exploits: int = 0  # times that the worst of a population take over what the best have learned
+    trials: int | None = None  # of the sweep in all, unless a later start says otherwise; None: no number
 
     def config(self) -> PPOConfig:
         """The config that trials change."""
@@ -77,6 +78,9 @@ class Settings:
             raise ValueError(f"max_cost is {cost!r}; it must be a number of seconds above 0, or None")
         if cost is not None and self.sampler != "protein":
             raise ValueError(f"max_cost is {cost}; the sampler {self.sampler} knows no costs, it must be None")
+        most = self.trials
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise ValueError(f"trials is {most!r}; it must be a whole number of at least 1, or None")
         if self.seed >= 2**32:
             raise ValueError(f"seed is {self.seed}; it must be below {2**32}")
         if self.halving and not 2 <= self.halving <= self.population:
@@ -121,7 +125,7 @@ class Sweep:
         """
         if (directory / SETTINGS).exists():
             raise FileExistsError(f"there is a sweep in {directory}: go on with --resume, or choose another --out")
-        storage = storage or default_storage(directory)
+        storage = default_storage(directory) if storage is None else absolute(storage)
         space, base = _space(settings, env), settings.values()
         first = [space.params(base, nearest=True), *(_params(space, base, *given) for given in suggestions)]
         directory.mkdir(parents=True, exist_ok=True)
@@ -149,12 +153,16 @@ class Sweep:
             ValueError: it is of another environment than `name`.
         """
         file = directory / SETTINGS
+        storage = None if storage is None else existing(directory, storage)
         if file.exists():
             content = read_about(directory)
-        elif storage is None:
-            raise FileNotFoundError(f"there is no sweep in {directory}")
-        else:
-            content = load_study(storage).user_attrs["settings"]
+        else:  # another machine's sweep, or one that was killed before it wrote the file
+            storage = storage or default_storage(directory)
+            if storage == default_storage(directory) and not file.with_name(DATABASE).is_file():
+                raise FileNotFoundError(f"there is no sweep in {directory}")
+            content = load_study(storage).user_attrs.get("settings", {})
+            if not content:
+                raise ValueError(f"the study in {storage} has no settings: it is not of a sweep, or was killed at once")
             directory.mkdir(parents=True, exist_ok=True)
             write_json(file, content | {"storage": storage})
         if name is not None and content["env"] != name:
@@ -253,6 +261,8 @@ def _space(settings: Settings, env: Any) -> Space:
 
 def _params(space: Space, base: Mapping[str, Any], values: Mapping[str, Any], source: str) -> dict[str, Any]:
     """A suggestion's parameters; fields of the space that it does not name are the base's."""
+    if not values:
+        raise ValueError(f"{source}names no field: it would be the base again")
     for name, value in values.items():
         if name not in space.parameters and (name not in base or base[name] != value):
             now = f", and {base[name]!r} in every trial" if name in base else ""
