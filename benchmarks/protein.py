@@ -157,7 +157,7 @@ def main() -> None:
         "--arms", type=lambda s: s.split(";"), default=ARMS, help=f"separated by ;, of {'; '.join(ARMS)}"
     )
     parser.add_argument("--threads", type=int, help="number of processors that the process may use")
-    parser.add_argument("--json", metavar="FILE", help="file of the records; arms that are in it are not run again")
+    parser.add_argument("--json", metavar="FILE", help="file of the records; searches that are in it are not run again")
     args = parser.parse_args()
     for name, known in {"surfaces": SURFACES, "arms": ARMS}.items():
         if unknown := [x for x in getattr(args, name) if x not in known]:
@@ -173,13 +173,14 @@ def main() -> None:
         for arm in args.arms:
             limit = args.random_trials if arm == "random" else args.trials
             same = {"surface": surface, "arm": arm, "limit": limit, "seeds": args.seeds}
-            if any(same.items() <= record.items() for record in records):
-                continue
-            about = particulars("protein", FIRST_SEED, threads)
-            runs = [search(SURFACES[surface], arm, seed, limit) for seed in range(FIRST_SEED, FIRST_SEED + args.seeds)]
-            records.append(same | {"runs": runs} | about)
-            print(f"{surface}, {arm}: {', '.join(row(records[-1])[1:])}", flush=True)
-            write(args.json, records)
+            record = next((record for record in records if same.items() <= record.items()), None)
+            if record is None:
+                record = same | {"runs": []} | particulars("protein", FIRST_SEED, threads)
+                records.append(record)
+            for seed in range(FIRST_SEED + len(record["runs"]), FIRST_SEED + args.seeds):
+                record["runs"].append(search(SURFACES[surface], arm, seed, limit))
+                write(args.json, records)
+            print(f"{surface}, {arm}: {', '.join(row(record)[1:])}", flush=True)
     for surface in args.surfaces:
         title = f"{surface}: trials until a share of the true front's hypervolume, {args.seeds} seeds"
         chosen = [r for r in records if r["surface"] == surface and r["arm"] in args.arms and r["seeds"] == args.seeds]
