@@ -17,7 +17,7 @@ from jaxpuffer.config_file import read_toml, settable, with_file
 from jaxpuffer.devices import on_cpu
 from jaxpuffer.registry import default_backend, make
 
-QUICK_DEATH = 30.0  # seconds; a worker that ends with an error so soon, several times in a row, is not started again
+QUICK_DEATH = 30.0  # seconds; a worker that ends so soon and without a result, several times in a row, stays ended
 MOST_QUICK_DEATHS = 3
 _OPTIONS = ("seed", "sampler", "pruner", "population", "episodes", "halving", "exploits", "max_cost")
 
@@ -264,18 +264,26 @@ def _start_workers(found: Any, flags: Any, trials: int | None, deadline: float) 
                 del workers[place]
                 if code == 0 or number or time.time() >= deadline:
                     continue
-                quick[place] = quick[place] + 1 if time.time() - started < QUICK_DEATH else 0
+                is_quick = time.time() - started < QUICK_DEATH and not _has_result(found, process.pid)
+                quick[place] = quick[place] + 1 if is_quick else 0
                 if code == 2 or quick[place] >= MOST_QUICK_DEATHS:
                     failed = code
+                    _say(f"worker {process.pid} ended with code {code}, and no other one takes its place")
                     continue
                 _say(f"worker {process.pid} ended with code {code}; another one takes its place")
                 workers[place] = start(place)
     finally:
         for n, handler in before.items():
             signal.signal(n, handler)
-    if failed and not number:
-        raise RuntimeError(f"a worker ended with code {failed}; its message is above")
+    if failed and not number and time.time() < deadline and found.left(trials) > 0:
+        raise RuntimeError(f"the workers ended, the last one with code {failed}; its message is above")
     return number
+
+
+def _has_result(found: Any, pid: int) -> bool:
+    """Whether a worker of this machine has finished a trial."""
+    trials = found.study.get_trials(deepcopy=False)
+    return any(t.value is not None and t.user_attrs.get("worker", "").split(":")[1:2] == [str(pid)] for t in trials)
 
 
 def _close(found: Any, directory: Path, env: str) -> None:
