@@ -218,9 +218,7 @@ def table(record: dict[str, Any]) -> tuple[list[str], list[list[str]], list[str]
                 and "same_as" not in run["result"]
                 and None not in run["result"]["scores"]
             ):
-                notes.append(
-                    f"{run['arm']} trained exactly as {other['arm']} on {run['env']}: the change has no effect."
-                )
+                notes.append(f"{run['arm']} scored and learned exactly as {other['arm']} on {run['env']}.")
                 break
     return columns, rows, notes
 

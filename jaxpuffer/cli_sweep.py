@@ -294,6 +294,6 @@ def _close(found: Any, directory: Path, env: str) -> None:
     whole = [trial for trial in trials if trial.state.name == "COMPLETE"] or trials
     best = max(whole, key=lambda trial: trial.value)
     count = f"{len(trials)} trial{'s' * (len(trials) != 1)} with a score"
-    print(f"{count}; the best so far is trial {best.number} with {best.value:.5g}")
+    print(f"{count}; the best so far is trial {best.number} with {best.value:.8g}")
     print(f"the best for their cost, figures and files for --config: jaxpuffer sweep report {directory}")
     print(f"go on: jaxpuffer sweep {env} --resume --out {directory} --minutes 30")

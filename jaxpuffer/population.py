@@ -22,6 +22,7 @@ from jax import Array, lax
 
 from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.devices import computing_on, in_32_bits, on_cpu
+from jaxpuffer.evaluate import check_count
 from jaxpuffer.host import HostEnv
 from jaxpuffer.memory import check_memory
 from jaxpuffer.policy import Policy, checked_module
@@ -136,14 +137,17 @@ class Population:
 
     def updates_left(self, slot: int) -> int:
         """Updates of a member until its `total_steps`."""
+        self._check(slot)
         return self._updates[slot] - self._done[slot]
 
     def agent_steps(self, slot: int) -> int:
         """Agent-steps of a member so far."""
+        self._check(slot)
         return self._done[slot] * self._batch_size
 
     def updates_until(self, slot: int, share: float) -> int:
         """Updates of a member until it has trained for this share of its `total_steps`; 0 if it has."""
+        self._check(slot)
         return max(0, math.ceil(share * self._updates[slot]) - self._done[slot])
 
     @in_32_bits
@@ -154,8 +158,11 @@ class Population:
             By slot the metrics of `ppo.update`, each (updates,) NumPy; `agent_steps` is int64 and exact.
 
         Raises:
-            ValueError: there is no member, or one has ended; `remove` it first.
+            ValueError: there is no member, or one has ended; `remove` it first. Or `count` is not allowed.
+            TypeError: `count` is not a whole number.
         """
+        if count is not None:
+            check_count("count", count)
         slots = self.slots
         if not slots:
             raise ValueError("the population has no members")
@@ -216,11 +223,19 @@ class Population:
 
         The step of population-based training (Jaderberg et al., 2017, arXiv 1711.09846): parameters, state of the
         optimiser and normalisation are copied; environments and random streams stay the member's own.
+
+        Raises:
+            ValueError: there is no such member; the config has other static fields, or fewer steps than the member has
+                trained for.
         """
         self._check(slot)
         self._check(source)
         target, other = (_get(self._members, jnp.int32(i)) for i in (slot, source))
         config = complete(target.env, config)
+        if config.num_updates < self._done[slot]:
+            raise ValueError(
+                f"total_steps is {config.total_steps}; the member has trained for {self.agent_steps(slot)} already"
+            )
         if static_fields(target.env, config) != self._fields:
             raise ValueError("the config has other static fields than the population")
         learned = {name: getattr(other.state, name) for name in LEARNED}

@@ -106,6 +106,14 @@ def test_exploit_copies_what_was_learned_and_keeps_the_episodes():
     assert int(new.updates) == 3 and population.updates_left(0) == 7
     assert float(population._members.config.learning_rate[0]) == 0.5
     population.advance(1)
+    with pytest.raises(ValueError, match="total_steps is 256; the member has trained for 512 already"):
+        population.exploit(0, 1, tiny_config(total_steps=256))
+    for count, error in ((-1, ValueError), (0, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match=f"count is {count}"):
+            population.advance(count)
+    with pytest.raises(ValueError, match="slot is 7"):
+        population.updates_left(7)
+    assert population.agent_steps(0) == population.agent_steps(1) == 512
 
 
 def test_what_does_not_fit_is_refused():

@@ -331,14 +331,26 @@ def test_wrong_arguments():
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=protein())
     with pytest.raises(ValueError, match="multi-objective"):
         study.ask(SMALL)
-    for settings, says in [
-        ({"cost_parameter": "step"}, "cost_parameter has 'step'; the trials so far have rate"),
-        ({"start": {"lr": 2.0}}, "start has 'lr'; the trials so far have rate"),
-        ({"cost": lambda trial: "a"}, "trial 0 has cost 'a'; it must be a number above 0"),
-    ]:
-        study = optuna.create_study(sampler=ProteinSampler(**settings))
-        with pytest.raises(ValueError, match=says):
-            study.optimize(lambda trial: trial.suggest_float("rate", 0.0, 1.0), n_trials=3)
+    study = optuna.create_study(sampler=ProteinSampler(cost=lambda trial: "a"))
+    with pytest.raises(ValueError, match="trial 0 has cost 'a'; it must be a number above 0"):
+        study.optimize(lambda trial: trial.suggest_float("rate", 0.0, 1.0), n_trials=3)
+    study = optuna.create_study(sampler=ProteinSampler(cost_parameter="step", cost=lambda trial: 1.0))
+    with pytest.warns(UserWarning, match="cost_parameter is 'step'; the finished trials have rate"):
+        study.optimize(lambda trial: trial.suggest_float("rate", 0.0, 1.0), n_trials=2)
+
+
+def test_trials_that_lack_a_parameter_stop_no_study():
+    def objective(trial):
+        rate = trial.suggest_float("rate", 0.0, 1.0)
+        if trial.number in (0, 3):
+            raise ValueError("it ends before it has asked for all")
+        return rate * trial.suggest_int("steps", 1, 9)
+
+    sampler = ProteinSampler(cost_parameter="steps", start={"steps": 3}, cost=lambda trial: 1.0 + trial.params["steps"])
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.enqueue_trial({"rate": 0.5})
+    study.optimize(objective, n_trials=12, catch=(ValueError,))
+    assert [t.number for t in study.trials if t.state == TrialState.FAIL] == [0, 3]
 
 
 def test_suggestions_stay_below_the_largest_cost():

@@ -526,6 +526,18 @@ def test_the_worst_takes_over_from_the_best(tmp_path):
     assert group[1].score == 9.0 and group[1].schedule[0]["from_trial"] == trials[2].number
 
 
+def test_nothing_is_dropped_or_taken_over_while_nothing_is_known(tmp_path):
+    own = new_settings(Corridor(), tiny_config(), TABLE, population=4, halving=2, exploits=3)
+    group = [SimpleNamespace(slot=i, score=math.nan, schedule=[]) for i in range(4)]
+    standing = Standing(dict.fromkeys(range(4), 10))
+    rungs = _Rungs(own, group)
+    assert rungs.dropped(group, standing) == []
+    rungs.exploit(Sweep.create(tmp_path / "s", own, env=Corridor()), group, standing)
+    assert standing.taken == []
+    group[2].score = -5.0  # the only one that is known is the best
+    assert [one.slot for one in rungs.dropped(group, standing)] == [0, 1]
+
+
 def finished(curve, **attributes):
     own = {"learning_rate": optuna.distributions.FloatDistribution(0.001, 0.1, log=True)}
     attributes |= {"curve": curve, "cost": curve[-1][1]}

@@ -176,13 +176,13 @@ class ProteinSampler(BaseSampler):
         if self.search_space is None:
             trials = study.get_trials(deepcopy=False)
             space = intersection_search_space(trials, include_pruned=True)
-            known = {name for other in trials for name in other.params}
-            named = {"cost_parameter": [self.cost_parameter] if self.cost_parameter else [], "start": [*self.start]}
-            for argument, names in named.items():
-                if known and (unknown := set(names) - known):
-                    raise ValueError(
-                        f"{argument} has {min(unknown)!r}; the trials so far have {', '.join(sorted(known))}"
-                    )
+            whole = [other for other in trials if other.state == TrialState.COMPLETE]
+            known = {name for other in whole for name in other.params}
+            if known and self.cost_parameter not in (None, *known):
+                names = ", ".join(sorted(known))
+                warnings.warn(
+                    f"cost_parameter is {self.cost_parameter!r}; the finished trials have {names}", stacklevel=2
+                )
         else:
             space = self.search_space
             for argument, given in {"start": self.start, "fixed": self.fixed or {}}.items():

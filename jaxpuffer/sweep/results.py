@@ -103,8 +103,8 @@ class Summary:
 
     @property
     def first(self) -> Trial | None:
-        """The trial of the configuration that the sweep began with; None if it has no score."""
-        return next((t for t in self.complete if t.origin == 0), None)
+        """The trial of the configuration that the sweep began with; None without a score, or if it was changed."""
+        return next((t for t in self.complete if t.origin == 0 and not t.was_scheduled), None)
 
 
 def read_sweep(directory: str | os.PathLike[str]) -> Summary:

@@ -347,6 +347,8 @@ class _Rungs:
         if not running_now or not self._is_reached(self.halvings, running_now, population):
             return []
         self.halvings.pop(0)
+        if not any(math.isfinite(running.score) for running in running_now):
+            return []  # no episode has ended: nothing says which is the worst
         ordered = sorted(running_now, key=_by_score)
         return ordered[: len(ordered) - max(1, len(ordered) // self.settings.halving)]
 
@@ -355,6 +357,8 @@ class _Rungs:
         if not running_now or not self._is_reached(self.exploits, running_now, population):
             return
         self.exploits.pop(0)
+        if not any(math.isfinite(running.score) for running in running_now):
+            return
         ordered = sorted(running_now, key=_by_score)
         number = min(math.ceil(EXPLOIT_SHARE * len(ordered)), len(ordered) // 2)
         static = sweep.space.static_keys
@@ -413,13 +417,13 @@ def _tell(
         sweep.study.tell(trial, state=state)
     else:
         sweep.study.tell(trial, score["mean"])
-    params = running.schedule[-1]["params"] if running.schedule else trial.params
-    changed = ", ".join(f"{name}={setting_in_words(value)}" for name, value in sweep.space.values(params).items())
+    used = running.config.to_dict() | {f"env.{name}": v for name, v in twin_of(running.env).to_dict().items()}
+    changed = ", ".join(f"{name}={setting_in_words(used[name])}" for name in sweep.space.values(trial.params))
     mark = " (best so far)" if score["mean"] > best and state == TrialState.COMPLETE else ""
     note = f", {why}" if why else ""
     note += f", settings changed {len(running.schedule)} times, at last to" * bool(running.schedule)
     say(
-        f"trial {trial.number}: score {score['mean']:.5g}{mark} in {running.seconds:.1f} s, {steps:,} steps{note}; "
+        f"trial {trial.number}: score {score['mean']:.8g}{mark} in {running.seconds:.1f} s, {steps:,} steps{note}; "
         f"{changed}"
     )
 
