@@ -538,6 +538,14 @@ def test_nothing_is_dropped_or_taken_over_while_nothing_is_known(tmp_path):
     assert [one.slot for one in rungs.dropped(group, standing)] == [0, 1]
 
 
+def test_the_line_of_a_trial_shows_what_was_trained(tmp_path):
+    said, table = [], {"minibatch_size": {"scale": "power_of_two", "min": 2048, "max": 4096}}
+    options = {"sampler": "random", "episodes": 4, "trials": 1, "say": said.append}
+    summary = sweep(Corridor(), tmp_path / "s", space=table, config=tiny_config(), **options)
+    used = summary.trials[0].config["minibatch_size"]  # of a smaller batch
+    assert used < 2048 and said[0].endswith(f"minibatch_size={used}"), said
+
+
 def finished(curve, **attributes):
     own = {"learning_rate": optuna.distributions.FloatDistribution(0.001, 0.1, log=True)}
     attributes |= {"curve": curve, "cost": curve[-1][1]}

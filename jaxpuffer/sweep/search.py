@@ -421,7 +421,7 @@ def _tell(
     changed = ", ".join(f"{name}={setting_in_words(used[name])}" for name in sweep.space.values(trial.params))
     mark = " (best so far)" if score["mean"] > best and state == TrialState.COMPLETE else ""
     note = f", {why}" if why else ""
-    note += f", settings changed {len(running.schedule)} times, at last to" * bool(running.schedule)
+    note += f", settings changed {len(running.schedule)} times, these are the last" * bool(running.schedule)
     say(
         f"trial {trial.number}: score {score['mean']:.8g}{mark} in {running.seconds:.1f} s, {steps:,} steps{note}; "
         f"{changed}"
