@@ -257,6 +257,7 @@ def test_equal_scores_and_one_seed(monkeypatch):
         assert (base["better"], other["better"]["estimate"]) == (None, 0.5)
         assert base["normalised"]["estimate"] == 0
         assert f"| gamma=0.9 | 7{' [7, 7]' if interval else ''} | base |" in markdown(record)
+        assert "gamma=0.8 scored and learned exactly as gamma=0.9 on Corridor." in markdown(record)
 
 
 def test_failed_seeds_do_not_gain_where_all_others_are_equal(monkeypatch):

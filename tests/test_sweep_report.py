@@ -166,6 +166,13 @@ def test_how_to_train_an_environment_of_ones_own_again(tmp_path, capsys):
     assert scope["env"].length == 9 and scope["config"].hidden == 16
 
 
+def test_a_start_that_was_changed_is_not_said_to_be_the_start(tmp_path, capsys):
+    changed = trial(1.0, schedule=[{"agent_steps": 9, "from_trial": 1, "params": {"learning_rate": 0.03}}])
+    report(new_sweep(tmp_path, [changed, trial(2.0), trial(3.0)]))
+    assert read_sweep(tmp_path).first is None
+    assert "the configuration that it began with" not in capsys.readouterr().out
+
+
 def test_what_explains_the_score(sweep):
     trials = read_sweep(sweep).complete
     axes = [Axis.of(name, trials) for name in SPACE]
