@@ -29,6 +29,7 @@ from jaxpuffer.ablate_report import check_matplotlib, report, scores_in_words
 from jaxpuffer.baselines import baseline_record
 from jaxpuffer.checkpoint import backend_of, claim, class_name, run_folder, twin_of, versions
 from jaxpuffer.config import PPOConfig, complete
+from jaxpuffer.config_file import plain
 from jaxpuffer.evaluate import check_count, evaluate, evaluation_key
 from jaxpuffer.exits import one_line
 from jaxpuffer.host import HostEnv
@@ -95,21 +96,22 @@ def ablate(
         FileExistsError: an ablation is in `directory`, and `resume` is False; or another process writes there.
         ImportError: `directory` is given, and Matplotlib is not installed.
     """
-    chosen = (
-        list(range(_count("seeds", seeds)))
-        if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool)
-        else list(seeds)  # type: ignore[arg-type]
-    )
+    seeds, total_steps, episodes = plain(seeds), plain(total_steps), plain(episodes)
+    if not isinstance(seeds, Sequence) or isinstance(seeds, str):
+        seeds = range(_count("seeds", seeds))
+    chosen = list(seeds)
     for seed in chosen:
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= MAX_SEED:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
             raise ValueError(f"seeds has {seed!r}; a seed must be a whole number from 0 to {MAX_SEED}")
     if not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(f"seeds is {chosen}; it must be one or more different numbers")
     _count("episodes", episodes)
     if (vary is None) == (arms is None):
         raise ValueError("give either vary, the values of fields, or arms, the changes of each arm")
+    if config is not None and not isinstance(config, PPOConfig):
+        raise TypeError(f"config is {config!r}; it must be a PPOConfig, or None for the tuned configuration")
     environments = _by_name(envs, backend)
-    changes = _arms(vary, design) if arms is None else {name: dict(fields) for name, fields in arms.items()}  # type: ignore[arg-type]
+    changes = _arms(vary, design) if arms is None else _given_arms(arms)
     if total_steps is not None:
         if any("total_steps" in fields for fields in changes.values()):
             raise ValueError(f"total_steps is {total_steps}, and an arm changes it as well; give one of the two")
@@ -123,7 +125,7 @@ def ablate(
     baselines = {name: _baseline(env) for name, env in environments.items()}
     record = {
         "kind": "ablation",
-        "arms": {arm: {field: _plain(value) for field, value in fields.items()} for arm, fields in changes.items()},
+        "arms": {arm: {field: plain(value) for field, value in fields.items()} for arm, fields in changes.items()},
         "seeds": [int(seed) for seed in chosen],
         "episodes": int(episodes),
         "environments": {name: _described(env) for name, env in environments.items()},
@@ -211,15 +213,27 @@ def _by_name(envs: Any, backend: Backend | None) -> dict[str, Any]:
     return by_name
 
 
-def _arms(vary: Mapping[str, Sequence[Any]], design: str) -> dict[str, dict[str, Any]]:
+def _given_arms(arms: Any) -> dict[str, dict[str, Any]]:
+    """A copy of the argument `arms`."""
+    if not isinstance(arms, Mapping):
+        raise TypeError(f"arms is {arms!r}; it must be a dict of the changes of each arm by its name")
+    for name, fields in arms.items():
+        if not isinstance(fields, Mapping) or not all(isinstance(field, str) for field in fields):
+            raise TypeError(f"arms has {name!r}: {fields!r}; the changes must be a dict of values by field")
+    return {name: dict(fields) for name, fields in arms.items()}
+
+
+def _arms(vary: Any, design: str) -> dict[str, dict[str, Any]]:
     """The changes of each arm of a design, by a name that tells what it changes; the base is first."""
     if design not in DESIGNS:
         raise ValueError(f"design is {design!r}; it must be one of {', '.join(DESIGNS)}")
+    if not isinstance(vary, Mapping) or not all(isinstance(field, str) for field in vary):
+        raise TypeError(f"vary is {vary!r}; it must be a dict of a list of values by field")
     for field, values in vary.items():
         if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or not len(values):
             raise ValueError(f"{field} varies over {values!r}; it must be a list of one value or more")
         for i, value in enumerate(values):
-            if any(_plain(value) == _plain(earlier) for earlier in values[:i]):
+            if any(plain(value) == plain(earlier) for earlier in values[:i]):
                 raise ValueError(f"{field} has the value {value} twice")
     base = {field: values[0] for field, values in vary.items()}
     several = [field for field, values in vary.items() if len(values) > 1]
@@ -299,11 +313,6 @@ def _baseline(env: Any) -> dict[str, Any] | None:
 def _count(name: str, value: Any) -> int:
     check_count(name, value, np.iinfo(np.int32).max)
     return int(value)
-
-
-def _plain(value: Any) -> Any:
-    """A value of a field as JSON has it."""
-    return value.tolist() if isinstance(value, np.ndarray | np.generic | Array) else value
 
 
 # the runs

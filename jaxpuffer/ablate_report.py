@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxpuffer.report import duration
 from jaxpuffer.statistics import (
     bootstrap_interval,
     improvement_probability,
@@ -163,7 +164,7 @@ def scores_in_words(result: dict[str, Any]) -> str:
     seconds = result["train_seconds"] + result["evaluate_seconds"]
     words = f"score {_number(float(interquartile_mean(known, 0)))}" if known.size else "no score"
     failed = f", {count - known.size} of {count} seeds failed" if known.size < count else ""
-    return f"{seconds:.1f} s, {words}{failed}"
+    return f"{duration(seconds)}, {words}{failed}"
 
 
 def table(record: dict[str, Any]) -> tuple[list[str], list[list[str]], list[str]]:

@@ -207,15 +207,12 @@ def _suggestions(file: str) -> list[tuple[dict[str, Any], str]]:
         trials = [content]
     elif content:
         raise ValueError(f"{path}: {min(content)} is beside the tables [[trial]]; it must be in each of them")
-    if not isinstance(trials, list) or not all(isinstance(trial, dict) for trial in trials):
+    if not isinstance(trials, list) or not trials or not all(isinstance(trial, dict) for trial in trials):
         raise ValueError(f"{path}: trial must be tables, [[trial]]")
-    found = []
     for trial in trials:
-        own = trial.pop("env", {})
-        if not isinstance(own, dict):
-            raise ValueError(f"{path}: env is {own!r}; it must be a table, [env]")
-        found.append((trial | {f"env.{name}": value for name, value in own.items()}, f"{path}: "))
-    return found
+        if not isinstance(trial.get("env", {}), dict):
+            raise ValueError(f"{path}: env is {trial['env']!r}; it must be a table, [env]")
+    return [(trial, f"{path}: ") for trial in trials]
 
 
 def _say(line: str) -> None:

@@ -6,9 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jax import Array
+
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.env import Env
 from jaxpuffer.pytree import Parameters
+
+
+def plain(value: Any) -> Any:
+    """Numbers and arrays of NumPy and JAX, also inside of lists and dicts, as JSON has them; all else as it is."""
+    if isinstance(value, Mapping):
+        return {name: plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic | Array) else value
 
 
 def as_toml(values: Mapping[str, Any]) -> str:

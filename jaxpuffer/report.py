@@ -71,7 +71,9 @@ def count_in_words(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Such as `7.2 s`, or from a minute on hours, minutes and seconds, `0:01:30`."""
+    """Such as `0.012 s`, `7.2 s`, or from a minute on hours, minutes and seconds, `0:01:30`."""
+    if 0 < seconds < 0.1:
+        return f"{seconds:.2g} s"
     return f"{seconds:.1f} s" if seconds < 60 else str(datetime.timedelta(seconds=int(seconds)))
 
 

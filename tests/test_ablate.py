@@ -135,8 +135,15 @@ def test_wrong_arguments():
         ({"vary": vary, "design": "half"}, "design is 'half'; it must be one of grid, one"),
         ({"vary": {"gamma": 0.9}}, "gamma varies over 0.9; it must be a list"),
         ({"vary": vary, "resume": True}, "resume is True, and there is no directory"),
+        ({"vary": [1]}, r"vary is \[1\]; it must be a dict"),
+        ({"vary": {3: [1, 2]}}, "vary is {3: .*; it must be a dict"),
+        ({"arms": [1]}, r"arms is \[1\]; it must be a dict"),
+        ({"arms": {"one": {}, "two": 3}}, "arms has 'two': 3; the changes must be a dict"),
+        ({"vary": vary, "seeds": True}, "seeds is True; it must be an int"),
+        ({"vary": vary, "seeds": 2.5}, "seeds is 2.5; it must be an int"),
+        ({"vary": vary, "config": 3}, "config is 3; it must be a PPOConfig"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, TypeError), match=message):
             ablate("cartpole", **wrong)
 
 

@@ -307,10 +307,23 @@ def test_a_space_that_is_only_known_from_trials():
 def test_wrong_arguments():
     for settings, says in [
         ({"seed": -1}, "seed is -1; it must be an integer of at least 0"),
-        ({"max_cost": 0}, "max_cost is 0; it must be above 0"),
+        ({"seed": True}, "seed is True; it must be an integer of at least 0"),
+        ({"max_cost": 0}, "max_cost is 0; it must be a number above 0, or None"),
+        ({"max_cost": "3"}, "max_cost is '3'; it must be a number above 0, or None"),
         ({"cost_parameter": "cost"}, "cost_parameter is 'cost'; the search space has rate, steps, policy"),
     ]:
         with pytest.raises(ValueError, match=says):
+            protein(**settings)
+    for settings, says in [
+        ({"parts": 3}, "parts is 3; it must be Parts"),
+        ({"cost": 3}, "cost is 3; it must be a function of a trial"),
+        ({"points": 3}, "points is 3; it must be a function of a trial"),
+        ({"start": [1]}, r"start is \[1\]; it must be a dict of parameters"),
+        ({"cost_parameter": 3}, "cost_parameter is 3; it must be a parameter's name"),
+        ({"search_space": [1]}, r"search_space is \[1\]; it must be a dict of Optuna's distributions"),
+        ({"search_space": {"rate": 3}}, "search_space has 'rate': 3; it must have distributions by name"),
+    ]:
+        with pytest.raises(TypeError, match=says):
             protein(**settings)
     for settings, says in [
         ({"cost_parameter": "policy"}, "cost_parameter is 'policy', a choice; it must be a number"),

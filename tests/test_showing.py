@@ -101,7 +101,13 @@ def test_units_are_of_the_size_of_the_run(steps: int, total: int, words: str) ->
 
 
 def test_durations_in_words() -> None:
-    assert [duration(x) for x in (0.04, 59.94, 61.9, 90_061)] == ["0.0 s", "59.9 s", "0:01:01", "1 day, 1:01:01"]
+    assert [duration(x) for x in (0, 0.04, 59.94, 61.9, 90_061)] == [
+        "0.0 s",
+        "0.04 s",
+        "59.9 s",
+        "0:01:01",
+        "1 day, 1:01:01",
+    ]
 
 
 class Screen(io.StringIO):

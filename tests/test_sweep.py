@@ -123,6 +123,11 @@ def test_a_minibatch_that_does_not_divide_the_batch_becomes_smaller():
         ({"layers": {"choices": [1, "two"]}}, "choice 'two'; it must be int"),
         ({"gamma": {"choices": [0.9, 1.5]}}, "choice 1.5; the field must be from 0 to 1"),
         ({"env": {"length": {"choices": [1, 3]}}}, "choice 1; the field must be at least 2"),
+        ({"gamma": {"choices": [1, 1.0]}}, "list of different values"),
+        ({"learning_rate": {"scale": "log", "min": 1e-60, "max": 1}}, "min 1e-60; fields are float32"),
+        ({"learning_rate": {"scale": "log", "min": 0.1, "max": 1e300}}, "max 1e[+]300; fields are float32"),
+        ({"total_steps": {"scale": "log", "min": 1, "max": 10**18}}, "max 1000000000000000000; the most is"),
+        ({"env": {"length": {"choices": [3]}}, "env.length": {"choices": [4]}}, "env.length twice"),
         ({"env": {"bias": {"choices": [0.5]}}}, r"env.bias is an array of shape \(2,\); a space has single values"),
     ],
 )
@@ -203,7 +208,7 @@ def test_a_sweep_goes_on_under_its_own_settings(swept):
     ):
         with pytest.raises(ValueError, match=message):
             sweep(Corridor(), folder, resume=True, trials=6, suggestions=[wrong])
-    with pytest.raises(TypeError, match="suggestions has 3; each must be a dict"):
+    with pytest.raises(TypeError, match="suggestion is 3; it must be a dict by field"):
         sweep(Corridor(), folder, resume=True, trials=6, suggestions=[3])
     assert len(Sweep.open(folder, env=Corridor()).study.trials) == 6
 
@@ -236,6 +241,31 @@ def test_a_sweep_that_was_killed_before_it_had_a_file_goes_on(tmp_path):
         Sweep.open(tmp_path / "nothing", env=Corridor())
 
 
+def test_a_sweep_that_was_killed_before_it_had_settings_begins_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxpuffer.sweep.study.BEGIN_SECONDS", 1)
+    (tmp_path / "s").mkdir()
+    storage = f"sqlite:///{tmp_path / 's/study.db'}"
+    study = optuna.create_study(study_name="sweep", storage=storage, direction="maximize")
+    study.enqueue_trial({"gamma": 0.5})
+    with pytest.raises(ValueError, match="killed before it began; begin it again, without --resume"):
+        Sweep.open(tmp_path / "s", env=Corridor())
+    suggestion = {"learning_rate": 0.01}
+    found = Sweep.create(tmp_path / "s", settings(), suggestions=[(suggestion, "suggestion: ")], env=Corridor())
+    queued = [t.system_attrs["fixed_params"]["learning_rate"] for t in found.study.trials]
+    assert queued == pytest.approx([float(tiny_config().learning_rate), 0.01])
+    (tmp_path / "s/sweep.json").unlink()
+    with pytest.raises(FileExistsError, match="go on with --resume, or choose another"):
+        Sweep.create(tmp_path / "s", settings(), env=Corridor())
+
+
+@pytest.mark.parametrize("content", ['{"storage": "', '{"storage": "x"}', '{"env": 3}'])
+def test_a_damaged_file_is_named(tmp_path, content):
+    Sweep.create(tmp_path / "s", settings(), env=Corridor())
+    (tmp_path / "s/sweep.json").write_text(content)
+    with pytest.raises(ValueError, match="sweep.json"):
+        Sweep.open(tmp_path / "s", env=Corridor())
+
+
 def test_a_trial_that_cannot_be_trained_has_failed_and_the_sweep_goes_on(tmp_path):
     table = {"separate_critic": {"choices": [True, False]}, "learning_rate": {"scale": "log", "min": 1e-3, "max": 1e30}}
     base = tiny_config(policy="mingru", total_steps=256)
@@ -248,6 +278,17 @@ def test_a_trial_that_cannot_be_trained_has_failed_and_the_sweep_goes_on(tmp_pat
     assert [t.state.name for t in trials] == ["COMPLETE", "FAIL", "FAIL"] and len(summary.complete) == 1
     assert "separate_critic=False" in trials[1].user_attrs["problem"]
     assert trials[2].params["learning_rate"] == 1e30 and "in update" in trials[2].user_attrs["problem"]
+
+
+def test_members_that_are_compared_have_equal_steps(tmp_path):
+    suggestions = [{"total_steps": 2560}, {"total_steps": 512}, {"total_steps": 2560.0, "learning_rate": 0.1}]
+    options = {"population": 4, "halving": 2, "episodes": 16, "sampler": "random", "suggestions": suggestions}
+    sweep(Corridor(), tmp_path / "h", space=TABLE, config=tiny_config(), trials=4, say=quiet, **options)
+    trials = Sweep.open(tmp_path / "h", env=Corridor()).study.trials
+    alone, pair = [trials[0], trials[2]], [trials[1], trials[3]]
+    assert len({t.params["total_steps"] for t in alone + pair}) == 3
+    assert all(t.state.name == "COMPLETE" for t in alone)
+    assert sorted(t.state.name for t in pair) == ["COMPLETE", "PRUNED"]
 
 
 def test_halving_drops_the_worst_and_exploits_take_over_the_best(tmp_path):
@@ -399,11 +440,19 @@ def test_a_journal_file_is_a_storage_too(tmp_path, monkeypatch):
         ({"max_cost": 0}, "max_cost is 0"),
         ({"max_cost": 5.0, "sampler": "tpe"}, "the sampler tpe knows no costs"),
         ({"trials": 0}, "trials is 0; it must be a number above 0"),
+        ({"trials": math.inf}, "trials is inf; it must be a number above 0"),
+        ({"space": [1]}, r"space is \[1\]; it must be a dict by field"),
+        ({"space": {3: {}}}, "space has the key 3"),
+        ({"suggestions": None}, "suggestions is None; it must be a list of dicts"),
+        ({"suggestions": [3]}, "suggestion is 3; it must be a dict"),
+        ({"suggestions": [{"env": {"length": 3}, "env.length": 4}]}, "suggestion has env.length twice"),
+        ({"storage": 3}, "storage is 3; it must be a URL"),
+        ({"say": None}, "say is None; it must be a function"),
         ({"minutes": -1.0}, "minutes is -1.0"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_made(tmp_path, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         sweep(Corridor(), tmp_path / "s", config=tiny_config(), **options)
     with pytest.raises(TypeError, match="there is no option 'sample'"):
         sweep(Corridor(), tmp_path / "s", config=tiny_config(), sample=1)

@@ -79,17 +79,15 @@ class Parts:
 
     def __post_init__(self) -> None:
         for name, least in {"sobol": 2, "candidates": 1, "downsample": 1, "max_observations": 10}.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} is {value!r}; it must be an integer of at least {least}")
+            _check_whole(name, getattr(self, name), least)
         for field in fields(self):
             if field.type is bool and not isinstance(value := getattr(self, field.name), bool):
                 raise ValueError(f"{field.name} is {value!r}; it must be True or False")
-        if not 0 < self.scale <= 2:
+        if not _is_number(self.scale) or not 0 < self.scale <= 2:
             raise ValueError(f"scale is {self.scale!r}; it must be above 0 and at most 2")
-        if not 0 <= self.sharpness < math.inf:
+        if not _is_number(self.sharpness) or not 0 <= self.sharpness < math.inf:
             raise ValueError(f"sharpness is {self.sharpness!r}; it must be at least 0")
-        if not 1 <= self.growth < math.inf:
+        if not _is_number(self.growth) or not 1 <= self.growth < math.inf:
             raise ValueError(f"growth is {self.growth!r}; it must be at least 1")
 
 
@@ -120,7 +118,13 @@ def run_cost(trial: FrozenTrial) -> float:
 def run_curve(trial: FrozenTrial) -> list[Point]:
     """The learning curve of a run: (seconds, score, agent-steps) from its user attribute "curve", a list of
     [agent-steps, seconds, score]; empty if there is none."""
-    return [(seconds, score, steps) for steps, seconds, score in trial.user_attrs.get("curve", [])]
+    curve = trial.user_attrs.get("curve", [])
+    try:
+        return [(seconds, score, steps) for steps, seconds, score in curve]
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"trial {trial.number} has the curve {curve!r}; it must be a list of [agent-steps, seconds, score]"
+        ) from None
 
 
 class ProteinSampler(BaseSampler):
@@ -159,10 +163,20 @@ class ProteinSampler(BaseSampler):
         max_cost: float | None = None,
         parts: Parts | None = None,
     ) -> None:
-        if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"seed is {seed!r}; it must be an integer of at least 0")
-        if max_cost is not None and not max_cost > 0:
-            raise ValueError(f"max_cost is {max_cost!r}; it must be above 0")
+        _check_whole("seed", seed, 0)
+        if max_cost is not None and not (_is_number(max_cost) and max_cost > 0):
+            raise ValueError(f"max_cost is {max_cost!r}; it must be a number above 0, or None")
+        for name, function in {"cost": cost, "points": points}.items():
+            if not callable(function):
+                raise TypeError(f"{name} is {function!r}; it must be a function of a trial")
+        if parts is not None and not isinstance(parts, Parts):
+            raise TypeError(f"parts is {parts!r}; it must be Parts(...), or None")
+        if start is not None and not isinstance(start, Mapping):
+            raise TypeError(f"start is {start!r}; it must be a dict of parameters, or None")
+        if cost_parameter is not None and not isinstance(cost_parameter, str):
+            raise TypeError(f"cost_parameter is {cost_parameter!r}; it must be a parameter's name, or None")
+        if search_space is not None:
+            _check_space(search_space)
         if search_space is not None and cost_parameter is not None and cost_parameter not in search_space:
             raise ValueError(f"cost_parameter is {cost_parameter!r}; the search space has {', '.join(search_space)}")
         self.seed, self.start, self.cost_parameter = seed, dict(start or {}), cost_parameter
@@ -282,7 +296,7 @@ class ProteinSampler(BaseSampler):
                 continue
             if (whole := self.cost(trial)) is None:
                 continue
-            if isinstance(whole, bool) or not isinstance(whole, int | float) or not 0 < whole < math.inf:
+            if not _is_number(whole) or not 0 < whole < math.inf:
                 raise ValueError(f"trial {trial.number} has cost {whole!r}; it must be a number above 0")
             curve, end = [], None
             if cost_axis is not None:
@@ -456,9 +470,10 @@ class ProteinPruner(BasePruner):
         downsample: int = 5,
     ) -> None:
         for name, value in {"runs": runs, "downsample": downsample}.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
-        if not 0 < quantile < 1:
+            _check_whole(name, value, 1)
+        if not callable(points):
+            raise TypeError(f"points is {points!r}; it must be a function of a trial")
+        if not _is_number(quantile) or not 0 < quantile < 1:
             raise ValueError(f"quantile is {quantile!r}; it must be between 0 and 1")
         self.points, self.runs, self.quantile, self.downsample = points, runs, quantile, downsample
 
@@ -560,6 +575,23 @@ def among(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Which rows are among others, to about 1e-6; bool (n,)."""
     known = {row.tobytes() for row in np.round(others / NEAR).astype(int)}
     return np.array([row.tobytes() in known for row in np.round(rows / NEAR).astype(int)])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be an integer of at least {least}")
+
+
+def _check_space(space: Any) -> None:
+    if not isinstance(space, Mapping) or not space:
+        raise TypeError(f"search_space is {space!r}; it must be a dict of Optuna's distributions, or None")
+    for name, distribution in space.items():
+        if not isinstance(name, str) or not isinstance(distribution, BaseDistribution):
+            raise TypeError(f"search_space has {name!r}: {distribution!r}; it must have distributions by name")
 
 
 def _known(curve: Sequence[Point]) -> list[tuple[float, float, float | None]]:

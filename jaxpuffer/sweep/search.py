@@ -11,7 +11,6 @@ import random
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,15 +19,16 @@ import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from jaxpuffer.checkpoint import backend_of, class_name, twin_of
+from jaxpuffer.checkpoint import backend_of, class_name, run_folder, twin_of
 from jaxpuffer.config import PPOConfig, complete
-from jaxpuffer.config_file import settable
+from jaxpuffer.config_file import plain, settable
 from jaxpuffer.devices import on_cpu
 from jaxpuffer.evaluate import evaluate, evaluation_key
 from jaxpuffer.exits import one_line
 from jaxpuffer.host import HostEnv
 from jaxpuffer.population import Population, static_fields
 from jaxpuffer.registry import as_env, name_of
+from jaxpuffer.report import duration
 from jaxpuffer.stopping import check_finite, interruptions
 from jaxpuffer.sweep.results import Summary, read_sweep, setting_in_words
 from jaxpuffer.sweep.space import COST_PARAMETER, Space, default_space
@@ -80,15 +80,21 @@ def sweep(
         FileExistsError: there is a sweep in `directory`, and `resume` is False.
         TypeError, ValueError: an argument is not allowed.
     """
-    folder, by_name, env = Path(directory).expanduser(), isinstance(env, str), as_env(env)
+    folder, by_name, env = run_folder(directory).expanduser(), isinstance(env, str), as_env(env)
+    trials, minutes = plain(trials), plain(minutes)
+    options = {name: plain(value) for name, value in options.items()}
     for name, value in (("trials", trials), ("minutes", minutes)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and 0 < value < math.inf):
             raise ValueError(f"{name} is {value!r}; it must be a number above 0, or None")
     if trials is not None and trials != int(trials):
         raise ValueError(f"trials is {trials!r}; it must be a whole number, or None")
-    for entry in suggestions:
-        if not isinstance(entry, Mapping):
-            raise TypeError(f"suggestions has {entry!r}; each must be a dict of values by field")
+    if isinstance(suggestions, Mapping | str) or not isinstance(suggestions, Sequence):
+        raise TypeError(f"suggestions is {suggestions!r}; it must be a list of dicts, values by field")
+    if storage is not None and not isinstance(storage, str):
+        raise TypeError(f"storage is {storage!r}; it must be a URL, a journal FILE.log, or None")
+    if not callable(say):
+        raise TypeError(f"say is {say!r}; it must be a function of a line")
     own = env if name_of(env) is None else None
     trials = None if trials is None else int(trials)
     with quiet_optuna():
@@ -101,11 +107,11 @@ def sweep(
             if not by_name and parameters != found.settings.parameters:
                 raise ValueError(f"the sweep in {folder} is of {found.settings.parameters}; env has {parameters}")
             for values in suggestions:
-                found.enqueue(dict(values), "suggestion: ")
+                found.enqueue(values, "suggestion: ")
         else:
             options["trials"] = number_of_trials(trials, minutes, None)
             settings = new_settings(env, complete(env, config), space, **options)
-            found = Sweep.create(folder, settings, storage, [(dict(v), "suggestion: ") for v in suggestions], own)
+            found = Sweep.create(folder, settings, storage, [(v, "suggestion: ") for v in suggestions], own)
         deadline = math.inf if minutes is None else time.time() + 60 * minutes
         number = work(found, number_of_trials(trials, minutes, found.settings), deadline, say)
     if number == signal.SIGINT:
@@ -247,7 +253,9 @@ def _groups(sweep: Sweep, trials: Sequence[optuna.Trial], say: Say) -> list[list
             env, parameters = sweep.make_env(trial.params)
             config = sweep.space.config(sweep.settings.config(), trial.params, env.num_agents)
             running = Running(trial, config, env, parameters, seed)
-            groups.setdefault(static_fields(env, config), []).append(running)
+            # members of a population that are compared, are compared at the same steps
+            steps = config.total_steps if sweep.settings.halving or sweep.settings.exploits else None
+            groups.setdefault((static_fields(env, config), steps), []).append(running)
         except (ValueError, TypeError) as error:
             _fail(sweep, trial, one_line(error), say)
     return list(groups.values())
@@ -423,7 +431,7 @@ def _tell(
     note = f", {why}" if why else ""
     note += f", settings changed {len(running.schedule)} times, these are the last" * bool(running.schedule)
     say(
-        f"trial {trial.number}: score {score['mean']:.8g}{mark} in {running.seconds:.1f} s, {steps:,} steps{note}; "
+        f"trial {trial.number}: score {score['mean']:.8g}{mark} in {duration(running.seconds)}, {steps:,} steps{note}; "
         f"{changed}"
     )
 

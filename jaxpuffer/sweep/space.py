@@ -18,6 +18,7 @@ logits as `1 - NAME`, on a log scale.
 """
 
 import difflib
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,11 +33,12 @@ from optuna.distributions import (
 )
 
 from jaxpuffer.config import NOT_ZERO, PPOConfig
-from jaxpuffer.config_file import as_toml, read_toml
+from jaxpuffer.config_file import as_toml, plain, read_toml
 from jaxpuffer.pytree import Parameters, parameter_fields
 
 SCALES = ("linear", "integer", "power_of_two", "log", "logit")
 COST_PARAMETER = "total_steps"
+MOST_INT = 2**53  # the samplers compute with float64
 
 # PufferLib 5.0's ranges, and by what factor at most a default space goes beyond the tuned value in each direction
 _DEFAULT: dict[str, tuple[str, float, float, float]] = {
@@ -129,18 +131,13 @@ class Space:
     """
 
     def __init__(self, table: Mapping[str, Any], env: Parameters, source: str = "space") -> None:
-        self.table = {name: dict(entry) for name, entry in table.items() if isinstance(entry, Mapping)}
-        flat: dict[str, Any] = {}
-        for name, entry in table.items():
-            if name == "env" and isinstance(entry, Mapping):
-                flat |= {f"env.{inner}": value for inner, value in entry.items()}
-            else:
-                flat[name] = entry
+        flat = by_field(table, source)
         if not flat:
             raise ValueError(f"{source} names no field; there is nothing to vary")
         own, config = _fields(env), {name: f for name, f in _fields(PPOConfig()).items() if name != "num_agents"}
         known = config | {f"env.{name}": field for name, field in own.items()}
         self.parameters = {name: _parameter(name, entry, known, source) for name, entry in flat.items()}
+        self.table = {name: dict(entry) for name, entry in flat.items()}
         self._static = {name for name in flat if known[name][0].metadata["static"]}
 
     @property
@@ -238,9 +235,29 @@ def default_space(config: PPOConfig) -> dict[str, Any]:
 
 def space_as_toml(table: Mapping[str, Any]) -> str:
     """A table of a space as TOML."""
-    of_env = {f"env.{name}": entry for name, entry in table.get("env", {}).items()}
-    entries = {name: entry for name, entry in table.items() if name != "env"} | of_env
-    return "\n".join(f"[{name}]\n{as_toml(entry)}" for name, entry in entries.items())
+    return "\n".join(f"[{name}]\n{as_toml(entry)}" for name, entry in by_field(table, "space").items())
+
+
+def by_field(values: Any, source: str) -> dict[str, Any]:
+    """Values by field, the parameters of a table `env` as `env.NAME`, in the types that JSON has.
+
+    Raises:
+        TypeError: it is no dict, or a name is no text.
+        ValueError: a parameter is in the table and beside it.
+    """
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{source} is {values!r}; it must be a dict by field")
+    of_env = values.get("env") if isinstance(values.get("env"), Mapping) else None
+    names = list(values) if of_env is None else [*(name for name in values if name != "env"), *of_env]
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise TypeError(f"{source} has the key {wrong[0]!r}; it must be a field's name")
+    if of_env is None:
+        return plain(values)
+    beside = {name: value for name, value in values.items() if name != "env"}
+    inside = {f"env.{name}": value for name, value in of_env.items()}
+    if twice := beside.keys() & inside.keys():
+        raise ValueError(f"{source} has {min(twice)} twice, once in the table env")
+    return plain(beside | inside)
 
 
 def field_of(key: str) -> str:
@@ -276,7 +293,7 @@ def _parameter(name: str, entry: Any, known: Mapping[str, Any], source: str) -> 
         raise ValueError(f"{where} has {', '.join(entry) or 'nothing'}; it must have {', '.join(allowed)}")
     if "choices" in entry:
         choices = entry["choices"]
-        if not isinstance(choices, list) or not choices or len(set(map(repr, choices))) < len(choices):
+        if not isinstance(choices, list) or not choices or _has_equal(choices):
             raise ValueError(f"{where} has the choices {choices!r}; they must be a list of different values")
         for value in choices:
             _check_choice(where, value, field, kind)
@@ -327,8 +344,20 @@ def _check_choice(where: str, value: Any, field: Any, kind: type) -> None:
                 raise ValueError(f"{where}: {error}") from None
 
 
+def _has_equal(choices: list[Any]) -> bool:
+    """Whether two choices are the same: 1 and 1.0 are, True and 1 are not."""
+    return any(a == b and isinstance(a, bool) == isinstance(b, bool) for a, b in itertools.combinations(choices, 2))
+
+
 def _check_bounds(what: str, value: float, field: Any) -> None:
     low, high = field.metadata["minimum"], field.metadata["maximum"]
+    if isinstance(value, int) and abs(value) > MOST_INT:
+        raise ValueError(f"{what} {value!r}; the most is {MOST_INT}")
+    if isinstance(value, float) and math.isfinite(value):
+        with np.errstate(over="ignore", under="ignore"):
+            stored = np.float32(value)
+        if not np.isfinite(stored) or (value and not stored):
+            raise ValueError(f"{what} {value!r}; fields are float32, which would make it {stored}")
     if not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
         bounds = [f"{word} {bound}" for word, bound in (("at least", low), ("at most", high)) if bound is not None]
         words = f"from {low} to {high}" if len(bounds) == 2 else bounds[0] if bounds else "finite"

@@ -23,17 +23,19 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from jaxpuffer.config import PPOConfig
+from jaxpuffer.exits import one_line
 from jaxpuffer.journal import write_json
 from jaxpuffer.registry import Backend, make
 from jaxpuffer.sweep.protein import Point, ProteinPruner, ProteinSampler, run_cost, run_curve
 from jaxpuffer.sweep.results import SETTINGS, read_about
-from jaxpuffer.sweep.space import COST_PARAMETER, Space
+from jaxpuffer.sweep.space import COST_PARAMETER, Space, by_field
 from jaxpuffer.sweep.storage import DATABASE, NAME, absolute, default_storage, existing, load_study, open_storage
 
 SAMPLERS = ("protein", "tpe", "random")
 PRUNERS = ("protein", "median", "hyperband", "none")
 HEARTBEAT_SECONDS = 60.0
 LOST_SECONDS = 600.0  # without a heartbeat a worker on another machine is taken for dead
+BEGIN_SECONDS = 5  # that a study may have no settings while its sweep begins
 MOST_TRIES = 5  # of a trial whose workers die
 
 
@@ -114,14 +116,16 @@ class Sweep:
         directory: Path,
         settings: Settings,
         storage: str | None = None,
-        suggestions: Sequence[tuple[dict[str, Any], str]] = (),
+        suggestions: Sequence[tuple[Any, str]] = (),
         env: Any = None,
     ) -> Self:
         """A new sweep, whose first trials are the base config and the suggestions, fields by name and their source.
 
+        The study has its trials before it has settings, so that one that was killed in between can be begun again.
+
         Raises:
             FileExistsError: there is a sweep in the folder or in the storage.
-            ValueError: a suggestion is outside the space.
+            TypeError, ValueError: a suggestion is no dict by field, or outside the space.
         """
         if (directory / SETTINGS).exists():
             raise FileExistsError(f"there is a sweep in {directory}: go on with --resume, or choose another --out")
@@ -133,14 +137,18 @@ class Sweep:
         with _lock_of(directory):  # of two that begin at the same moment one must be refused
             if (directory / SETTINGS).exists():
                 raise FileExistsError(f"another sweep has just begun in {directory}; choose another --out")
+            opened = open_storage(storage)
+            if NAME in optuna.get_all_study_names(opened):
+                if has_begun(storage):
+                    raise FileExistsError(f"there is a sweep in {storage}: go on with --resume, or choose another")
+                optuna.delete_study(study_name=NAME, storage=opened)
             try:
-                study = optuna.create_study(study_name=NAME, storage=open_storage(storage), direction="maximize")
+                study = optuna.create_study(study_name=NAME, storage=opened, direction="maximize")
             except optuna.exceptions.DuplicatedStudyError:
-                message = f"there is a sweep in {storage}: go on with --resume, or choose another"
-                raise FileExistsError(message) from None
-            study.set_user_attr("settings", content)
+                raise FileExistsError(f"another sweep has just begun in {storage}; choose another") from None
             for params in first:
                 study.enqueue_trial(params)
+            study.set_user_attr("settings", content)
             write_json(directory / SETTINGS, content)
         return cls(directory, settings, storage, env)
 
@@ -162,13 +170,20 @@ class Sweep:
                 raise FileNotFoundError(f"there is no sweep in {directory}")
             content = load_study(storage).user_attrs.get("settings", {})
             if not content:
-                raise ValueError(f"the study in {storage} has no settings: it is not of a sweep, or was killed at once")
+                raise ValueError(
+                    f"the study in {storage} has no settings: its sweep was killed before it began; begin it again, "
+                    "without --resume"
+                )
             directory.mkdir(parents=True, exist_ok=True)
             write_json(file, content | {"storage": storage})
         if name is not None and content["env"] != name:
             raise ValueError(f"the sweep in {directory} is of {content['env']}, not of {name}")
         names = {field.name for field in dataclasses.fields(Settings)}
-        settings = Settings(**{name: value for name, value in content.items() if name in names})
+        try:
+            settings = Settings(**{name: value for name, value in content.items() if name in names})
+            settings.config()
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{file} is damaged: {one_line(error)}") from error
         return cls(directory, settings, storage or existing(directory, content["storage"]), env)
 
     def make_env(self, params: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -205,7 +220,7 @@ class Sweep:
         }
         return kinds[self.settings.pruner]()
 
-    def enqueue(self, values: dict[str, Any], source: str) -> None:
+    def enqueue(self, values: Any, source: str) -> None:
         """Put a configuration into the queue; fields of the space that it does not name are the base's."""
         self.study.enqueue_trial(_params(self.space, self.settings.values(), values, source))
 
@@ -255,12 +270,22 @@ class Sweep:
         return len(lost)
 
 
+def has_begun(storage: str) -> bool:
+    """Whether the sweep in a storage has settings, or gets them within seconds from a process that begins it now."""
+    for _ in range(BEGIN_SECONDS):
+        if load_study(storage).user_attrs.get("settings"):
+            return True
+        time.sleep(1)
+    return False
+
+
 def _space(settings: Settings, env: Any) -> Space:
     return Space(settings.space, make(settings.env, **settings.parameters) if env is None else env)
 
 
-def _params(space: Space, base: Mapping[str, Any], values: Mapping[str, Any], source: str) -> dict[str, Any]:
+def _params(space: Space, base: Mapping[str, Any], suggestion: Any, source: str) -> dict[str, Any]:
     """A suggestion's parameters; fields of the space that it does not name are the base's."""
+    values = by_field(suggestion, source.removesuffix(": "))
     if not values:
         raise ValueError(f"{source}names no field: it would be the base again")
     for name, value in values.items():
