@@ -54,7 +54,7 @@ class Boids(Env[State]):
     num_boids: int = static(default=64, minimum=1, maximum=MAX_AGENTS)
     cohesion: float = param(default=0.5, minimum=-10.0, maximum=10.0)  # reward per step for enough neighbours
     alignment: float = param(default=1.0, minimum=-10.0, maximum=10.0)  # reward per step for flying like its neighbours
-    avoidance: float = param(default=1.0, minimum=-10.0, maximum=10.0)  # penalty per step for a full crowd
+    avoidance: float = param(default=3.0, minimum=-10.0, maximum=10.0)  # penalty per step for a full crowd
     max_steps: int = param(default=500, minimum=1)  # steps of the world before it is reset
 
     multi_agent = True

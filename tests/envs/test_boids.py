@@ -33,7 +33,7 @@ def move(env, s, *actions):
 def test_default_parameters():
     env = make("boids")
     found = (env.num_boids, float(env.cohesion), float(env.alignment), float(env.avoidance), int(env.max_steps))
-    assert found == (64, 0.5, 1.0, 1.0, 500)
+    assert found == (64, 0.5, 1.0, 3.0, 500)
     assert env.observation_space.shape == (64, 4) and env.action_space.nvec == (5, 5)
 
 
