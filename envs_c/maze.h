@@ -28,6 +28,8 @@ typedef struct {
   int32_t vision;     // tiles seen in each direction
   float branching;    // probability to grow the maze from any cell, not from the newest
   int32_t max_steps;  // steps before truncation; 0: 2 * size * size
+  int32_t levels;       // number of fixed mazes, of which each episode has one; 0: new ones
+  int32_t first_level;  // number of the first of them
 } maze_params;
 
 typedef struct {
@@ -88,7 +90,7 @@ static inline int32_t maze_time_limit(const maze_params *p) {
 
 
 // growing tree: each cell joins the list of active cells once and leaves it once
-static inline void maze_grow(const maze_params *p, maze_state *s) {
+static inline void maze_grow(const maze_params *p, maze_state *s, uint32_t *stream) {
   uint16_t active[MAZE_MAX_CELLS];  // row << 8 | column
   int32_t count = 1, last = p->size - 2;
   active[0] = 1 << 8 | 1;
@@ -96,8 +98,8 @@ static inline void maze_grow(const maze_params *p, maze_state *s) {
 
   while (count > 0) {
     // grow from the newest cell, sometimes from any
-    int32_t anywhere = rng_bernoulli(s->rng, p->branching);
-    int32_t any = rng_below(s->rng, count);
+    int32_t anywhere = rng_bernoulli(stream, p->branching);
+    int32_t any = rng_below(stream, count);
     int32_t i = anywhere ? any : count - 1;
     int32_t row = active[i] >> 8, column = active[i] & 255;
 
@@ -107,7 +109,7 @@ static inline void maze_grow(const maze_params *p, maze_state *s) {
     int32_t south = row < last && maze_is_wall(p, s, row + 2, column);
     int32_t west = column > 1 && maze_is_wall(p, s, row, column - 2);
     int32_t ways = north + east + south + west;
-    int32_t way = rng_below(s->rng, ways);
+    int32_t way = rng_below(stream, ways);
 
     // none: the cell is finished, the newest takes its place in the list
     if (ways == 0) {
@@ -130,8 +132,10 @@ static inline void maze_grow(const maze_params *p, maze_state *s) {
 
 static inline void maze_init(const maze_params *p, maze_state *s) {
   // a maze, carved into solid tiles
+  uint32_t world[2];
+  rng_level(s->rng, p->levels, p->first_level, world);
   for (int32_t i = 0; i < maze_words(p) * maze_height(p); i++) s->walls[i] = 0xFFFFFFFFu;
-  maze_grow(p, s);
+  maze_grow(p, s, world);
 
   // the agent in its north-west corner
   s->row = 1;

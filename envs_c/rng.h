@@ -19,9 +19,13 @@ static inline uint32_t rng_bits(uint32_t *stream) {
 }
 
 
+// random bits as a number uniform in [0, 1), a multiple of 2^-24
+static inline float rng_unit(uint32_t bits) { return (float)(bits >> 8) * 5.9604644775390625e-8f; }
+
+
 // uniform in [0, 1), a multiple of 2^-24
 static inline float rng_float(uint32_t *stream) {
-  return (float)(rng_bits(stream) >> 8) * 5.9604644775390625e-8f;
+  return rng_unit(rng_bits(stream));
 }
 
 
@@ -41,6 +45,53 @@ static inline int32_t rng_below(uint32_t *stream, int32_t n) {
 // true with the given probability, in steps of 2^-24
 static inline int32_t rng_bernoulli(uint32_t *stream, float probability) {
   return rng_float(stream) < probability;
+}
+
+
+// pcg3d (Jarzynski and Olano, 2020, JCGT 9(3)): three words of three words
+static inline void rng_hash(uint32_t *x, uint32_t *y, uint32_t *z) {
+  uint32_t a = *x * 1664525u + 1013904223u, b = *y * 1664525u + 1013904223u, c = *z * 1664525u + 1013904223u;
+  a += b * c;
+  b += c * a;
+  c += a * b;
+  a ^= a >> 16;
+  b ^= b >> 16;
+  c ^= c >> 16;
+  a += b * c;
+  b += c * a;
+  c += a * b;
+  *x = a;
+  *y = b;
+  *z = c;
+}
+
+
+// two words of the stream, for any number of draws with rng_at
+static inline void rng_key(uint32_t *stream, uint32_t *key) {
+  key[0] = rng_bits(stream);
+  key[1] = rng_bits(stream);
+}
+
+
+// draw i: 32 random bits, a function of the key and of i alone
+static inline uint32_t rng_at(const uint32_t *key, int32_t i) {
+  uint32_t x = key[0], y = key[1], z = (uint32_t)i;
+  rng_hash(&x, &y, &z);
+  return x;
+}
+
+
+// a stream for drawing a world: that of one of `levels` levels from first_level on, a function
+// of the level's number alone; with 0 levels a new one
+static inline void rng_level(uint32_t *stream, int32_t levels, int32_t first_level, uint32_t *world) {
+  uint32_t x = rng_bits(stream), y = rng_bits(stream), z = 0x6C65766Cu;
+  if (levels > 0) {
+    x = (uint32_t)first_level + x % (uint32_t)levels;
+    y = 0;
+  }
+  rng_hash(&x, &y, &z);
+  world[0] = x;
+  world[1] = (x | y) == 0 ? 1 : y;
 }
 
 

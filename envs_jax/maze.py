@@ -49,7 +49,7 @@ def _right(heading: Array) -> Array:
 class Maze(Env[State]):
     """Find the way through a maze seen through a small window.
 
-    Every episode has a new perfect maze: one path between any two tiles. The
+    Every episode has a new perfect maze, or one of a fixed set: one path between any two tiles. The
     agent starts in the north-west corner, the goal is in the south-east corner.
 
     Observation: uint8 (side * side,), side = 2 * vision + 1: the tiles around the
@@ -69,6 +69,8 @@ class Maze(Env[State]):
     vision: int = static(default=5, minimum=1, maximum=MAX_VISION)  # tiles seen in each direction
     branching: float = param(default=0.1, minimum=0.0, maximum=1.0)  # probability to grow the maze from any cell
     max_steps: int = param(default=0, minimum=0)  # steps before truncation; 0: 2 * size * size
+    levels: int = param(default=0, minimum=0)  # number of fixed mazes, of which each episode has one; 0: new ones
+    first_level: int = param(default=0, minimum=0)  # number of the first of them
 
     cheap_init = False
     action_space = Discrete(5)
@@ -174,8 +176,9 @@ class Maze(Env[State]):
 
     def init(self, stream: Array) -> State:
         # a maze, carved into solid tiles
+        stream, world = rng.level(stream, self.levels, self.first_level)
         walls = jnp.full(self.words * self.height, SOLID, jnp.uint32)
-        stream, walls = self._grow(stream, walls)
+        _, walls = self._grow(world, walls)
 
         # the agent in its north-west corner
         return State(

@@ -17,6 +17,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 MAX_BELOW = 65536  # largest n of `below` and `shuffle`
+LEVEL = 0x6C65766C  # sets the hashes of levels apart from those of `each`
 
 
 def check_key(key: Any) -> Array:
@@ -56,9 +57,9 @@ def bits(stream: Array) -> tuple[Array, Array]:
 
 def uniform(stream: Array, low: ArrayLike = 0.0, high: ArrayLike = 1.0) -> tuple[Array, Array]:
     """Uniform float32 () in [low, high); rounding can give `high` itself."""
-    stream, unit = _unit(stream)
+    stream, drawn = _unit(stream)
     least = jnp.float32(low)
-    return stream, least + unit * (jnp.float32(high) - least)
+    return stream, least + drawn * (jnp.float32(high) - least)
 
 
 def below(stream: Array, n: ArrayLike) -> tuple[Array, Array]:
@@ -82,8 +83,8 @@ def below(stream: Array, n: ArrayLike) -> tuple[Array, Array]:
 
 def bernoulli(stream: Array, probability: ArrayLike) -> tuple[Array, Array]:
     """True with the given probability, bool (), in steps of 2^-24."""
-    stream, unit = _unit(stream)
-    return stream, unit < jnp.float32(probability)
+    stream, drawn = _unit(stream)
+    return stream, drawn < jnp.float32(probability)
 
 
 def shuffle(stream: Array, items: Array) -> tuple[Array, Array]:
@@ -102,9 +103,51 @@ def shuffle(stream: Array, items: Array) -> tuple[Array, Array]:
     return lax.fori_loop(0, len(items) - 1, swap, (stream, items))
 
 
+def each(stream: Array, count: int) -> tuple[Array, Array]:
+    """`count` draws at once, 32 random bits each, uint32 (count,): for all cells of a grid, in one vector operation.
+
+    Draw i is a function of two words of the stream and of i alone: the hash pcg3d of Jarzynski and Olano (2020, "Hash
+    Functions for GPU Rendering", JCGT 9(3)). The stream advances by these two words.
+    """
+    stream, a = bits(stream)
+    stream, b = bits(stream)
+    return stream, _hash(a, b, jnp.arange(count, dtype=jnp.uint32))[0]
+
+
+def unit(drawn: Array) -> Array:
+    """Random bits, uint32, as float32 uniform in [0, 1), multiples of 2^-24."""
+    return jnp.float32(drawn >> jnp.uint32(8)) * jnp.float32(2.0**-24)
+
+
+def level(stream: Array, levels: ArrayLike, first_level: ArrayLike) -> tuple[Array, Array]:
+    """A stream for drawing a world: (stream, uint32 (2,)).
+
+    With `levels`, int32 (), above 0 it is that of a level from `first_level` to `first_level + levels - 1`, each with
+    the same probability; a level's stream is a function of its number alone. With 0 it is a new one.
+    """
+    stream, a = bits(stream)
+    stream, b = bits(stream)
+    many = jnp.uint32(levels)
+    number = jnp.uint32(first_level) + a % jnp.maximum(many, jnp.uint32(1))
+    x, y, _ = _hash(jnp.where(many > 0, number, a), jnp.where(many > 0, jnp.uint32(0), b), jnp.uint32(LEVEL))
+    return stream, jnp.stack([x, jnp.where((x | y) == 0, jnp.uint32(1), y)])
+
+
+def _hash(x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
+    """pcg3d: three words of three words."""
+    x, y, z = (v * jnp.uint32(1664525) + jnp.uint32(1013904223) for v in (x, y, z))
+    x = x + y * z
+    y = y + z * x
+    z = z + x * y
+    x, y, z = (v ^ (v >> jnp.uint32(16)) for v in (x, y, z))
+    x = x + y * z
+    y = y + z * x
+    return x, y, z + x * y
+
+
 def _unit(stream: Array) -> tuple[Array, Array]:
     stream, drawn = bits(stream)
-    return stream, jnp.float32(drawn >> jnp.uint32(8)) * jnp.float32(2.0**-24)
+    return stream, unit(drawn)
 
 
 def _rotate_left(x: Array, count: int) -> Array:
