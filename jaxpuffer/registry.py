@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -108,13 +109,22 @@ def default_backend() -> Backend:
     return "c" if on_cpu() and c_is_built() else "jax"
 
 
-def make(name: str, backend: Backend = "jax", threads: int = 0, **params: Any) -> Any:
+def make(
+    name: str | Env,
+    backend: Backend = "jax",
+    threads: int = 0,
+    *,
+    header: str | os.PathLike[str] | None = None,
+    **params: Any,
+) -> Any:
     """An environment with its default parameters, some of them changed.
 
     Args:
-        name: one of `list_envs()`.
+        name: one of `list_envs()`, or an environment of your own.
         backend: "jax", or "c" for the C twin, which steps inside `jit` on a CPU.
         threads: number of XLA's threads for the C backend; 0 for all.
+        header: the C twin of an environment of your own, written as envs_c/env.h says, which is compiled with this
+            machine's C compiler; by default what its class attribute `header` names.
         params: the environment's parameters.
 
     Returns:
@@ -123,11 +133,17 @@ def make(name: str, backend: Backend = "jax", threads: int = 0, **params: Any) -
     Raises:
         ValueError: no such name or backend, or a parameter out of range.
         TypeError: no such parameter, or one of a wrong type.
-        ImportError: `backend="c"`, and the C environments are not built, or were built for a later jaxlib.
+        ImportError: `backend="c"`, and the C environments are not built, or were built for a later jaxlib; or there
+            is no compiler for `header`.
+        FileNotFoundError: there is no such header.
     """
-    cls = env_class(name)
-    check_names(cls, params, owner=name)
-    env = cls(**params)
+    if isinstance(name, Env):
+        check_names(type(name), params, owner=type(name).__name__)
+        env = name.replace(**params)
+    else:
+        cls = env_class(name)
+        check_names(cls, params, owner=name)
+        env = cls(**params)
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 0:
         raise ValueError(f"threads is {threads!r}; it must be a whole number, 0 (all) or more")
     if backend == "jax":
@@ -144,4 +160,9 @@ def make(name: str, backend: Backend = "jax", threads: int = 0, **params: Any) -
             f"the C environments do not fit jaxlib {jaxlib.__version__}; upgrade jax ({error})"
         ) from error
 
-    return CEnv(env, name, threads)
+    registered = name if isinstance(name, str) else name_of(env)
+    if registered is None or header is not None:
+        from jaxpuffer.own_header import header_of, load_header
+
+        return CEnv(env, load_header(header_of(type(env), header)), threads)
+    return CEnv(env, registered, threads)

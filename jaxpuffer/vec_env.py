@@ -13,10 +13,10 @@ import jax
 import numpy as np
 
 from envs_c import require_built
-from jaxpuffer.env import Env, has_action_mask
+from jaxpuffer.env import Env, figure_names, has_action_mask, has_active
 from jaxpuffer.pytree import parameter_fields
 from jaxpuffer.registry import make
-from jaxpuffer.spaces import action_bounds, choices, mask_sizes
+from jaxpuffer.spaces import ObservationSpace, action_bounds, choices, mask_sizes, named_parts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,15 +41,17 @@ class VecEnv:
     It can be copied and pickled, and used in a `with` block. In a forked process it continues from where it was.
 
     Args:
-        name: one of `jaxpuffer.list_envs()`.
+        name: one of `jaxpuffer.list_envs()`, or an environment of your own with a C header (`jaxpuffer.make`).
         num_envs: number of environments.
         threads: number of threads that step them, including the caller's.
         params: the environment's parameters.
 
     `info` holds `final_obs`, valid where an episode ended; `log`, float32 (num_envs,
-    [num_agents,] 5): return, length, score, perf and 1 where an episode ended, otherwise 0;
-    `_final_obs` and `_log`, bool (num_envs[, num_agents]), true where an episode ended;
-    and `action_mask` if some actions can be illegal.
+    [num_agents,] 5): return, length, score, perf and 1 where an episode ended, otherwise 0, and after these the
+    environment's own figures, `log_names`; `_final_obs` and `_log`, bool (num_envs[, num_agents]), true where an
+    episode ended; and `action_mask` if some actions can be illegal. If agents can be out before the world's end, it
+    also holds `active`, bool (num_envs, num_agents), who acted, and `_log` is true of those alone. Observations of
+    several parts are a dict of arrays by name.
 
     Raises:
         ImportError: the C environments are not built.
@@ -59,14 +61,17 @@ class VecEnv:
 
     metadata = {"autoreset_mode": "SAME_STEP"}  # noqa: RUF012
 
-    def __init__(self, name: str, num_envs: int = 1, threads: int = 1, **params: Any) -> None:
+    def __init__(self, name: str | Env, num_envs: int = 1, threads: int = 1, **params: Any) -> None:
         require_built()
         from envs_c import _core
 
         for argument, value in (("num_envs", num_envs), ("threads", threads)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{argument} is {value!r}; it must be an int of at least 1")
-        twin = _described(name, params)
+        self._given = name
+        name, twin = _described(name, params)
+        if isinstance(self._given, Env):
+            params = self._given.to_dict()
         values = {}
         for field, kind in parameter_fields(type(twin)):
             static = field.metadata["static"]
@@ -83,7 +88,7 @@ class VecEnv:
         self.threads = threads
         self.num_agents = twin.num_agents
         self.agent_shape = twin.agent_shape
-        self.single_observation_space = obs = twin.observation_space
+        self.single_observation_space = twin.observation_space
         self.single_action_space = space = twin.action_space
         self._bounds = action_bounds(space)
         if self._bounds and all((x == x.flat[0]).all() for x in self._bounds):
@@ -97,24 +102,31 @@ class VecEnv:
             "params": np.array([value.view(np.uint32) for value in values.values()], np.uint32),
             "rows": np.zeros((num_envs, row_bytes), np.uint8),
             "streams": np.zeros((num_envs, 2), np.uint32),
-            "obs": np.zeros((*lead, *obs.shape), obs.dtype),
-            "final_obs": np.zeros((*lead, *obs.shape), obs.dtype),
             "reward": np.zeros(lead, np.float32),
             "terminated": np.zeros(lead, np.bool_),
             "truncated": np.zeros(lead, np.bool_),
             "ended": np.zeros(lead, np.bool_),
-            "log": np.zeros((*lead, 5), np.float32),
+            "log": np.zeros((*lead, 5 + len(figure_names(twin))), np.float32),
             "action_shape": [*lead, *space.shape],
         }
+        for part, box in named_parts(self.single_observation_space):
+            for which in ("obs", "final_obs"):
+                self._arrays[which + (part and "." + part)] = np.zeros((*lead, *box.shape), box.dtype)
+        if has_active(twin):
+            self._arrays["active"] = np.ones(lead, np.bool_)
+            self._arrays["logged"] = np.zeros(lead, np.bool_)
+        #: what the last axis of `info["log"]` has
+        self.log_names = (*_LOG, *(figure for figure, *_ in description["figures"]))
         if has_action_mask(twin):
             self._arrays["mask"] = np.ones((*lead, sum(mask_sizes(space))), np.bool_)
-        self._new_batch = functools.partial(_core.NumpyBatch, description["index"], choices(space))
+        self._new_batch = functools.partial(_core.NumpyBatch, description["id"], choices(space))
         self._batch = self._new_batch(threads, self._arrays)
         a = self._arrays
-        self._info = {"final_obs": a["final_obs"], "_final_obs": a["ended"], "log": a["log"], "_log": a["ended"]}
-        if "mask" in a:
-            self._info["action_mask"] = a["mask"]
-        self._returned = a["obs"], a["reward"], a["terminated"], a["truncated"], self._info
+        self._obs, final_obs = (_as_returned(self.single_observation_space, a, which) for which in ("obs", "final_obs"))
+        self._info = {"final_obs": final_obs, "_final_obs": a["ended"], "log": a["log"], "_log": a["ended"]}
+        self._info |= {"action_mask": a["mask"]} if "mask" in a else {}
+        self._info |= {"active": a["active"], "_log": a["logged"]} if "active" in a else {}
+        self._returned = self._obs, a["reward"], a["terminated"], a["truncated"], self._info
         self._flags = a["terminated"], a["truncated"], a["ended"]
         self._action_shape = tuple(a["action_shape"])
         # named views of the structs: state["steps"][3] reads or sets a field of environment 3
@@ -136,11 +148,9 @@ class VecEnv:
     @functools.cached_property
     def env(self) -> Env:
         """The JAX twin. The first use starts JAX's backend."""
-        return make(self.name, **self.params)
+        return self._given if isinstance(self._given, Env) else make(self.name, **self.params)
 
-    def reset(
-        self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """New episodes in all environments: (obs, info). The same seed gives the same episodes.
 
         Args:
@@ -163,14 +173,14 @@ class VecEnv:
             # a batch of these rows alone, whose results are put back
             some = {name: x[which] for name, x in (a | {"streams": streams}).items() if name not in _OF_ALL}
             self._new_batch(1, some | {name: a[name] for name in _OF_ALL}).reset()
-            for name in {"rows", "streams", "obs", "mask"} & a.keys():
+            for name in ["streams", *self._of_state()]:
                 a[name][which] = some[name]
-        for name in ("reward", "terminated", "truncated", "ended", "log"):
+        for name in {"reward", "terminated", "truncated", "ended", "log", "logged"} & a.keys():
             a[name][which] = 0
         self._started = True
-        return a["obs"], self._info
+        return self._obs, self._info
 
-    def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step: (obs, reward, terminated, truncated, info).
 
         Args:
@@ -191,6 +201,8 @@ class VecEnv:
             actions = actions.clip(*self._bounds)
         self._batch.step(actions)
         np.logical_or(*self._flags)
+        if "active" in self._info:
+            np.logical_and(self._arrays["ended"], self._info["active"], self._info["_log"])
         return self._returned
 
     def snapshot(self) -> Snapshot:
@@ -221,13 +233,17 @@ class VecEnv:
 
     def keep(self, which: np.ndarray) -> dict[str, np.ndarray]:
         """The states, observations and masks of some environments, bool (num_envs,), for `put_back`."""
-        return {name: self._arrays[name][which] for name in {"rows", "obs", "mask"} & self._arrays.keys()}
+        return {name: self._arrays[name][which] for name in self._of_state()}
 
-    def put_back(self, which: np.ndarray, kept: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+    def put_back(self, which: np.ndarray, kept: dict[str, np.ndarray]) -> tuple[Any, np.ndarray | None]:
         """Undo what was done since `keep` in these environments: the observations and masks of all."""
         for name, x in kept.items():
             self._arrays[name][which] = x
-        return self._arrays["obs"], self._arrays.get("mask")
+        return self._obs, self._arrays.get("mask")
+
+    def _of_state(self) -> list[str]:
+        """The arrays that say where the environments are."""
+        return [name for name in self._arrays if name in ("rows", "obs", "mask") or name.startswith("obs.")]
 
     def render(self, number: int = 0) -> np.ndarray:
         """A picture of one environment, uint8 (height, width, 3). JAX draws it on the CPU; this starts its backend."""
@@ -256,11 +272,12 @@ class VecEnv:
     # copies and pickles continue as this object would, with buffers of their own
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"threads": self.threads, "snapshot": self.snapshot()}
+        return {"given": self._given, "threads": self.threads, "snapshot": self.snapshot()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         snapshot = state["snapshot"]
-        VecEnv.__init__(self, snapshot.name, len(snapshot.arrays["rows"]), state["threads"], **snapshot.params)
+        params = {} if isinstance(state["given"], Env) else snapshot.params
+        VecEnv.__init__(self, state["given"], len(snapshot.arrays["rows"]), state["threads"], **params)
         self.restore(snapshot)
 
     def _refuse_closed(self) -> None:
@@ -325,26 +342,41 @@ def begin_anew(options: dict[str, Any] | None, num_envs: int, started: bool) -> 
     return mask
 
 
+def _as_returned(space: ObservationSpace, arrays: dict[str, Any], which: str) -> Any:
+    """Observations as `step` returns them: an array, or a dict of arrays by name."""
+    names = [part for part, _ in named_parts(space)]
+    return arrays[which] if names == [""] else {name: arrays[f"{which}.{name}"] for name in names}
+
+
+_LOG = ("episode_return", "episode_length", "score", "perf", "n")
 _OF_ALL = ("params", "action_shape")  # not an entry for each environment
 _picture = jax.jit(lambda env, state: env.render(state))
 _with_threads: "weakref.WeakSet[VecEnv]" = weakref.WeakSet()
 
 
-def _described(name: str, params: dict[str, Any]) -> Env:
-    """The JAX twin with shapes in place of the values of its parameters, checked against the C header.
+def _described(given: str | Env, params: dict[str, Any]) -> tuple[str, Env]:
+    """The C half's name, and the JAX twin with shapes in place of the values of its parameters, checked against it.
 
     Values would be arrays of JAX, and making one starts its backend, which on a GPU takes most of the memory.
     So both are traced, for a CPU, and nothing is computed.
     """
     from jaxpuffer.c_backend import check_twin  # needs the C half
+    from jaxpuffer.own_header import header_of, load_header
 
+    if isinstance(given, Env):
+        if params:
+            raise TypeError(f"parameters go with a name; here env.replace({', '.join(params)}=...) changes them")
+        own, name = given, load_header(header_of(type(given), None))
+        jax.eval_shape(lambda: check_twin(name, own))
+        return name, jax.eval_shape(lambda: own)
+    name = given
     with jax.default_device("cpu"):
         try:
             twin = jax.eval_shape(lambda: make(name, **params))
         except (TypeError, ValueError) as error:
             raise error.with_traceback(None) from None  # without JAX's remarks on tracing
         jax.eval_shape(lambda: check_twin(name, twin))
-    return twin
+    return name, twin
 
 
 def _renew_threads() -> None:

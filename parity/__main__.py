@@ -55,10 +55,10 @@ def main() -> None:
     import jax
 
     from envs_c import NOT_BUILT, is_built
-    from jaxpuffer import list_envs, make
-    from jaxpuffer.registry import check_envs
+    from jaxpuffer import list_envs
+    from parity.named import check_names_of, class_of
 
-    check_envs(args.envs, parser.error)
+    check_names_of(args.envs, parser.error)
     if not is_built():
         parser.error(NOT_BUILT)
     if rest and len(args.envs) != 1:
@@ -77,7 +77,7 @@ def main() -> None:
         parser.error(str(error))
     reports, good = [], True
     for name in args.envs or list_envs():
-        num_envs = args.num_envs or max(2, -(-64 // make(name, **params).num_agents))
+        num_envs = args.num_envs or max(2, -(-64 // class_of(name)(**params).num_agents))
         short = args.changed and is_proven(name)
         steps = min(args.steps, SHORT_STEPS) if short else args.steps
         with jax.default_device(jax.devices("cpu")[0]):
@@ -101,23 +101,23 @@ def parameters(name: str, flags: list[str]) -> dict[str, Any]:
         TypeError: an unknown parameter.
         ValueError: a value that is not of its type or out of range, or a flag of another form.
     """
-    from jaxpuffer import make
     from jaxpuffer.pytree import check_names, parameter_fields
-    from jaxpuffer.registry import env_class
+    from parity.named import class_of
 
+    cls = class_of(name)
     words = [word for flag in flags for word in flag.split("=", 1)]
-    kinds = {field.name: kind for field, kind in parameter_fields(env_class(name))}
+    kinds = {field.name: kind for field, kind in parameter_fields(cls)}
     found: dict[str, Any] = {}
     for flag, value in itertools.zip_longest(words[::2], words[1::2]):
         if not flag.startswith("--env.") or value is None:
             raise ValueError(f"{flag} is not a flag with a value; parameters are given as --env.NAME VALUE")
         parameter = flag.removeprefix("--env.")
-        check_names(env_class(name), [parameter], name)
+        check_names(cls, [parameter], name)
         try:
             found[parameter] = value if kinds[parameter] is str else ast.literal_eval(value)
         except (ValueError, SyntaxError):
             raise ValueError(f"{flag} is {value!r}; it must be a value of type {kinds[parameter]}") from None
-    make(name, **found)
+    cls(**found)
     return found
 
 

@@ -24,11 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxpuffer import make, rng
+from jaxpuffer import rng
 from jaxpuffer.c_backend import CEnv
 from jaxpuffer.env import Env, has_action_mask, random_action
 from jaxpuffer.pytree import parameter_fields
 from parity import Mode
+from parity.named import make_both
 
 Level = Literal["functions", "resync", "rollout"]
 CHUNK = 1000  # steps of one jitted call, at most
@@ -170,7 +171,7 @@ def compare(
         raise ValueError(f"level is {level!r}; on another device the JAX port can only be compared at 'resync'")
     if varied and (device is not None or level == "functions"):
         raise ValueError("varied is True; parameters vary at levels 'resync' and 'rollout', only on the CPU")
-    env, c_env = make(name, **params), make(name, backend="c", **params)
+    env, c_env = make_both(name, **params)
     if varied:
         env = vary(env, num_envs, seed)
         c_env = dataclasses.replace(c_env, env=env)
@@ -370,6 +371,7 @@ class _Sides:
             "reset.obs": (c_first_obs, jax_first_obs),
             "observe": (self.c.observe(c_state), self.jax.observe(state)),
             "score": (self.c.score(c_state), self.jax.score(state)),
+            "figures": (self.c.figures(c_state), self.jax.figures(state)),
             "pack": (self.c.unpack(self.c.pack(self.c.unpack(c_state))), state),
             "edge_case.state": (self.c.unpack(c_edge), jax_edge),
             "edge_case.step": (c_edge_step, jax_edge_step),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 # in the order in which they are judged: cheap ones first
-FUNCTIONS = ("score", "perf", "action_mask", "observe", "respawn", "init", "transition")
+FUNCTIONS = ("score", "perf", "figures", "active", "action_mask", "observe", "respawn", "init", "transition")
 NOT_COMPUTED = ("render", "player", "events", "__post_init__")
 
 COMPARISONS: dict[type, type] = {

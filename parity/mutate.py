@@ -112,11 +112,12 @@ def _callable(module: types.ModuleType, function: str) -> Any:
                 return env.init(*operands)
             s = state(env, operands[0])
             if function == "transition":
+                active = env.active(s)
                 s, outcome = env.transition(s, operands[1])
-                outcome = settle(outcome)
+                outcome = settle(outcome, active)
                 return s, outcome.reward, outcome.terminated, outcome.truncated
             value = getattr(env, function)(s, *operands[1:])
-            return jnp.float32(value) if function in ("score", "perf") else value
+            return jax.tree.map(jnp.float32, value) if function in ("score", "perf", "figures") else value
 
         return jax.vmap(one)(*operands)
 
@@ -128,13 +129,13 @@ def _work(connection: Any, name: str, seed: int, file: str) -> None:
     use_mode("strict")
     import jax
 
-    from jaxpuffer.registry import env_class
+    from parity.named import class_of
 
-    source = Source(env_class(name))
+    source = Source(class_of(name))
     try:
         if not os.path.exists(file):
             constants = source.constants()
-            datas = [play(name, seed, params, constants) for params in ({}, *env_class(name).variants)]
+            datas = [play(name, seed, params, constants) for params in ({}, *class_of(name).variants)]
             Path(file).write_bytes(pickle.dumps(datas))
         datas = pickle.loads(Path(file).read_bytes())
         # from here on there are hundreds of programs that run once: compile them fast
@@ -187,10 +188,10 @@ def judge_all(name: str, sample: int | None = None, seed: int = 0) -> Summary:
     Raises:
         RuntimeError: the port itself differs from C.
     """
-    from jaxpuffer.registry import env_class
+    from parity.named import class_of
 
     started = time.perf_counter()
-    mutants = Source(env_class(name)).mutants
+    mutants = Source(class_of(name)).mutants
     chosen = list(range(len(mutants)))
     if sample is not None and sample < len(chosen):
         chosen = sorted(random.Random(seed).sample(chosen, sample))
@@ -270,9 +271,9 @@ def main() -> None:
     use_mode("strict")
     from envs_c import NOT_BUILT, is_built
     from jaxpuffer import list_envs
-    from jaxpuffer.registry import check_envs
+    from parity.named import check_names_of
 
-    check_envs(args.envs, parser.error)
+    check_names_of(args.envs, parser.error)
     if not is_built():
         parser.error(NOT_BUILT)
     summaries = []

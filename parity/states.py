@@ -28,10 +28,11 @@ def play(name: str, seed: int, params: dict[str, Any], constants: list[float]) -
     import jax
     import jax.numpy as jnp
 
-    from jaxpuffer import make, rng
+    from jaxpuffer import rng
     from parity.harness import choose_action
+    from parity.named import make_both
 
-    env, c_env = make(name, **params), make(name, backend="c", **params)
+    env, c_env = make_both(name, **params)
     num_envs = max(8, 128 // env.num_agents)
     c = c_env.batch(num_envs)
     reset_key, play_key, stream_key = jax.random.split(jax.random.key(seed), 3)
@@ -221,7 +222,7 @@ def _answers(c_env: Any, rows: np.ndarray, actions: np.ndarray, key: Any) -> dic
     import jax.numpy as jnp
 
     from jaxpuffer import rng
-    from jaxpuffer.env import has_action_mask
+    from jaxpuffer.env import has_action_mask, has_active
 
     env, count = c_env.env, len(rows)
     c, twice = c_env.batch(count), c_env.batch(2 * count)
@@ -238,7 +239,7 @@ def _answers(c_env: Any, rows: np.ndarray, actions: np.ndarray, key: Any) -> dic
         found = {
             "score": ([state(twice, both)], [score]),
             "perf": ([state(twice, both)], [perf]),
-            "observe": ([state(twice, both)], [twice.observe(both)]),
+            "observe": ([state(twice, both)], jax.tree.leaves(twice.observe(both))),
             "init": ([streams], state(c, c.reset_streams(streams)[0])),
             "transition": (
                 [state(c, rows), actions],
@@ -247,6 +248,10 @@ def _answers(c_env: Any, rows: np.ndarray, actions: np.ndarray, key: Any) -> dic
         }
         if has_action_mask(env):
             found["action_mask"] = ([state(c, rows)], [c.action_mask(rows)])
+        if has_active(env):
+            found["active"] = ([state(c, rows)], [step.active])
+        if figures := twice.figures(both):
+            found["figures"] = ([state(twice, both)], jax.tree.leaves(figures))
         if env.multi_agent:
             # some ended, not all
             ended = jax.random.bernoulli(key, 0.3, (count, env.num_agents))
