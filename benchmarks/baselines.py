@@ -103,7 +103,7 @@ def train(name: str, seed: int, threads: int, frames: int) -> dict[str, Any]:
     }
     if frames:
         FOLDER.mkdir(exist_ok=True)
-        save_baseline(policy, FOLDER / f"{name}.npz")
+        save_baseline(env, policy, FOLDER / f"{name}.npz")
         (FOLDER / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
         animate(
             make(name), load_baseline(name), evaluation_key(key), steps=frames, path=ROOT / f"docs/pictures/{name}.gif"

@@ -185,7 +185,8 @@ class Numpy:
         import jax.numpy as jnp
 
         arrays = self.vec._arrays
-        return self.batch.unpack(jnp.asarray(arrays["rows"])), arrays["obs"], self.reward_bits
+        obs = [x for name, x in arrays.items() if name == "obs" or name.startswith("obs.")]
+        return self.batch.unpack(jnp.asarray(arrays["rows"])), obs, self.reward_bits
 
 
 class Jitted:

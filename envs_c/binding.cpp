@@ -12,9 +12,11 @@
 #include <condition_variable>
 #include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <shared_mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -30,6 +32,47 @@ namespace py = pybind11;
 namespace ffi = xla::ffi;
 
 namespace {
+
+// ------------------------------------------------------------------------------------------
+// the environments
+// ------------------------------------------------------------------------------------------
+
+// The environments of this package, and those whose headers were compiled later, by their ids.
+class Environments {
+ public:
+  Environments() {
+    for (int64_t i = 0; i < num_env_descriptions; i++) Add(env_descriptions[i]);
+  }
+  void Add(const env_description *env) {
+    std::unique_lock<std::shared_mutex> lock(mutex_);
+    by_id_[env->id] = env;
+  }
+  const env_description *Find(int64_t id) const {
+    std::shared_lock<std::shared_mutex> lock(mutex_);
+    auto found = by_id_.find(id);
+    return found == by_id_.end() ? nullptr : found->second;
+  }
+  std::vector<const env_description *> All() const {
+    std::shared_lock<std::shared_mutex> lock(mutex_);
+    std::vector<const env_description *> all;
+    for (auto &[id, env] : by_id_) all.push_back(env);
+    return all;
+  }
+
+ private:
+  mutable std::shared_mutex mutex_;
+  std::map<int64_t, const env_description *> by_id_;
+};
+
+Environments &Known() {
+  static Environments known;
+  return known;
+}
+
+bool IsShipped(const env_description *env) {
+  return std::find(env_descriptions, env_descriptions + num_env_descriptions, env) !=
+         env_descriptions + num_env_descriptions;
+}
 
 // ------------------------------------------------------------------------------------------
 // running a batch
@@ -173,6 +216,13 @@ const char *DtypeName(int32_t dtype) {
   return names[dtype];
 }
 
+// An observation that is an array is one part, without a name.
+int64_t ObsParts(const env_description *env) { return std::max<int64_t>(1, env->num_obs_fields); }
+
+int32_t ObsDtype(const env_description *env, int64_t part) {
+  return env->num_obs_fields ? env->obs_fields[part].dtype : env->obs_dtype;
+}
+
 // ------------------------------------------------------------------------------------------
 // inside XLA
 // ------------------------------------------------------------------------------------------
@@ -183,11 +233,13 @@ ffi::DataType FfiDtype(int32_t dtype) {
 }
 
 // Operands in this order, those that `what` needs: params, streams or rows, actions,
-// terminated, truncated. Results in the same way: rows, obs, reward, terminated, truncated,
-// the fields of the log, mask, score. vmap puts the same axes in front of all of them.
-ffi::Error RunInXla(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t env_index,
+// terminated, truncated. Results in the same way: rows, the parts of obs, reward, terminated, truncated,
+// the fields and figures of the log, active, mask, score. vmap puts the same axes in front of all of them.
+ffi::Error RunInXla(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t env_id,
                     int64_t what_wide, int64_t agents, Choices choices, int64_t threads) {
-  const env_description *env = env_descriptions[env_index];
+  const env_description *env = Known().Find(env_id);
+  if (env == nullptr)
+    return ffi::Error::InvalidArgument("the program is of a C environment that this process has not loaded; make it");
   const int what = static_cast<int>(what_wide);
   std::string wrong;
   size_t arg = 0, ret = 0;
@@ -265,17 +317,21 @@ ffi::Error RunInXla(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remainin
     b.rows = const_cast<uint8_t *>(rows_in);  // only read
   }
   if (what & BATCH_OBSERVE) {
-    ffi::AnyBuffer obs = result(FfiDtype(env->obs_dtype), "obs");
-    b.obs = obs.untyped_data();
-    b.obs_bytes = bytes_per_env(obs, env->obs_dtype, "obs");
+    for (int64_t k = 0; k < ObsParts(env); k++) {
+      ffi::AnyBuffer obs = result(FfiDtype(ObsDtype(env, k)), "obs");
+      b.obs[k] = obs.untyped_data();
+      b.obs_bytes[k] = bytes_per_env(obs, ObsDtype(env, k), "obs");
+    }
   }
   if (what & BATCH_TRANSITION) {
     b.reward = reinterpret_cast<float *>(flags(result(ffi::F32, "reward"), "reward"));
     b.terminated = flags(result(ffi::PRED, "terminated"), "terminated");
     b.truncated = flags(result(ffi::PRED, "truncated"), "truncated");
     // a result for each field: a slice of a single result for all would be a copy
-    for (int f = 0; f < LOG_FIELDS; f++) b.log[f] = reinterpret_cast<float *>(flags(result(ffi::F32, "log"), "log"));
+    for (int64_t f = 0; f < LOG_FIELDS + env->num_figures; f++)
+      b.log[f] = reinterpret_cast<float *>(flags(result(ffi::F32, "log"), "log"));
     b.log_step = 1;
+    if (env->has_active) b.active = flags(result(ffi::PRED, "active"), "active");
   }
   if (what & BATCH_ACTION_MASK) {
     ffi::AnyBuffer mask = result(ffi::PRED, "mask");
@@ -284,7 +340,8 @@ ffi::Error RunInXla(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remainin
   }
   if (what & BATCH_SCORE) {
     ffi::AnyBuffer score = result(ffi::F32, "score");
-    if (static_cast<int64_t>(score.element_count()) != per_agent * 2) wrong = "score has a wrong shape";
+    if (static_cast<int64_t>(score.element_count()) != per_agent * (2 + env->num_figures))
+      wrong = "score has a wrong shape";
     b.score = static_cast<float *>(score.untyped_data());
   }
   if (!wrong.empty()) return ffi::Error::InvalidArgument(env->name + (": " + wrong));
@@ -370,35 +427,41 @@ class Workers {
 // One batch over NumPy arrays that Python owns: VecEnv keeps them, and states are read and set through `rows`.
 class NumpyBatch {
  public:
-  NumpyBatch(int64_t env_index, std::vector<int64_t> choices, int64_t threads, const py::dict &arrays)
+  NumpyBatch(int64_t env_id, std::vector<int64_t> choices, int64_t threads, const py::dict &arrays)
       : choices_(std::move(choices)), threads_(threads), workers_(threads - 1) {
-    if (env_index < 0 || env_index >= num_env_descriptions) throw py::index_error("no such environment");
-    env_ = env_descriptions[env_index];
+    env_ = Known().Find(env_id);
+    if (env_ == nullptr) throw py::index_error("no such environment");
     b_.params = Take(arrays, "params", "uint32", {env_->params_bytes / 4});
-    py::array obs = arrays["obs"].cast<py::array>();
-    if (obs.ndim() < 1) throw py::value_error("obs needs an axis of environments");
-    b_.num_envs = b_.envs_per_params = obs.shape(0);
     py::array reward = arrays["reward"].cast<py::array>();
+    if (reward.ndim() < 1) throw py::value_error("reward needs an axis of environments");
+    b_.num_envs = b_.envs_per_params = reward.shape(0);
     b_.num_agents = env_->multi_agent ? static_cast<int32_t>(reward.ndim() == 2 ? reward.shape(1) : 0) : 1;
     if (b_.num_envs < 1 || b_.num_agents < 1) throw py::value_error("a batch needs environments and agents");
     b_.row_bytes = env_->state_bytes + b_.num_agents * static_cast<int64_t>(sizeof(episode));
     std::vector<int64_t> per_agent = {b_.num_envs};
     if (env_->multi_agent) per_agent.push_back(b_.num_agents);
     std::vector<int64_t> log = per_agent;
-    log.push_back(LOG_FIELDS);
+    const int64_t log_fields = LOG_FIELDS + env_->num_figures;
+    log.push_back(log_fields);
     b_.rows = static_cast<uint8_t *>(Take(arrays, "rows", "uint8", {b_.num_envs, b_.row_bytes}));
     b_.streams = static_cast<uint32_t *>(Take(arrays, "streams", "uint32", {b_.num_envs, 2}));
-    b_.obs = Take(arrays, "obs", DtypeName(env_->obs_dtype), {});
-    b_.final_obs = Take(arrays, "final_obs", DtypeName(env_->obs_dtype), {});
-    if (arrays["final_obs"].cast<py::array>().nbytes() != obs.nbytes())
-      throw py::value_error("final_obs must have the shape of obs");
-    b_.obs_bytes = obs.nbytes() / b_.num_envs;
+    for (int64_t k = 0; k < ObsParts(env_); k++) {
+      const std::string part = env_->num_obs_fields ? std::string(".") + env_->obs_fields[k].name : "";
+      const std::string obs = "obs" + part, final_obs = "final_obs" + part;
+      b_.obs[k] = Take(arrays, obs.c_str(), DtypeName(ObsDtype(env_, k)), {});
+      b_.final_obs[k] = Take(arrays, final_obs.c_str(), DtypeName(ObsDtype(env_, k)), {});
+      const int64_t bytes = arrays[obs.c_str()].cast<py::array>().nbytes();
+      if (arrays[final_obs.c_str()].cast<py::array>().nbytes() != bytes)
+        throw py::value_error(final_obs + " must have the shape of " + obs);
+      b_.obs_bytes[k] = bytes / b_.num_envs;
+    }
     b_.reward = static_cast<float *>(Take(arrays, "reward", "float32", per_agent));
     b_.terminated = static_cast<uint8_t *>(Take(arrays, "terminated", "bool", per_agent));
     b_.truncated = static_cast<uint8_t *>(Take(arrays, "truncated", "bool", per_agent));
     float *entries = static_cast<float *>(Take(arrays, "log", "float32", log));
-    for (int f = 0; f < LOG_FIELDS; f++) b_.log[f] = entries + f;
-    b_.log_step = LOG_FIELDS;
+    for (int64_t f = 0; f < log_fields; f++) b_.log[f] = entries + f;
+    b_.log_step = log_fields;
+    if (env_->has_active) b_.active = static_cast<uint8_t *>(Take(arrays, "active", "bool", per_agent));
     if (arrays.contains("mask")) {
       b_.mask = static_cast<uint8_t *>(Take(arrays, "mask", "bool", {}));
       b_.mask_bytes = arrays["mask"].cast<py::array>().nbytes() / b_.num_envs;
@@ -426,7 +489,7 @@ class NumpyBatch {
     CheckArray(reward_bits, "reward_bits", "uint32", per_agent);
     if (shape[0] < 1) throw py::value_error("actions is empty");
     batch b = b_;
-    b.final_obs = nullptr;
+    b.final_obs[0] = nullptr;
     b.action_bytes = actions.nbytes() / shape[0] / b.num_envs;
     const int64_t entries = actions.size() / shape[0], agents = b.num_envs * b.num_agents;
     uint32_t *sum = static_cast<uint32_t *>(reward_bits.mutable_data());
@@ -503,20 +566,23 @@ py::list Fields(const env_field *fields, int64_t count) {
 
 py::dict Descriptions() {
   py::dict all;
-  for (int64_t i = 0; i < num_env_descriptions; i++) {
-    const env_description *env = env_descriptions[i];
+  for (const env_description *env : Known().All()) {
     py::dict d;
-    d["index"] = i;
+    d["id"] = env->id;
     d["multi_agent"] = env->multi_agent != 0;
     d["max_agents"] = env->max_agents;
     d["has_perf"] = env->has_perf != 0;
     d["has_action_mask"] = env->has_action_mask != 0;
+    d["has_active"] = env->has_active != 0;
     d["obs_dtype"] = DtypeName(env->obs_dtype);
+    d["obs"] = Fields(env->obs_fields, env->num_obs_fields);
+    d["figures"] = Fields(env->figures, env->num_figures);
     d["action_dtype"] = DtypeName(env->action_dtype);
     d["state_bytes"] = env->state_bytes;
     d["params"] = Fields(env->param_fields, env->num_param_fields);
     d["state"] = Fields(env->state_fields, env->num_state_fields);
-    all[env->name] = d;
+    // one that was added may have the name of another
+    all[(IsShipped(env) ? env->name : env->name + ("#" + std::to_string(env->id))).c_str()] = d;
   }
   return all;
 }
@@ -526,6 +592,8 @@ py::dict Descriptions() {
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The C environments: descriptions, the XLA FFI target and batches over NumPy arrays.";
   m.def("descriptions", &Descriptions);
+  m.def("add", [](size_t address) { Known().Add(reinterpret_cast<const env_description *>(address)); },
+        "Add the environment whose `env_description` is at an address; it must have been compiled with this batch.h.");
   m.def("ffi_target", [] { return py::capsule(reinterpret_cast<void *>(RunInXlaHandler)); });
   m.attr("COMPILER") = JAXPUFFER_COMPILER;
   m.attr("FLAGS") = JAXPUFFER_FLAGS;
@@ -535,7 +603,7 @@ PYBIND11_MODULE(_core, m) {
                              {"ACTION_MASK", BATCH_ACTION_MASK}, {"SCORE", BATCH_SCORE}, {"STEP", BATCH_STEP}})
     m.attr(name) = value;
   py::class_<NumpyBatch>(m, "NumpyBatch")
-      .def(py::init<int64_t, std::vector<int64_t>, int64_t, const py::dict &>(), py::arg("env_index"), py::arg("choices"),
+      .def(py::init<int64_t, std::vector<int64_t>, int64_t, const py::dict &>(), py::arg("env_id"), py::arg("choices"),
            py::arg("threads"), py::arg("arrays"))
       .def("reset", &NumpyBatch::Reset)
       .def("step", &NumpyBatch::Step)

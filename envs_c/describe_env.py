@@ -1,11 +1,13 @@
 """Write the C file that turns an environment's header into a description of itself.
 
 Run by CMake: `python describe_env.py HEADER_FOLDER OUTPUT_FOLDER` writes one NAME.c per
-header that defines NAME_state, and descriptions.c that lists them. This script only
+header that defines NAME_state, and descriptions.c that lists them. `jaxpuffer.own_header` does the same for one
+header of a user. This script only
 reads names; types, counts and offsets come from the compiler, which also proves that no
 padding hides a field that this script has missed.
 """
 
+import hashlib
 import re
 import sys
 from pathlib import Path
@@ -16,6 +18,8 @@ COMMENT = r"//[^\n]*|/\*.*?\*/"
 TYPES = {
     "params": ("int32_t", "float"),
     "state": ("int32_t", "float", "uint32_t", "uint8_t", "int8_t", "int16_t"),
+    "obs": ("float", "int32_t", "uint8_t", "int8_t"),
+    "log": ("float",),
 }
 
 
@@ -48,24 +52,44 @@ def struct_fields(name: str, kind: str, folder: Path) -> list[tuple[str, str]]:
     return fields
 
 
+def identity(name: str, header: str) -> int:
+    """A number for an environment, from its name and its header's text."""
+    return int(hashlib.sha256(f"{name}\n{header}".encode()).hexdigest()[:15], 16)
+
+
 def describe(name: str, folder: Path) -> str:
-    """The text of NAME.c."""
-    text = re.sub(COMMENT, " ", (folder / f"{name}.h").read_text(), flags=re.DOTALL)
+    """The text of NAME.c.
+
+    Raises:
+        SystemExit: the header is not as env.h says.
+    """
+    source = (folder / f"{name}.h").read_text()
+    text = re.sub(COMMENT, " ", source, flags=re.DOTALL)
 
     def has(function: str) -> int:
         return int(re.search(rf"\b{name}_{function}\(", text) is not None)
+
+    kinds = ["params", "state"]
+    kinds += ["obs"] if re.search(rf"\b{name}_obs\b", text) else []
+    kinds += ["log"] if has("figures") else []
 
     multi_agent = has("respawn")
     limit = f"{name.upper()}_MAX_AGENTS"
     if multi_agent and not re.search(rf"\b{limit}\b", text):
         raise SystemExit(f"{name}.h has {name}_respawn and so several agents; it must define {limit}, the maximum")
-    tables, sizes = [], []
-    for kind in ("params", "state"):
+    tables, sizes, counts = [], [], {"obs": 0, "log": 0}
+    for kind in kinds:
         fields = struct_fields(name, kind, folder)
-        rows = "".join(f"  ENV_FIELD(env_{kind}, {field}, {entry}),\n" for field, entry in fields)
-        tables.append(f"static const env_field {kind}_fields[] = {{\n{rows}}};\n")
-        total = " + ".join(f"sizeof(((env_{kind} *)0)->{field})" for field, _ in fields)
+        counts[kind] = len(fields)
+        rows = "".join(f"  ENV_FIELD({name}_{kind}, {field}, {entry}),\n" for field, entry in fields)
+        tables.append(f"static const env_field {kind}_fields[{len(fields)}] = {{\n{rows}}};\n")
+        total = " + ".join(f"sizeof((({name}_{kind} *)0)->{field})" for field, _ in fields)
         sizes.append(f"#define ENV_{kind.upper()}_BYTES ({total})\n")
+    several = "".join(
+        f"  .{field} = {kind}_fields,\n  .num_{field} = {counts[kind]},\n"
+        for field, kind in (("obs_fields", "obs"), ("figures", "log"))
+        if counts[kind]
+    )
     return f"""// written by describe_env.py
 #include "{name}.h"
 #define ENV {name}
@@ -73,15 +97,20 @@ def describe(name: str, folder: Path) -> str:
 #define ENV_MAX_AGENTS {limit if multi_agent else "1"}
 #define ENV_HAS_PERF {has("perf")}
 #define ENV_HAS_ACTION_MASK {has("action_mask")}
+#define ENV_HAS_ACTIVE {has("active")}
+#define ENV_OBS_PARTS {counts["obs"]}
+#define ENV_FIGURES {counts["log"]}
 {"".join(sizes)}#include "batch.h"
 
 {"".join(tables)}
 const env_description {name}_description = {{
   .name = "{name}",
+  .id = {identity(name, source)},
   .multi_agent = ENV_MULTI_AGENT,
   .max_agents = ENV_MAX_AGENTS,
   .has_perf = ENV_HAS_PERF,
   .has_action_mask = ENV_HAS_ACTION_MASK,
+  .has_active = ENV_HAS_ACTIVE,
   .obs_dtype = ENV_OBS_DTYPE,
   .action_dtype = ENV_ACTION_DTYPE,
   .state_bytes = sizeof(env_state),
@@ -90,7 +119,7 @@ const env_description {name}_description = {{
   .num_state_fields = sizeof state_fields / sizeof state_fields[0],
   .param_fields = params_fields,
   .num_param_fields = sizeof params_fields / sizeof params_fields[0],
-  .run = batch_run,
+{several}  .run = batch_run,
 }};
 """
 

@@ -9,14 +9,19 @@
 //   void  NAME_action_mask(const NAME_params *p, const NAME_state *s, uint8_t *mask)   optional
 //   float NAME_score(const NAME_params *p, const NAME_state *s)
 //   float NAME_perf(const NAME_params *p, const NAME_state *s)                         optional
+//   void  NAME_figures(const NAME_params *p, const NAME_state *s, NAME_log *log)       optional
 //
-// ACTION is int32_t or float, OBS is float, int8_t, uint8_t or int32_t.
+// ACTION is int32_t or float, OBS is float, int8_t, uint8_t or int32_t. If agents see several
+// parts, OBS is a plain struct NAME_obs of arrays and numbers of these types, with the fields of the
+// twin's observation in their order; it is all zeros when observe gets it. NAME_log is a struct of floats, the
+// environment's own figures in the log.
 //
 // A multi-agent world also has NAME_respawn and takes and fills one entry per agent:
 //
 //   void NAME_transition(..., const ACTION *action, outcome *out, int32_t *reset)   *reset: the whole world ends
 //   void NAME_respawn(const NAME_params *p, NAME_state *s, const uint8_t *ended)
 //   void NAME_score(const NAME_params *p, const NAME_state *s, float *score), and NAME_perf in the same way
+//   void NAME_active(const NAME_params *p, const NAME_state *s, uint8_t *active)    optional: who acts now
 //
 // NAME_params holds int32_t and float only, in the order of the twin's parameters.
 // NAME_state starts with `uint32_t rng[2]`, has the twin's fields in their order, and

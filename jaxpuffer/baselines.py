@@ -18,11 +18,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxpuffer.config import tuned_config
 from jaxpuffer.env import has_action_mask
-from jaxpuffer.normalizer import Normalizer
+from jaxpuffer.normalizer import Normalizer, PartNormalizers
 from jaxpuffer.policy import Policy, make_module
 from jaxpuffer.ppo import init
 from jaxpuffer.registry import env_class, name_of
-from jaxpuffer.spaces import Discrete, MultiDiscrete
+from jaxpuffer.spaces import Discrete, MultiDiscrete, named_parts
 
 
 def load_baseline(env: Any) -> Policy:
@@ -45,15 +45,27 @@ def load_baseline(env: Any) -> Policy:
     expected = jax.eval_shape(init, env, jax.random.key(0), config).params
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, saved["params"]):
         raise ValueError(f"the trained agent of {name} does not fit {env}: it was trained with the default parameters")
-    normalizer = Normalizer(**saved["normalizer"]) if "normalizer" in saved else None
+    normalizer: Any = None
+    if "normalizer" in saved:
+        normalizer = Normalizer(**saved["normalizer"])
+    elif "normalizers" in saved:
+        own = (saved["normalizers"].get(part) for part, _ in named_parts(env.observation_space))
+        normalizer = PartNormalizers(tuple(None if numbers is None else Normalizer(**numbers) for numbers in own))
     return Policy(saved["params"], make_module(env, config), normalizer)
 
 
-def save_baseline(policy: Policy, file: str | Path) -> None:
+def save_baseline(env: Any, policy: Policy, file: str | Path) -> None:
     """Write an agent's weights as float16, and a normaliser's numbers as they are."""
+
+    def numbers(normalizer: Normalizer) -> dict[str, Any]:
+        return {key: getattr(normalizer, key) for key in ("count", "mean", "variance")}
+
     tree: dict[str, Any] = {"params": jax.tree.map(np.float16, policy.params)}
-    if policy.normalizer is not None:
-        tree["normalizer"] = {key: getattr(policy.normalizer, key) for key in ("count", "mean", "variance")}
+    if isinstance(policy.normalizer, PartNormalizers):
+        parts = zip(named_parts(env.observation_space), policy.normalizer.parts, strict=True)
+        tree["normalizers"] = {part: numbers(own) for (part, _), own in parts if own is not None}
+    elif policy.normalizer is not None:
+        tree["normalizer"] = numbers(policy.normalizer)
     arrays: dict[str, Any] = {path: np.asarray(x) for path, x in flatten_dict(tree, sep="/").items()}
     np.savez_compressed(file, **arrays)
 
@@ -76,7 +88,8 @@ def spaces_in_words(env: Any) -> tuple[str, str]:
     seen, done = env.observation_space, env.action_space
     words = {Discrete: lambda: f"Discrete({done.n})", MultiDiscrete: lambda: f"MultiDiscrete{done.nvec}"}
     action = words.get(type(done), lambda: f"{type(done).__name__} {done.shape}")()
-    return f"{seen.dtype} {seen.shape}", action + (", masked" if has_action_mask(env) else "")
+    parts = ", ".join(f"{name} {part.dtype} {part.shape}".strip() for name, part in named_parts(seen))
+    return parts, action + (", masked" if has_action_mask(env) else "")
 
 
 def _folder() -> Any:

@@ -16,10 +16,10 @@ from jax import Array, lax
 
 from jaxpuffer import rng
 from jaxpuffer.devices import in_32_bits, on_cpu
-from jaxpuffer.env import NAN, Env, Log, Outcome, TimeStep, has_action_mask, settle
+from jaxpuffer.env import NAN, Env, Log, Outcome, TimeStep, has_action_mask, has_active, settle
 from jaxpuffer.pytree import PyTreeNode, leaf_shapes
 from jaxpuffer.rows import for_rows, with_rows_joined
-from jaxpuffer.spaces import legal, mask_sizes
+from jaxpuffer.spaces import Composite, legal, mask_sizes, named_parts
 
 RESET_CHUNK = 128  # rows of a costly `init` run together
 
@@ -50,12 +50,12 @@ class Batch:
         self.env = env
         self.num_envs = num_envs
 
-    def reset(self, key: Array) -> tuple[Any, Array]:
+    def reset(self, key: Array) -> tuple[Any, Any]:
         """New episodes: (state, obs)."""
         return self.reset_streams(rng.seed(rng.check_key(key), (self.num_envs,)))
 
     @in_32_bits
-    def reset_streams(self, streams: Array) -> tuple[Any, Array]:
+    def reset_streams(self, streams: Array) -> tuple[Any, Any]:
         """New episodes from streams, uint32 (num_envs, 2)."""
         rows = (self.num_envs, *self.env.agent_shape)
         state = BatchState(
@@ -79,36 +79,39 @@ class Batch:
         Where an action is invalid (`spaces.legal`), the reward is NaN.
         """
         actions, wrong = legal(self.env.action_space, actions)
+        active = jax.vmap(self.env.active)(state.env) if has_active(self.env) else None
         env_state, outcome = jax.vmap(self.env.transition)(state.env, actions)
-        outcome = jax.vmap(settle)(outcome)
+        outcome = jax.vmap(settle)(outcome, active)
         ended = outcome.terminated | outcome.truncated
+        counted = ended if active is None else ended & active
         episode_return = state.episode_return + outcome.reward
-        episode_length = state.episode_length + 1
+        episode_length = state.episode_length + (1 if active is None else jnp.int32(active))
 
         def logged(value: Array) -> Array:
-            return jnp.where(ended, jnp.float32(value), jnp.float32(0))
+            return jnp.where(counted, jnp.float32(value), jnp.float32(0))
 
         log = Log(
             logged(episode_return),
             logged(episode_length),
             logged(jax.vmap(self.env.score)(env_state)),
             logged(jax.vmap(self.env.perf)(env_state)),
-            jnp.float32(ended),
+            jnp.float32(counted),
+            {name: logged(x) for name, x in jax.vmap(self.env.figures)(env_state).items()} or None,
         )
         state = BatchState(
             env_state, jnp.where(ended, jnp.float32(0), episode_return), jnp.where(ended, 0, episode_length)
         )
         reward = jnp.where(wrong, NAN, outcome.reward)
-        return state, TimeStep(self.observe(state), reward, outcome.terminated, outcome.truncated, log)
+        return state, TimeStep(self.observe(state), reward, outcome.terminated, outcome.truncated, log, active)
 
     @in_32_bits
-    def reset_ended(self, state: Any, step: TimeStep) -> tuple[Any, Array]:
+    def reset_ended(self, state: Any, step: TimeStep) -> tuple[Any, Any]:
         """The second half of `step`: reset what ended; (state, obs)."""
         state = state.replace(env=_reset_rows(self.env, state.env, step.ended))
         return state, self.observe(state)
 
     @in_32_bits
-    def observe(self, state: Any) -> Array:
+    def observe(self, state: Any) -> Any:
         """What the agents of every environment see."""
         return jax.vmap(self.env.observe)(state.env)
 
@@ -128,6 +131,11 @@ class Batch:
         """Score and perf of the running episodes, float32 each."""
         score, perf = jax.vmap(self.env.score)(state.env), jax.vmap(self.env.perf)(state.env)
         return jnp.float32(score), jnp.float32(perf)
+
+    @in_32_bits
+    def figures(self, state: Any) -> dict[str, Array]:
+        """The environment's own figures of the running episodes, float32 each."""
+        return jax.tree.map(jnp.float32, jax.vmap(self.env.figures)(state.env))
 
     def unpack(self, state: Any) -> BatchState:
         """The states as a pytree, in whichever form the backend keeps them."""
@@ -220,12 +228,22 @@ def _check_env(structure: Any, kinds: tuple[Any, ...]) -> None:
         if not isinstance(outcome, Outcome):
             raise TypeError(f"{name}.transition returns a {type(outcome).__name__} beside the state, not an Outcome")
         put_back = env.respawn(state, jnp.ones(env.agent_shape, bool)) if env.multi_agent else state
-        return next_state, put_back, outcome, env.observe(state), env.score(state), env.perf(state)
+        seen = env.observe(state), env.score(state), env.perf(state), env.figures(state), env.active(state)
+        return next_state, put_back, outcome, *seen
 
-    next_state, put_back, outcome, obs, score, perf = jax.eval_shape(abstract, env, state)
-    for what, got in (("observe", obs), ("score", score), ("perf", perf)):
+    next_state, put_back, outcome, obs, score, perf, figures, active = jax.eval_shape(abstract, env, state)
+    space = env.observation_space
+    if isinstance(space, Composite) and type(obs) is not type(space.boxes):
+        raise TypeError(f"{name}.observe(state) is a {type(obs).__name__}; it must be a {type(space.boxes).__name__}")
+    observed = {
+        f"observe(state).{part}" if part else "observe(state)": (getattr(obs, part) if part else obs, box)
+        for part, box in named_parts(space)
+    }
+    arrays = {what: got for what, (got, _) in observed.items()} | {"score(state)": score, "perf(state)": perf}
+    arrays |= {f"figures(state)[{figure!r}]": x for figure, x in figures.items()}
+    for what, got in arrays.items():
         if not hasattr(got, "shape"):
-            raise TypeError(f"{name}.{what}(state) is a {type(got).__name__}; it must be an array")
+            raise TypeError(f"{name}.{what} is a {type(got).__name__}; it must be an array")
     for function, other in (("transition", next_state), ("respawn", put_back)):
         if str(jax.tree.structure(other)) != str(jax.tree.structure(state)):
             raise TypeError(f"{name}.{function} returns another kind of state than init")
@@ -234,7 +252,12 @@ def _check_env(structure: Any, kinds: tuple[Any, ...]) -> None:
             if b.weak_type:
                 raise TypeError(f"{name}: state{field} is weakly typed; wrap it, as in jnp.float32(0)")
             expect(f"{function}(...){field}", b, a.shape, a.dtype)
-    expect("observe(state)", obs, (*env.agent_shape, *env.observation_space.shape), env.observation_space.dtype)
+    for what, (got, box) in observed.items():
+        expect(what, got, (*env.agent_shape, *box.shape), box.dtype)
+    if active is not None:
+        if not env.multi_agent:
+            raise TypeError(f"{name} has active(state) and one agent; the episode of a single agent ends instead")
+        expect("active(state)", active, env.agent_shape, jnp.bool_)
     for what, dtype in (("reward", None), ("terminated", jnp.bool_), ("truncated", jnp.bool_)):
         got = jax.eval_shape(jnp.asarray, getattr(outcome, what))  # a Python bool or float is accepted too
         expect(f"transition(...) Outcome.{what}", got, env.agent_shape, dtype)
@@ -252,5 +275,9 @@ def _check_env(structure: Any, kinds: tuple[Any, ...]) -> None:
                 raise TypeError(
                     f"{name}.action_mask(state) is {mask.dtype}{list(mask.shape)}; it must be bool{list(full)}{parts}"
                 )
-    expect("score(state)", score, env.agent_shape)
-    expect("perf(state)", perf, env.agent_shape)
+    for what, got in arrays.items():
+        if what not in observed:
+            expect(what, got, env.agent_shape)
+    for figure in figures:
+        if not isinstance(figure, str) or not figure.isidentifier():
+            raise TypeError(f"{name}.figures(state) has {figure!r}; a figure's name must be an identifier")

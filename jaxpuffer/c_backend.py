@@ -14,9 +14,19 @@ from envs_c import _core
 from jaxpuffer import rng
 from jaxpuffer.batch import Batch, BatchState, check_env
 from jaxpuffer.devices import in_32_bits, platform
-from jaxpuffer.env import NAN, Env, Log, TimeStep, has_action_mask
+from jaxpuffer.env import NAN, Env, Log, TimeStep, figure_names, has_action_mask, has_active
 from jaxpuffer.pytree import PyTreeNode, parameter_fields
-from jaxpuffer.spaces import Space, check_action, choices, legal, mask_sizes
+from jaxpuffer.spaces import (
+    Composite,
+    ObservationSpace,
+    Space,
+    check_action,
+    choices,
+    legal,
+    mask_sizes,
+    named_parts,
+    shapes,
+)
 
 _TARGET = "jaxpuffer_batch"
 _LOG_FIELDS = 5
@@ -36,7 +46,7 @@ class CEnv(PyTreeNode):
     threads: int = dataclasses.field(default=0, metadata={"static": True})
 
     @property
-    def observation_space(self) -> Space:
+    def observation_space(self) -> ObservationSpace:
         return self.env.observation_space
 
     @property
@@ -67,7 +77,7 @@ class CEnv(PyTreeNode):
         """`num_envs` of this environment stepped together."""
         return CBatch(self, num_envs)
 
-    def reset(self, key: Array) -> tuple[Array, Array]:
+    def reset(self, key: Array) -> tuple[Array, Any]:
         """A new episode from a JAX key: (state, obs); the same episode as the JAX twin's."""
         return _first(self.batch(1).reset_streams(rng.seed(rng.check_key(key))[None]))
 
@@ -109,16 +119,19 @@ class CBatch(Batch):
         self.description = _core.descriptions()[env.name]
         check_twin(env.name, env.env)
         self.row_bytes = self.description["state_bytes"] + env.num_agents * _core.EPISODE_BYTES
+        self._figures = figure_names(env.env)
 
     @in_32_bits
-    def reset_streams(self, streams: Array) -> tuple[Any, Array]:
-        return self._call(_core.RESET | _core.OBSERVE, streams, results=(self._rows, self._obs))
+    def reset_streams(self, streams: Array) -> tuple[Any, Any]:
+        state, *obs = self._call(_core.RESET | _core.OBSERVE, streams, results=(self._rows, *self._obs()))
+        return state, self._observation(obs)
 
     @in_32_bits
     def step(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
-        results = (self._rows, self._obs, *self._outcome)
-        state, obs, *outcome = self._call(_core.STEP, state, actions, results=results)
-        return state, self._time_step(obs, *outcome)
+        parts = self._obs()
+        state, *found = self._call(_core.STEP, state, actions, results=(self._rows, *parts, *self._outcome))
+        obs, outcome = found[: len(parts)], found[len(parts) :]
+        return state, self._time_step(self._observation(obs), *outcome)
 
     @in_32_bits
     def transition(self, state: Any, actions: Array) -> tuple[Any, TimeStep]:
@@ -127,14 +140,14 @@ class CBatch(Batch):
         return state, self._time_step(self.observe(state), *outcome)
 
     @in_32_bits
-    def reset_ended(self, state: Any, step: TimeStep) -> tuple[Any, Array]:
-        what = _core.RESET_ENDED | _core.OBSERVE
-        return self._call(what, state, step.terminated, step.truncated, results=(self._rows, self._obs))
+    def reset_ended(self, state: Any, step: TimeStep) -> tuple[Any, Any]:
+        what, results = _core.RESET_ENDED | _core.OBSERVE, (self._rows, *self._obs())
+        state, *obs = self._call(what, state, step.terminated, step.truncated, results=results)
+        return state, self._observation(obs)
 
     @in_32_bits
-    def observe(self, state: Any) -> Array:
-        (obs,) = self._call(_core.OBSERVE, state, results=(self._obs.update(shape=(len(state), *self._obs.shape[1:])),))
-        return obs
+    def observe(self, state: Any) -> Any:
+        return self._observation(self._call(_core.OBSERVE, state, results=self._obs(len(state))))
 
     @in_32_bits
     def action_mask(self, state: Any) -> Array | None:
@@ -145,9 +158,20 @@ class CBatch(Batch):
 
     @in_32_bits
     def score(self, state: Any) -> tuple[Array, Array]:
-        shape = jax.ShapeDtypeStruct((*self._per_agent, 2), jnp.float32)
-        (both,) = self._call(_core.SCORE, state, results=(shape,))
-        return both[..., 0], both[..., 1]
+        found = self._scores(state)
+        return found[..., 0], found[..., 1]
+
+    @in_32_bits
+    def figures(self, state: Any) -> dict[str, Array]:
+        if not self._figures:
+            return {}
+        found = self._scores(state)
+        return {name: found[..., 2 + i] for i, (name, *_) in enumerate(self.description["figures"])}
+
+    def _scores(self, state: Any) -> Any:
+        """Score, perf and the figures of each agent."""
+        shape = jax.ShapeDtypeStruct((*self._per_agent, 2 + len(self._figures)), jnp.float32)
+        return self._call(_core.SCORE, state, results=(shape,))[0]
 
     @in_32_bits
     def unpack(self, state: Any) -> BatchState:
@@ -191,19 +215,29 @@ class CBatch(Batch):
     def _rows(self) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((self.num_envs, self.row_bytes), jnp.uint8)
 
-    @property
-    def _obs(self) -> jax.ShapeDtypeStruct:
+    def _obs(self, rows: int | None = None) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """Each part of the observations of so many environments, of all if None."""
+        lead = (self.num_envs if rows is None else rows, *self.env.agent_shape)
+        return tuple(jax.tree.leaves(shapes(self.env.observation_space, lead)))
+
+    def _observation(self, parts: Any) -> Any:
+        """The parts put together."""
         space = self.env.observation_space
-        return jax.ShapeDtypeStruct((*self._per_agent, *space.shape), space.dtype)
+        return type(space.boxes)(*parts) if isinstance(space, Composite) else parts[0]
 
     @property
     def _outcome(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         flags = jax.ShapeDtypeStruct(self._per_agent, jnp.bool_)
         number = jax.ShapeDtypeStruct(self._per_agent, jnp.float32)
-        return number, flags, flags, *[number] * _LOG_FIELDS
+        log = [number] * (_LOG_FIELDS + len(self._figures))
+        return number, flags, flags, *log, *[flags] * has_active(self.env)
 
-    def _time_step(self, obs: Array, reward: Array, terminated: Array, truncated: Array, *log: Array) -> TimeStep:
-        return TimeStep(obs, reward, terminated, truncated, Log(*log))
+    def _time_step(self, obs: Any, reward: Array, terminated: Array, truncated: Array, *rest: Array) -> TimeStep:
+        names = [name for name, *_ in self.description["figures"]]  # in the order of the struct
+        figures = dict(zip(names, rest[_LOG_FIELDS:], strict=False))
+        active = rest[-1] if has_active(self.env) else None
+        log = Log(*rest[:_LOG_FIELDS]).replace(figures=figures or None)
+        return TimeStep(obs, reward, terminated, truncated, log, active)
 
     def _call(self, what: int, *operands: Array, results: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
         wrong = None
@@ -225,7 +259,7 @@ class CBatch(Batch):
         found = call(
             _param_words(self.env),
             *operands,
-            env=np.int64(self.description["index"]),
+            env=np.int64(self.description["id"]),
             what=np.int64(what),
             agents=np.int64(self.env.num_agents),
             choices=np.array(choices(self.env.action_space), np.int64),
@@ -292,13 +326,17 @@ def _check_twin(name: str, structure: Any, dtypes: tuple[Any, ...]) -> None:
             raise TypeError(
                 f"{name}: state field {field} is {dtype}[{count}] in C and {leaf.dtype}{list(leaf.shape)} in JAX"
             )
-    for what, space in (("obs", env.observation_space), ("action", env.action_space)):
-        if description[f"{what}_dtype"] != str(space.dtype):
-            raise TypeError(f"{name}: {what} is {description[f'{what}_dtype']} in C and {space.dtype} in JAX")
+    _check_obs(name, description, env.observation_space)
+    if description["action_dtype"] != str(env.action_space.dtype):
+        raise TypeError(f"{name}: action is {description['action_dtype']} in C and {env.action_space.dtype} in JAX")
+    figures = sorted(figure for figure, *_ in description["figures"])
+    if figures != list(figure_names(env)):
+        raise TypeError(f"{name}: the log's figures are {figures} in C (NAME_log), and {figure_names(env)} in JAX")
 
     for what, in_c, in_jax in (
         ("several agents (NAME_respawn)", description["multi_agent"], env.multi_agent),
         ("action_mask", description["has_action_mask"], has_action_mask(env)),
+        ("active", description["has_active"], has_active(env)),
         ("perf", description["has_perf"], type(env).perf is not Env.perf),
     ):
         if in_c != in_jax:
@@ -311,6 +349,23 @@ def _check_twin(name: str, structure: Any, dtypes: tuple[Any, ...]) -> None:
     _check_written(name, env)
 
 
+def _check_obs(name: str, description: dict[str, Any], space: ObservationSpace) -> None:
+    """Check that the parts of an observation agree in name, dtype and size."""
+    fields = description["obs"]
+    in_jax = [part for part, _ in named_parts(space)] if isinstance(space, Composite) else []
+    if [field for field, *_ in fields] != in_jax:
+        raise TypeError(
+            f"{name}: the parts of an observation are {[field for field, *_ in fields]} in C (NAME_obs), and {in_jax} "
+            "in JAX"
+        )
+    if isinstance(space, Composite):
+        for (field, dtype, count, _), (_, box) in zip(fields, space.parts, strict=True):
+            if dtype != str(box.dtype) or count < math.prod(box.shape):
+                raise TypeError(f"{name}: obs.{field} is {dtype}[{count}] in C and {box.dtype}{list(box.shape)} in JAX")
+    elif description["obs_dtype"] != str(space.dtype):
+        raise TypeError(f"{name}: obs is {description['obs_dtype']} in C and {space.dtype} in JAX")
+
+
 def _check_written(name: str, env: Env) -> None:
     """Check that C writes a whole first observation and mask and nothing after them, in a larger buffer."""
     description, lead = _core.descriptions()[name], (1, *env.agent_shape)
@@ -320,26 +375,33 @@ def _check_written(name: str, env: Env) -> None:
         )
         for f, kind in parameter_fields(type(env))
     ]
-    space = env.observation_space
-    sizes = {"obs": env.num_agents * math.prod(space.shape) * space.dtype.itemsize}
+    parts, space = dict(named_parts(env.observation_space)), env.observation_space
+    sizes = {}
+    if not isinstance(space, Composite):  # a struct has no more than its fields
+        sizes["obs"] = env.num_agents * math.prod(space.shape) * space.dtype.itemsize
     if description["has_action_mask"]:
         sizes["mask"] = env.num_agents * sum(mask_sizes(env.action_space))
 
     def written_over(fill: int) -> dict[str, np.ndarray]:
         buffers = {what: np.full((1, size + _GUARD), fill, np.uint8) for what, size in sizes.items()}
-        arrays = {what: buffer.view(space.dtype if what == "obs" else np.bool_) for what, buffer in buffers.items()}
+        arrays: dict[str, Any] = {
+            f"obs.{part}": np.zeros((*lead, *box.shape), box.dtype) for part, box in parts.items() if part
+        }
+        for what, buffer in buffers.items():
+            arrays[what] = buffer.view(parts[""].dtype if what == "obs" else np.bool_)
+        arrays |= {f"final_{what}": x.copy() for what, x in arrays.items() if what != "mask"}
         arrays |= {
             "params": np.array([word.view(np.uint32) for word in words], np.uint32),
             "rows": np.zeros((1, description["state_bytes"] + env.num_agents * _core.EPISODE_BYTES), np.uint8),
             "streams": np.array([[1, 2]], np.uint32),
-            "final_obs": arrays["obs"].copy(),
             "reward": np.zeros(lead, np.float32),
             "terminated": np.zeros(lead, np.bool_),
             "truncated": np.zeros(lead, np.bool_),
-            "log": np.zeros((*lead, _LOG_FIELDS), np.float32),
+            "log": np.zeros((*lead, _LOG_FIELDS + len(description["figures"])), np.float32),
+            "active": np.zeros(lead, np.bool_),
         }
         shape: Any = [*lead, *env.action_space.shape]
-        batch = _core.NumpyBatch(description["index"], choices(env.action_space), 1, arrays | {"action_shape": shape})
+        batch = _core.NumpyBatch(description["id"], choices(env.action_space), 1, arrays | {"action_shape": shape})
         batch.reset()
         return buffers
 

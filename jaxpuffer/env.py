@@ -15,7 +15,7 @@ from jax import Array, lax
 from jaxpuffer import rng
 from jaxpuffer.devices import in_32_bits, on_cpu
 from jaxpuffer.pytree import Parameters, PyTreeNode, param, static
-from jaxpuffer.spaces import Box, Discrete, Mixed, Space, check_action, choices, legal, mask_sizes
+from jaxpuffer.spaces import Box, Discrete, Mixed, ObservationSpace, Space, check_action, choices, legal, mask_sizes
 
 if TYPE_CHECKING:
     from jaxpuffer.batch import Batch
@@ -43,6 +43,7 @@ class Log(PyTreeNode):
     score: Array
     perf: Array  # the score scaled to 0..1
     n: Array  # episodes
+    figures: Any = None  # a dict of the environment's own figures by name, None if it has none
 
     def mean(self) -> "Log":
         """The means over the episodes, NaN if none ended; `n` stays a count."""
@@ -53,11 +54,12 @@ class Log(PyTreeNode):
 class TimeStep(PyTreeNode):
     """One step as the agents see it. A batch adds the log of the rows that ended."""
 
-    obs: Array
+    obs: Any  # an array, or a PyTreeNode of arrays
     reward: Array  # float32
     terminated: Array  # bool
     truncated: Array  # bool
     log: Log | None = None
+    active: Array | None = None  # bool, who acted; None: everyone
 
     @property
     def ended(self) -> Array:
@@ -73,13 +75,14 @@ class Env(Parameters, Generic[State]):
     """
 
     multi_agent = False
+    header: ClassVar[str | None] = None  # the C twin's header, a path beside the module, if it is not registered
     illegal_actions = True  # False: the rules do not say what a masked action does, so parity plays none
     cheap_init = True  # False: `init` costs as much as many steps, so run it only on the rows that ended
 
     # what an author writes
 
     @property
-    def observation_space(self) -> Space:
+    def observation_space(self) -> ObservationSpace:
         raise NotImplementedError(f"{type(self).__name__} must define observation_space")
 
     @property
@@ -98,8 +101,8 @@ class Env(Parameters, Generic[State]):
         """Multi-agent worlds: reset the agents that ended, bool (num_agents,)."""
         raise NotImplementedError(f"{type(self).__name__} must define respawn(state, ended)")
 
-    def observe(self, state: State) -> Array:
-        """What the agents see, in the shape and dtype of `observation_space`."""
+    def observe(self, state: State) -> Any:
+        """What the agents see, in the shape and dtype of `observation_space`: an array, or a PyTreeNode of arrays."""
         raise NotImplementedError(f"{type(self).__name__} must define observe(state)")
 
     def score(self, state: State) -> Array:
@@ -109,6 +112,17 @@ class Env(Parameters, Generic[State]):
     def perf(self, state: State) -> Array:
         """The score scaled to 0..1, float32; by default the score itself."""
         return self.score(state)
+
+    def figures(self, state: State) -> dict[str, Array]:
+        """More figures of the episode so far, by name, for the log: float32, per agent in multi-agent worlds."""
+        return {}
+
+    def active(self, state: State) -> Array | None:
+        """Multi-agent worlds: who acts now, bool (num_agents,); None if everyone always does.
+
+        An agent that is out gets no reward and its steps do not count. When all are out, the world is reset.
+        """
+        return None
 
     def action_mask(self, state: State) -> Array | None:
         """Legal actions, bool (..., n) with at least one True; None if all are always legal."""
@@ -147,7 +161,7 @@ class Env(Parameters, Generic[State]):
         return (self.num_agents,) if self.multi_agent else ()
 
     @in_32_bits
-    def reset(self, key: Array) -> tuple[State, Array]:
+    def reset(self, key: Array) -> tuple[State, Any]:
         """A new episode from a JAX key: (state, obs)."""
         state = self.init(rng.seed(rng.check_key(key)))
         return state, self.observe(state)
@@ -162,10 +176,11 @@ class Env(Parameters, Generic[State]):
                 reward is NaN.
         """
         action, wrong = legal(self.action_space, check_action(self.action_space, action, self.agent_shape))
+        active = self.active(state)
         state, outcome = self.transition(state, action)
-        outcome = settle(outcome)
+        outcome = settle(outcome, active)
         reward = jnp.where(wrong, NAN, outcome.reward)
-        return state, TimeStep(self.observe(state), reward, outcome.terminated, outcome.truncated)
+        return state, TimeStep(self.observe(state), reward, outcome.terminated, outcome.truncated, active=active)
 
     def batch(self, num_envs: int) -> "Batch":
         """`num_envs` of this environment stepped together."""
@@ -177,6 +192,19 @@ class Env(Parameters, Generic[State]):
 def has_action_mask(env: Any) -> bool:
     """Whether some actions can be illegal."""
     return type(env).action_mask is not Env.action_mask
+
+
+def has_active(env: Any) -> bool:
+    """Whether agents can be out before the world's end."""
+    return type(env).active is not Env.active
+
+
+def figure_names(env: Env) -> tuple[str, ...]:
+    """The names of the environment's own figures, in alphabetical order."""
+    if type(env).figures is Env.figures:
+        return ()
+    found = jax.eval_shape(lambda env: env.figures(env.init(jnp.zeros(2, jnp.uint32))), env)
+    return tuple(sorted(found))
 
 
 def random_action(env: Env, state: Any, stream: Array, masked: bool = True) -> Array:
@@ -225,16 +253,22 @@ def _ranges(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(low, np.float32), np.array(span, np.float32), np.array(whole)
 
 
-def settle(outcome: Outcome) -> Outcome:
+def settle(outcome: Outcome, active: Array | None = None) -> Outcome:
     """The outcome in its final dtypes.
 
     Terminated wins if both flags are set, because nothing follows an end by the rules. When the
-    world ends, all agents that are not terminated are truncated.
+    world ends, all agents that are not terminated are truncated. It also ends when nobody is left who is
+    `active`, bool (num_agents,), before this step and did not end in it.
     """
+    reward = jnp.float32(outcome.reward)
     terminated, truncated = jnp.bool_(outcome.terminated), jnp.bool_(outcome.truncated)
+    if active is not None:
+        reward = jnp.where(active, reward, jnp.float32(0))
+        terminated, truncated = terminated & active, truncated & active
+        truncated = truncated | ~(active & ~terminated & ~truncated).any()
     if outcome.reset is not None:
         truncated = truncated | outcome.reset
-    return Outcome(jnp.float32(outcome.reward), terminated, ~terminated & truncated, outcome.reset)
+    return Outcome(reward, terminated, ~terminated & truncated, outcome.reset)
 
 
 def repeat(count: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:

@@ -18,13 +18,15 @@ from jax import Array, lax
 from jaxpuffer import rng
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.devices import computing_on, in_32_bits
+from jaxpuffer.env import figure_names
 from jaxpuffer.host import HostEnv, Worlds, check_outside_jit, choose, world_seed
 from jaxpuffer.memory import check_fits
 from jaxpuffer.play import Play, act, begin, go_on, transition
 from jaxpuffer.policy import Policy
-from jaxpuffer.ppo import Result
+from jaxpuffer.ppo import FIGURES, OF_EPISODES, Result
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.registry import as_env
+from jaxpuffer.spaces import shapes
 
 EVALUATION_SHARE = 0.1  # share of the time for evaluations before the training score reaches the one to stop at
 HOST_WORLDS = 64  # host-stepped environments of an evaluation that are played together; each may be a process
@@ -39,6 +41,7 @@ class Evaluation(PyTreeNode):
     episode_return: np.ndarray | Array  # float32 (episodes,)
     episode_length: np.ndarray | Array  # int32 (episodes,), steps
     finished: np.ndarray | Array  # bool (episodes,), False for an episode that still ran at the last step
+    figures: Any = None  # the environment's own, a dict of float32 (episodes,), None if it has none
 
     @property
     def unfinished(self) -> int:
@@ -47,8 +50,9 @@ class Evaluation(PyTreeNode):
 
     def summary(self) -> dict[str, Any]:
         """For each measure the mean, its standard error (NaN for one episode) and the count; and `unfinished`."""
-        measures = ("score", "perf", "episode_return", "episode_length")
-        return {name: _statistics(getattr(self, name)) for name in measures} | {"unfinished": self.unfinished}
+        measures = {name: getattr(self, name) for name in OF_EPISODES}
+        measures |= {FIGURES + name: x for name, x in (self.figures or {}).items()}
+        return {name: _statistics(x) for name, x in measures.items()} | {"unfinished": self.unfinished}
 
     def __str__(self) -> str:
         def line(name: str, mean: float, standard_error: float, count: int) -> str:
@@ -233,11 +237,10 @@ def check_policy(env: Any, policy: Policy) -> None:
         if theirs is not None and theirs != ours:
             raise TypeError(f"the policy was made for the {what} {theirs}; the environment's is {ours}")
 
-    def params(carry: Any, obs: Array, reset: Array) -> Any:
+    def params(carry: Any, obs: Any, reset: Array) -> Any:
         return module.init(jax.random.key(0), carry, obs, reset, None)["params"]
 
-    space = env.observation_space
-    obs = jax.ShapeDtypeStruct((1, 1, *space.shape), space.dtype)
+    obs = shapes(env.observation_space, (1, 1))
     expected = jax.eval_shape(params, module.initialize_carry(1), obs, jax.ShapeDtypeStruct((1, 1), jnp.bool_))
     for want, got in zip(jax.tree.leaves(expected), jax.tree.leaves(policy.params), strict=True):
         if want.shape != got.shape:
@@ -257,25 +260,32 @@ def _play(env: Any, policy: Policy, key: Array, max_steps: Array, worlds: int, d
 
         # what ended was the first episode, or is not counted
         running = ~played.finished
-        ended = step.ended.reshape(-1)
+        ended = step.log.n.reshape(-1) > 0
         first = ended & running
+        acts = running if step.active is None else running & step.active.reshape(-1)
         played = Evaluation(
             score=jnp.where(first, step.log.score.reshape(-1), played.score),
             perf=jnp.where(first, step.log.perf.reshape(-1), played.perf),
             episode_return=jnp.where(running, played.episode_return + step.reward.reshape(-1), played.episode_return),
-            episode_length=played.episode_length + jnp.int32(running),
+            episode_length=played.episode_length + jnp.int32(acts),
             finished=played.finished | ended,
+            figures=jax.tree.map(lambda x, old: jnp.where(first, x.reshape(-1), old), step.log.figures, played.figures),
         )
         return steps + 1, go_on(batch, play, step), played
 
     zeros = jnp.zeros(rows, jnp.float32)
-    played = Evaluation(zeros, zeros, zeros, jnp.zeros(rows, jnp.int32), jnp.zeros(rows, bool))
+    figures = dict.fromkeys(figure_names(batch.env), zeros) or None
+    played = Evaluation(zeros, zeros, zeros, jnp.zeros(rows, jnp.int32), jnp.zeros(rows, bool), figures)
     play = begin(batch, policy.module, rng.seed(key_envs, (worlds,)), rng.seed(key_streams, (rows,)))
     _, play, played = lax.while_loop(
         lambda carried: ~carried[-1].finished.all() & (carried[0] < max_steps), one, (jnp.int32(0), play, played)
     )
     score, perf = batch.score(play.envs)
+    if figures:
+        now = batch.figures(play.envs)
+        figures = {name: jnp.where(played.finished, x, now[name].reshape(-1)) for name, x in played.figures.items()}
     return played.replace(
+        figures=figures,
         score=jnp.where(played.finished, played.score, score.reshape(-1)),
         perf=jnp.where(played.finished, played.perf, perf.reshape(-1)),
     )

@@ -29,11 +29,11 @@ from jaxpuffer.env import has_action_mask
 from jaxpuffer.evaluate import all_finite, as_policy, check_policy
 from jaxpuffer.host import HostEnv
 from jaxpuffer.networks import ActorCritic, action_units
-from jaxpuffer.normalizer import LIMIT
+from jaxpuffer.normalizer import LIMIT, PartNormalizers
 from jaxpuffer.policy import Policy
 from jaxpuffer.ppo import Result
 from jaxpuffer.registry import as_env, name_of
-from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete, Space, mask_sizes
+from jaxpuffer.spaces import Box, Composite, Discrete, Mixed, MultiDiscrete, ObservationSpace, Space, mask_sizes, shapes
 
 # and the suffix of each, and the package that it needs
 FORMATS = {"safetensors": ".safetensors", "flat": ".bin", "stablehlo": ".stablehlo", "onnx": ".onnx"}
@@ -134,7 +134,7 @@ def tensors(env: Any, policy: Policy) -> dict[str, np.ndarray]:
     """
     named = {".".join(path): x for path, x in flatten_dict(policy.params).items()}
     if policy.normalizer is not None:
-        named |= {"observation.mean": policy.normalizer.mean, "observation.scale": policy.normalizer.scale}
+        named |= _normalizers(env, policy)
     units = [action_units(part) for part in _parts(env.action_space) if isinstance(part, Box)]
     if units and isinstance(policy.module, ActorCritic):
         middle, half = zip(*units, strict=True)
@@ -165,11 +165,26 @@ def description(env: Any, policy: Policy) -> dict[str, Any]:
     }
 
 
-def space_as_json(space: Space) -> dict[str, Any]:
+def _normalizers(env: Any, policy: Policy) -> dict[str, Array]:
+    """`observation.mean` and `observation.scale`, of several parts `observation.NAME.mean` and so on."""
+    if not isinstance(policy.normalizer, PartNormalizers):
+        return {"observation.mean": policy.normalizer.mean, "observation.scale": policy.normalizer.scale}
+    found: dict[str, Array] = {}
+    for (name, _), own in zip(env.observation_space.parts, policy.normalizer.parts, strict=True):
+        if own is not None:
+            found |= {f"observation.{name}.mean": own.mean, f"observation.{name}.scale": own.scale}
+    return found
+
+
+def space_as_json(space: ObservationSpace) -> dict[str, Any]:
     """A space as JSON values: its kind, shape, dtype, and `n`, `nvec`, `low` and `high`, or `parts`.
+
+    A Composite has its kind and, as `parts`, its spaces by name.
 
     A bound is a number, or nested lists with one for each entry; null stands for infinity.
     """
+    if isinstance(space, Composite):
+        return {"kind": "Composite", "parts": {name: space_as_json(part) for name, part in space.parts}}
     kind = {"kind": type(space).__name__, "shape": list(space.shape), "dtype": space.dtype.name}
     match space:
         case Discrete():
@@ -237,9 +252,10 @@ def onnx(env: Any, policy: Policy) -> Any:
 
     # the converter is not ours: compare what it made
     draw = np.random.default_rng(0)
-    drawn = _named(arguments) | {"obs": env.observation_space.sample(jax.random.key(0), (4,))}
+    observed = _named({"obs": env.observation_space.sample(jax.random.key(0), (4,))})
+    drawn = _named(arguments) | observed
     for name, x in drawn.items():
-        if name != "obs":
+        if name not in observed:
             shape = (4, *x.shape[1:])
             drawn[name] = draw.random(shape) < 0.7 if x.dtype == jnp.bool_ else np.float32(draw.normal(size=shape))
     found = session.run(outputs, {name: np.asarray(x) for name, x in drawn.items()})
@@ -253,12 +269,11 @@ def onnx(env: Any, policy: Policy) -> Any:
 def _arguments(env: Any, policy: Policy) -> dict[str, Any]:
     """Shapes and dtypes of what a step takes, for a symbolic number of rows."""
     (rows,) = jax.export.symbolic_shape("rows")
-    space = env.observation_space
     return {
         "carry": jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype), policy.module.initialize_carry(1)
         ),
-        "obs": jax.ShapeDtypeStruct((rows, *space.shape), space.dtype),
+        "obs": shapes(env.observation_space, (rows,)),
         "reset": jax.ShapeDtypeStruct((rows,), jnp.bool_),
         "mask": jax.ShapeDtypeStruct((rows, sum(mask_sizes(env.action_space))), jnp.bool_) if is_masked(env) else None,
     }

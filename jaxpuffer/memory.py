@@ -7,13 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxpuffer.spaces import shapes
+
 GIB = 2**30
 
 
 def needed(env: Any, config: Any) -> float:
     """The least number of bytes that training needs, computed as in docs/training.md."""
 
-    obs = jax.ShapeDtypeStruct(env.observation_space.shape, env.observation_space.dtype)
+    obs = shapes(env.observation_space)
     parameters = config.hidden**2 * max(config.layers - 1, 0) + config.hidden * 2
     played = config.rows * config.hidden * 4  # activations of a step of the rollout
     together = config.microbatch_size or config.minibatch_size
@@ -25,8 +27,8 @@ def needed(env: Any, config: Any) -> float:
     )
 
 
-def _bytes_of(shapes: Any) -> int:
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+def _bytes_of(tree: Any) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def _bytes_of_world(env: Any) -> int:

@@ -38,7 +38,7 @@ from jax import Array, lax
 from jaxpuffer.devices import on_cpu
 from jaxpuffer.distributions import Categorical, Distribution, Joint, Normal
 from jaxpuffer.recurrence import recur
-from jaxpuffer.spaces import Box, Discrete, Mixed, Space, choices, mask_sizes
+from jaxpuffer.spaces import Box, Composite, Discrete, Mixed, ObservationSpace, Space, choices, mask_sizes, named_parts
 
 ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "tanh": nn.tanh}
 ENCODERS = ("flat", "embedding", "grid", "entity", "image")
@@ -67,6 +67,9 @@ class ActorCritic(nn.Module):
         image: (h, w, channels), integers scaled to 0..1, through three convolutions and a layer of `hidden`.
         entity: floats (entities, features), the largest of each feature over the entities; their order has no effect.
 
+    An observation of several parts has an encoder for each: the one that is named for those parts that it is for
+    (grid: of two axes or three), and flat for the others. The encoded parts stand side by side.
+
     Policies:
         linear: the heads see the encoded observation.
         mlp: `layers` layers of `hidden` units.
@@ -76,7 +79,7 @@ class ActorCritic(nn.Module):
     Parameters, carries, logits and values are float32; the layers between are computed in `dtype`.
     """
 
-    observation_space: Space
+    observation_space: ObservationSpace
     action_space: Space
     hidden: int = 128
     layers: int = 1
@@ -102,7 +105,7 @@ class ActorCritic(nn.Module):
             raise ValueError(f"separate_critic is for the policies linear and mlp, not for {self.policy}")
         if self.policy in RECURRENT and self.layers < 1:
             raise ValueError(f"layers is {self.layers}; the policy {self.policy} needs at least 1")
-        check_encoder(self.encoder, self.observation_space)
+        check_encoders(self.encoder, self.observation_space)
         super().__post_init__()
 
     def initialize_carry(self, rows: int) -> Any:
@@ -112,7 +115,7 @@ class ActorCritic(nn.Module):
         return {"mingru": zeros[0], "lstm": tuple(zeros)}.get(self.policy, ())
 
     @nn.compact
-    def __call__(self, carry: Any, obs: Array, reset: Array, mask: Array | None) -> tuple[Any, Distribution, Array]:
+    def __call__(self, carry: Any, obs: Any, reset: Array, mask: Array | None) -> tuple[Any, Distribution, Array]:
         """`obs` (time, rows, ...) to (carry, distribution, value float32 (time, rows)); see the module's protocol."""
 
         def body(prefix: str) -> tuple[Any, Array]:
@@ -128,9 +131,20 @@ class ActorCritic(nn.Module):
         critic = Dense(1, name="critic", **linear)
         return new_carry, distribution, critic(for_critic)[..., 0]
 
-    def _encode(self, obs: Array, name: str) -> Array:
-        space = self.observation_space
-        match self.encoder:
+    def _encode(self, obs: Any, name: str) -> Array:
+        encoders = encoder_of_parts(self.encoder, self.observation_space)
+        encoded = [
+            self._encode_part(encoder, space, x, f"{name}_{part}" if part else name)
+            for encoder, (part, space), x in zip(
+                encoders, named_parts(self.observation_space), jax.tree.leaves(obs), strict=True
+            )
+        ]
+        if len(encoded) == 1:
+            return encoded[0]
+        return jnp.concatenate([x.astype(jnp.float32) for x in encoded], -1)
+
+    def _encode_part(self, encoder: str, space: Space, obs: Array, name: str) -> Array:
+        match encoder:
             case "flat":
                 return encode(space, obs)
             case "embedding":
@@ -282,9 +296,43 @@ class Conv(nn.Module):
 # Encoders: observations (time, rows, ...) to features (time, rows, features)
 
 
-def check_encoder(encoder: str, space: Space) -> None:
+def encoder_of_parts(encoder: str, space: ObservationSpace) -> list[str]:
+    """The encoder of each part of an observation; of one that is an array, the one that is named."""
+    if not isinstance(space, Composite):
+        return [encoder]
+    return [encoder if _is_for(encoder, part) else "flat" for _, part in space.parts]
+
+
+def _is_for(encoder: str, part: Space) -> bool:
+    """Whether a part of an observation goes through an encoder other than flat."""
+    return encoder != "flat" and not _needs(encoder, part) and (encoder != "grid" or len(part.shape) > 1)
+
+
+def check_encoders(encoder: str, space: ObservationSpace) -> None:
     """Raise a TypeError if observations of `space` cannot go through this encoder."""
-    tiles = isinstance(space, Box) and space.is_tiles
+    encoders = encoder_of_parts(encoder, space)
+    if encoder not in encoders:
+        needed = _needs(encoder, Discrete(1))
+        raise TypeError(
+            f"the encoder {encoder} needs {needed}; no part of the observation space {space} is one. The encoder flat "
+            "accepts any"
+        )
+    for own, (_, part) in zip(encoders, named_parts(space), strict=True):
+        check_encoder(own, part)
+    inputs = sum(
+        math.prod(part.shape) * (_kinds(part) if isinstance(part, Box) and part.is_tiles else 1)
+        for own, (_, part) in zip(encoders, named_parts(space), strict=True)
+        if own == "flat"
+    )
+    if inputs > MAX_INPUTS:
+        raise TypeError(
+            f"the encoder flat would make {inputs:,} numbers from an observation of {space}; at most "
+            f"{MAX_INPUTS:,} are reasonable"
+        )
+
+
+def check_encoder(encoder: str, space: Space) -> None:
+    """Raise a TypeError if observations of `space`, of one array, cannot go through this encoder."""
     if encoder == "flat":
         kinds = _kinds(space) if isinstance(space, Box) and space.is_tiles else 1
         inputs = math.prod(space.shape) * kinds
@@ -301,22 +349,27 @@ def check_encoder(encoder: str, space: Space) -> None:
                 stacklevel=2,
             )
         return
+    if needed := _needs(encoder, space):
+        raise TypeError(
+            f"the encoder {encoder} needs {needed}; the observation space is {space}. The encoder flat accepts any"
+        )
+
+
+def _needs(encoder: str, space: Space) -> str:
+    """What an encoder needs and the space of an array is not, in words; "" if it fits."""
+    tiles = isinstance(space, Box) and space.is_tiles
     if encoder == "image" and (not isinstance(space, Box) or len(space.shape) != 3 or min(space.shape[:2]) < 8):
-        needed = "a Box of shape (h, w, channels), with h and w of at least 8"
-    elif encoder == "embedding" and not tiles:
-        needed = "a Box of integers"
-    elif encoder == "grid" and not (isinstance(space, Box) and _grid_shape(space)):
-        needed = (
+        return "a Box of shape (h, w, channels), with h and w of at least 8"
+    if encoder == "embedding" and not tiles:
+        return "a Box of integers"
+    if encoder == "grid" and not (isinstance(space, Box) and _grid_shape(space)):
+        return (
             "a Box of integers of shape (h, w), (h, w, planes), or (n,) with n a perfect square, or of floats of shape "
             "(h, w, planes)"
         )
-    elif encoder == "entity" and (tiles or len(space.shape) != 2):
-        needed = "a Box of floats of shape (entities, features)"
-    else:
-        return
-    raise TypeError(
-        f"the encoder {encoder} needs {needed}; the observation space is {space}. The encoder flat accepts any"
-    )
+    if encoder == "entity" and (tiles or len(space.shape) != 2):
+        return "a Box of floats of shape (entities, features)"
+    return ""
 
 
 def encode(space: Space, obs: Array) -> Array:

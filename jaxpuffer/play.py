@@ -12,10 +12,11 @@ from jax import Array, lax
 
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.distributions import most_likely
-from jaxpuffer.env import Log
+from jaxpuffer.env import Log, figure_names
 from jaxpuffer.policy import Policy
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.rows import for_rows
+from jaxpuffer.spaces import per_part
 
 TRUNCATED_CHUNK = 64  # truncated rows whose final values are computed together
 
@@ -24,7 +25,7 @@ class Play(PyTreeNode):
     """`num_envs` environments and their agents before a step; `rows` is the number of agents in all worlds."""
 
     envs: Any  # the batch's state
-    obs: Array  # (rows, ...), of the next step
+    obs: Any  # (rows, ...), of the next step
     reset: Array  # bool (rows,), where obs is the first of an episode
     carry: Any  # the policy's memory
     streams: Array  # uint32 (rows, 2), for sampling actions
@@ -42,7 +43,7 @@ class Choice(PyTreeNode):
 class Rollout(PyTreeNode):
     """`horizon` steps of every row, time first."""
 
-    obs: Array
+    obs: Any
     reset: Array  # bool
     mask: Any  # bool (time, rows, n) or None
     action: Array
@@ -53,6 +54,7 @@ class Rollout(PyTreeNode):
     truncated: Any = None  # bool
     rest: Any = None  # the value of a truncated episode's final observation, otherwise 0
     clipped: Any = None  # bool, reward_clip changed the reward
+    weight: Any = None  # float32, of each step in means: 0 where an agent was out, 1 on average; None: all the same
 
 
 def begin(batch: Any, module: Any, env_streams: Array, streams: Array) -> Play:
@@ -93,9 +95,9 @@ def legal_actions(batch: Any, play: Play) -> Array | None:
     return None if mask is None else mask.reshape(len(play.streams), -1)
 
 
-def flat_rows(batch: Any, obs: Array) -> Array:
+def flat_rows(batch: Any, obs: Any) -> Any:
     """Agents of all worlds along one axis."""
-    return obs.reshape(-1, *batch.env.observation_space.shape)
+    return per_part(lambda part, x: x.reshape(-1, *part.shape), batch.env.observation_space, obs)
 
 
 def collect(env: Any, policy: Policy, play: Play, config: PPOConfig) -> tuple[Play, Rollout, Log]:
@@ -116,10 +118,12 @@ def collect(env: Any, policy: Policy, play: Play, config: PPOConfig) -> tuple[Pl
         envs, rest = lax.optimization_barrier((play.envs, rest))
         play = go_on(batch, play.replace(envs=envs), step)
         made = (choice.mask, choice.action, choice.log_prob, choice.value, reward)
-        rollout = Rollout(before.obs, before.reset, *made, play.reset, truncated, rest, beyond)
+        acted = None if step.active is None else jnp.float32(step.active.reshape(-1))
+        rollout = Rollout(before.obs, before.reset, *made, play.reset, truncated, rest, beyond, acted)
         return (play, jax.tree.map(lambda total, x: total + x.reshape(-1), log, step.log)), rollout
 
-    nothing = Log(*[jnp.zeros(config.rows, jnp.float32)] * 5)
+    zero = jnp.zeros(config.rows, jnp.float32)
+    nothing = Log(*[zero] * 5).replace(figures=dict.fromkeys(figure_names(batch.env), zero) or None)
     (play, log), rollout = lax.scan(one, (play, nothing), length=config.horizon)
     return play, rollout, jax.tree.map(jnp.sum, log)
 
@@ -152,12 +156,14 @@ def truncated_values(batch: Any, policy: Policy, play: Play, truncated: Array) -
         worlds = batch.take(play.envs, lax.div(row, jnp.int32(env.num_agents)))
         obs = batch.observe(worlds)
         if env.multi_agent:
-            obs = obs[jnp.arange(chunk), lax.rem(row, jnp.int32(env.num_agents))]
+            agent = lax.rem(row, jnp.int32(env.num_agents))
+            obs = jax.tree.map(lambda x: x[jnp.arange(chunk), agent], obs)
         memory = jax.tree.map(lambda x: x[row], play.carry)
         seen = obs if policy.normalizer is None else policy.normalizer.seen(obs)
         _, _, value = policy(memory, seen, jnp.zeros(chunk, bool), None)
-        if jnp.issubdtype(obs.dtype, jnp.floating):
-            value = jnp.where(jnp.isfinite(obs).reshape(chunk, -1).all(1), value, jnp.nan)
+        for part in jax.tree.leaves(obs):
+            if jnp.issubdtype(part.dtype, jnp.floating):
+                value = jnp.where(jnp.isfinite(part).reshape(chunk, -1).all(1), value, jnp.nan)
         return values.at[picked].set(value, mode="drop")
 
     return for_rows(truncated, chunk, value_some, jnp.zeros(rows, jnp.float32))

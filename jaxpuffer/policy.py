@@ -11,6 +11,7 @@ from jaxpuffer.config import PPOConfig
 from jaxpuffer.memory import check_memory
 from jaxpuffer.networks import ActorCritic
 from jaxpuffer.pytree import PyTreeNode, static
+from jaxpuffer.spaces import zeros
 
 
 class Policy(PyTreeNode):
@@ -22,13 +23,12 @@ class Policy(PyTreeNode):
     returns: Any = None  # the critic's units, None if there are none
     relative: bool = static(default=False)  # give values minus the mean return, as training needs them
 
-    def __call__(self, carry: Any, obs: Array, reset: Array, mask: Array | None) -> Any:
+    def __call__(self, carry: Any, obs: Any, reset: Array, mask: Array | None) -> Any:
         """One step of `rows` agents: (carry, distribution, value (rows,))."""
-        mask = None if mask is None else mask[None]
-        carry, distribution, value = self.sequence(carry, obs[None], reset[None], mask)
+        carry, distribution, value = self.sequence(carry, *jax.tree.map(lambda x: x[None], (obs, reset, mask)))
         return carry, jax.tree.map(lambda x: x[0] if x.ndim > 1 else x, distribution), value[0]
 
-    def sequence(self, carry: Any, obs: Array, reset: Array, mask: Array | None) -> Any:
+    def sequence(self, carry: Any, obs: Any, reset: Array, mask: Array | None) -> Any:
         """Steps of `rows` agents in order, time first: (carry, distribution, value (time, rows))."""
         if self.normalizer is not None:
             obs = self.normalizer(obs)
@@ -77,7 +77,7 @@ def checked_module(env: Any, config: PPOConfig, module: Any = None) -> Any:
 
     def play(streams: Array) -> Any:
         carry = module.initialize_carry(rows)
-        obs = jnp.zeros((time, rows, *space.shape), space.dtype)
+        obs = zeros(space, (time, rows))
         variables = module.init(jax.random.key(0), carry, obs, jnp.zeros((time, rows), bool), None)
         if set(variables) - {"params"}:
             raise TypeError(f"{name} has variables in {', '.join(variables)}; a policy has only params")
@@ -85,7 +85,7 @@ def checked_module(env: Any, config: PPOConfig, module: Any = None) -> Any:
         if not isinstance(out, tuple) or len(out) != 3:
             raise TypeError(f"{name} returns {type(out).__name__}; a policy returns (carry, distribution, value)")
         carry_after, distribution, value = out
-        _, first, _ = Policy(variables["params"], module)(carry, obs[0], jnp.zeros(rows, bool), None)
+        _, first, _ = Policy(variables["params"], module)(carry, zeros(space, (rows,)), jnp.zeros(rows, bool), None)
         _, action = first.sample(streams)
         log_prob = distribution.log_prob(jnp.broadcast_to(action[None], (time, *action.shape)))
         return carry, carry_after, action, log_prob, distribution.entropy(), value

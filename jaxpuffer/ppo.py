@@ -15,6 +15,7 @@ should be read in this order: config, policy, play, advantage, loss, ppo.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -30,16 +31,17 @@ from jaxpuffer.devices import available_cores, computing_on, in_32_bits, on_cpu
 from jaxpuffer.env import Log
 from jaxpuffer.host import HostEnv
 from jaxpuffer.loss import loss
-from jaxpuffer.normalizer import Normalizer, Returns
+from jaxpuffer.normalizer import Returns, fresh_normalizer
 from jaxpuffer.optimizers import make_optimizer
 from jaxpuffer.play import Play, Rollout, begin, collect, next_value, relative_to, with_rest
 from jaxpuffer.policy import Policy, checked_module, make_module
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.registry import as_env
-from jaxpuffer.spaces import Box, Space, limits, mask_sizes
+from jaxpuffer.spaces import ObservationSpace, Space, limits, mask_sizes, per_part
 
 MAX_UPDATES = 2**31 - 1
 OF_EPISODES = ("score", "perf", "episode_return", "episode_length")  # metrics that are NaN if no episode ended
+FIGURES = "figures/"  # begins the names of an environment's own figures, which are NaN then too
 MICROBATCH = 32768  # activations of a layer, 128 KiB, which fit into the cache of a core
 
 
@@ -92,13 +94,14 @@ def start(
 ) -> TrainState:
     """The state before the first update, from streams."""
     play = begin(env.batch(config.num_envs), module, env_streams, streams)
-    params = module.init(key_params, play.carry, play.obs[None], play.reset[None], None)["params"]
+    obs, reset = jax.tree.map(lambda x: x[None], (play.obs, play.reset))
+    params = module.init(key_params, play.carry, obs, reset, None)["params"]
     return TrainState(
         params=params,
         opt_state=make_optimizer(config).init(params),
         play=play,
         key=rng.seed(key_params),
-        normalizer=Normalizer.fresh(env.observation_space) if _normalizes(env, config) else None,
+        normalizer=fresh_normalizer(env.observation_space) if config.normalize_observation else None,
         returns=Returns.fresh() if config.normalize_return else None,
         pace=jnp.float32(1),
         updates=jnp.int32(0),
@@ -117,7 +120,8 @@ def update(
     `approx_kl`, `clip_fraction`, `grad_norm`), `gradient_steps` taken, `pace`, `explained_variance`,
     `reward` per step, and shares of steps (`reward_clipped`, `reward_out_of_range`,
     `nonfinite_reward`, `nonfinite_value`, `no_legal_action`, `observation_out_of_range`,
-    `value_out_of_range`).
+    `value_out_of_range`). The environment's own figures are `figures/NAME`. Steps of agents that were out count
+    in none of them.
 
     Inside a `shard_map`, `axis` is the mesh axis over which environments and
     minibatches are split; `state` and `config` are then those of one device.
@@ -151,21 +155,26 @@ def learn(
     """
     policy = state.playing(module or make_module(env, config))
     returns = state.returns
+    if played.weight is not None:
+        # means over the steps of those who acted are means over all steps with weights of 1 on average
+        acted = devices.mean(played.weight.mean(), axis)
+        played = played.replace(weight=played.weight / jnp.maximum(acted, 1e-9))
     if returns is not None:
         # values are relative to the mean return
-        returns = returns.with_rewards(played.reward, played.ended & ~played.truncated, config.gamma, axis)
+        terminated = played.ended & ~played.truncated
+        returns = returns.with_rewards(played.reward, terminated, config.gamma, axis, played.weight)
     rollout = with_rest(played, returns, config)
-    advantage = advantages(config, rollout, last_value)
+    advantage = _of_acting(rollout, advantages(config, rollout, last_value))
     target = advantage + rollout.value
     metrics = _of_rollout(env, rollout, played, advantage, target, axis)
 
     # learn from it, in the current units of the returns
     if returns is not None:
-        before, returns = returns, returns.with_batch(target, axis)
+        before, returns = returns, returns.with_batch(target, axis, rollout.weight)
         change = returns.mean - before.mean
         rollout, last_value = relative_to(rollout, change, config), last_value - change
     changes, losses = optimize(policy, state.replace(returns=returns), config, rollout, advantage, last_value, axis)
-    normalizer = None if state.normalizer is None else state.normalizer.with_batch(rollout.obs, axis)
+    normalizer = None if state.normalizer is None else state.normalizer.with_batch(rollout.obs, axis, rollout.weight)
     if normalizer is not None:
         metrics["observation_out_of_range"] = jnp.float32(normalizer.unseen()).mean()
     if normalizer is not None or returns is not None:
@@ -185,6 +194,7 @@ def learn(
         "perf": log.perf / log.n,
         "episode_return": log.episode_return / log.n,
         "episode_length": log.episode_length / log.n,
+        **{FIGURES + name: x / log.n for name, x in (log.figures or {}).items()},
         "episodes": log.n,
         **losses,
         "pace": pace,
@@ -198,7 +208,8 @@ def _of_rollout(
     """How well the rollout's values predicted their targets, and the shares of its steps with errors."""
 
     def mean(x: Array) -> Array:
-        return devices.mean(jnp.float32(x).mean(), axis)
+        x = jnp.float32(x)
+        return devices.mean(x.mean() if rollout.weight is None or x.ndim != 2 else (x * rollout.weight).mean(), axis)
 
     def variance(x: Array) -> Array:
         return mean((x - mean(x)) ** 2)
@@ -220,7 +231,7 @@ def _of_rollout(
         "nonfinite_reward": mean(~jnp.isfinite(played.reward)),
         "nonfinite_value": mean(~(jnp.isfinite(played.value) & jnp.isfinite(played.rest))),
         "no_legal_action": mean(_without_choice(env.action_space, played.mask)),
-        "observation_out_of_range": mean(_unknown_tiles(env.observation_space, played.obs[-1])),
+        "observation_out_of_range": mean(_unknown_tiles(env.observation_space, played.obs)),
         "value_out_of_range": mean(jnp.abs(rollout.value - center) > 10.0 * deviation),
     }
 
@@ -242,12 +253,18 @@ def _without_choice(space: Space, mask: Array | None) -> Array:
     return jnp.stack([~part.any(-1) for part in jnp.split(mask, ends, -1)]).any(0)
 
 
-def _unknown_tiles(space: Space, obs: Array) -> Array:
-    """Which whole numbers of observations (rows, ...) have no one-hot vector, because they are outside their space."""
-    if jnp.issubdtype(obs.dtype, jnp.floating) or obs.dtype == jnp.bool_:
-        return jnp.zeros(())
-    low, high, _ = limits(space)
-    return (obs < low[None]) | (obs > high[None])
+def _unknown_tiles(space: ObservationSpace, obs: Any) -> Array:
+    """Which whole numbers of the last observations of (time, rows, ...) have no one-hot vector, because they are
+    outside their space."""
+
+    def unknown(part: Space, seen: Array) -> Array:
+        if jnp.issubdtype(seen.dtype, jnp.floating) or seen.dtype == jnp.bool_:
+            return jnp.zeros((1,) * seen.ndim, bool)
+        low, high, _ = limits(part)
+        return (seen[-1] < low[None]) | (seen[-1] > high[None])
+
+    found = jax.tree.leaves(per_part(unknown, space, obs))
+    return found[0] if len(found) == 1 else jnp.concatenate([x.reshape(-1) for x in found])
 
 
 def optimize(
@@ -279,7 +296,9 @@ def optimize(
 
         # advantages of all steps, and the critic's targets
         value, ratio = (rollout.value, None) if latest is None else latest
-        current = advantage if latest is None else advantages(config, rollout, last_value, value, ratio)
+        current = advantage
+        if latest is not None:
+            current = _of_acting(rollout, advantages(config, rollout, last_value, value, ratio))
         target = current + value
         if state.returns is not None:
             current = current / state.returns.deviation
@@ -298,8 +317,8 @@ def optimize(
                 return lax.dynamic_update_slice_in_dim(x, new, first_row, 1)
             return x.at[:, index].set(new)
 
-        chosen = rows(current, 1)
-        chosen = normalized(chosen, axis) if config.normalize_advantage else chosen
+        chosen, acting = jax.tree.map(lambda x: rows(x, 1), (current, rollout.weight))
+        chosen = normalized(chosen, axis, acting) if config.normalize_advantage else chosen
         chosen = chosen if weight is None else weight[None] * chosen
 
         # the gradient on it, the mean of its microbatches' and of the devices'
@@ -329,6 +348,11 @@ def optimize(
     (params, opt_state, _, taken, _), losses = lax.scan(maybe if config.early_stop else step, begin_with, counts)
     means = jax.tree.map(lambda x: x.sum() / taken, losses)
     return (params, opt_state), {**means, "gradient_steps": taken}
+
+
+def _of_acting(rollout: Rollout, advantage: Array) -> Array:
+    """Advantages, 0 where an agent was out."""
+    return advantage if rollout.weight is None else jnp.where(rollout.weight > 0, advantage, 0.0)
 
 
 def _segments(config: PPOConfig, state: TrainState, advantage: Array, key: Array, count: Array) -> Any:
@@ -384,8 +408,15 @@ def _mean_as_one(tree: Any, axis: str | None) -> Any:
     return unravel(devices.mean(vector, axis))
 
 
-def normalized(advantage: Array, axis: str | None = None) -> Array:
+def normalized(advantage: Array, axis: str | None = None, weight: Array | None = None) -> Array:
     """A minibatch's advantages with mean 0 and standard deviation 1 over all devices, float32 (time, rows)."""
+    if weight is not None:
+        total, sums, squares = devices.sum(
+            jnp.stack([weight.sum(), (weight * advantage).sum(), (weight * advantage**2).sum()]), axis
+        )
+        mean = sums / jnp.maximum(total, 1e-9)
+        deviation = jnp.sqrt(jnp.maximum(squares / jnp.maximum(total, 1e-9) - mean**2, 0.0))
+        return (advantage - mean) / (deviation + 1e-8)
     # one exchange for both
     means, variances = devices.gather(jnp.stack([advantage.mean(), advantage.var()]), axis).T
     mean = means.mean()
@@ -445,7 +476,7 @@ def _train(env: Any, key: Array, config: PPOConfig, module: Any) -> Result:
 
 def without_nan(metrics: dict[str, Array]) -> dict[str, Array]:
     """Metrics with 0 in place of NaN if no episode ended, so that `jax_debug_nans` finds only other NaNs."""
-    known = {name: jnp.where(metrics["episodes"] > 0, metrics[name], 0.0) for name in OF_EPISODES}
+    known = {name: jnp.where(metrics["episodes"] > 0, metrics[name], 0.0) for name in of_episodes(metrics)}
     return metrics | known
 
 
@@ -453,10 +484,9 @@ def with_nan(metrics: dict[str, Array]) -> dict[str, Array]:
     """The inverse of `without_nan`, after the program."""
     with jax.debug_nans(False):
         nothing = jnp.where(metrics["episodes"] > 0, 0.0, jnp.nan)
-        return metrics | {name: metrics[name] + nothing for name in OF_EPISODES}
+        return metrics | {name: metrics[name] + nothing for name in of_episodes(metrics)}
 
 
-def _normalizes(env: Any, config: PPOConfig) -> bool:
-    """Whether observations are normalised: if they are a Box of floats and the config says so."""
-    space = env.observation_space
-    return config.normalize_observation and isinstance(space, Box) and jnp.issubdtype(space.dtype, jnp.floating)
+def of_episodes(metrics: Mapping[str, Any]) -> list[str]:
+    """The metrics that are means over episodes."""
+    return [name for name in metrics if name in OF_EPISODES or name.startswith(FIGURES)]

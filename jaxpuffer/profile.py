@@ -89,7 +89,7 @@ def _environment(env: Any, envs: Any, actions: Array, config: PPOConfig) -> Any:
 
     def step(envs: Any, action: Array) -> tuple[Any, Array]:
         envs, step = batch.step(envs, action.reshape(config.num_envs, *env.agent_shape, *action.shape[1:]))
-        return envs, step.reward.sum() + step.obs.astype(jnp.float32).reshape(-1)[0]
+        return envs, step.reward.sum() + sum(x.reshape(-1)[0].astype(jnp.float32) for x in jax.tree.leaves(step.obs))
 
     return lax.scan(step, envs, actions)
 

@@ -223,7 +223,11 @@ def _cast_leaf(owner: str, kind: type, value: Any, limits: Any) -> jax.Array:
     _check_range(owner, value, array, limits)
     if kind is int and (np.abs(array) > np.iinfo(np.int32).max).any():
         raise ValueError(f"{owner} is {value!r}; it must fit in 32 bits")
-    return jnp.asarray(array.astype(dtype))
+    with np.errstate(over="ignore", under="ignore"):
+        stored = array.astype(dtype)
+    if kind is float and ((np.isinf(stored) & np.isfinite(array)) | ((stored == 0) & (array != 0))).any():
+        raise ValueError(f"{owner} is {value!r}; a float32 holds magnitudes from 1.4e-45 to 3.4e38, and 0")
+    return jnp.asarray(stored)
 
 
 def _cast_array(owner: str, value: Any, limits: Any) -> jax.Array:

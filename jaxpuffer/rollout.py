@@ -28,13 +28,13 @@ class Trajectory(PyTreeNode):
     agents), except those of `state`, which begin with (steps, num_envs)."""
 
     state: Any  # before the step, as `env.render` takes it
-    obs: Array  # of this state
+    obs: Any  # of this state
     mask: Any  # bool (..., n), the actions that are legal in this state; None if all are
     action: Array
     reward: Array  # float32
     terminated: Array  # bool, the rules ended the episode in this step
     truncated: Array  # bool, the time limit ended it
-    next_obs: Array  # after the step and before any reset: an episode's last observation is here
+    next_obs: Any  # after the step and before any reset: an episode's last observation is here
 
     @property
     def ended(self) -> Array:
@@ -98,7 +98,7 @@ def _play(env: Any, policy: Policy | None, key: Array, steps: int, num_envs: int
         mask = choice.mask
         made = Trajectory(
             state=getattr(play.envs, "env", play.envs),
-            obs=per_world(play.obs),
+            obs=jax.tree.map(per_world, play.obs),
             mask=None if mask is None else per_world(mask),
             action=per_world(choice.action),
             reward=step.reward,

@@ -1,6 +1,9 @@
-"""The spaces of actions and observations: Discrete, MultiDiscrete, Box, and Mixed for actions of several kinds."""
+"""The spaces of actions and observations: Discrete, MultiDiscrete, Box, Mixed for actions of several kinds, and
+Composite for observations of several parts."""
 
+import dataclasses
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxpuffer.pytree import nested_tuples
+from jaxpuffer.pytree import PyTreeNode, nested_tuples
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -201,7 +204,89 @@ class Mixed:
         return whole and all(part.contains(x) for part, x in zip(self.parts, typed, strict=True))
 
 
-Space = Discrete | MultiDiscrete | Box | Mixed
+@dataclass(frozen=True, eq=False)
+class Composite:
+    """Several named boxes: the space of an observation that is a `PyTreeNode` of arrays.
+
+    It is made of the observation's own class, with a Box in the place of each array:
+
+        class Seen(PyTreeNode):
+            tiles: Array
+            speed: Array
+
+        Composite(Seen(tiles=Box(0, 3, (11, 11), np.int8), speed=Box(-1.0, 1.0, (2,))))
+
+    Raises:
+        TypeError: `boxes` is not a PyTreeNode, or a field of it is not a Box.
+    """
+
+    boxes: Any
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.boxes, PyTreeNode):
+            raise TypeError(
+                f"boxes is {self.boxes!r:.100}; it must be the observation's PyTreeNode, with a Box per field"
+            )
+        for name, box in self.parts:
+            if not isinstance(box, Box):
+                raise TypeError(f"boxes.{name} is {box!r:.100}; it must be a Box")
+        if not self.parts:
+            raise TypeError(f"{type(self.boxes).__name__} has no fields; an observation needs one at least")
+
+    @property
+    def parts(self) -> tuple[tuple[str, Box], ...]:
+        """The boxes with their names, in the order of the fields."""
+        return tuple((field.name, getattr(self.boxes, field.name)) for field in dataclasses.fields(self.boxes))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Composite):
+            return NotImplemented
+        return type(self.boxes) is type(other.boxes) and self.parts == other.parts
+
+    def __hash__(self) -> int:
+        return hash((type(self.boxes), self.parts))
+
+    def __repr__(self) -> str:
+        return f"Composite({', '.join(f'{name}={box}' for name, box in self.parts)})"
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Any:
+        """`shape` independent uniform observations."""
+        keys = jax.random.split(key, len(self.parts))
+        drawn = {name: box.sample(k, shape) for (name, box), k in zip(self.parts, keys, strict=True)}
+        return type(self.boxes)(**drawn)
+
+    def contains(self, value: Any) -> bool:
+        """Whether an observation, or a dict of its arrays by name, is in the space."""
+        found = value if isinstance(value, dict) else value.__dict__ if isinstance(value, type(self.boxes)) else {}
+        return found.keys() == {name for name, _ in self.parts} and all(
+            box.contains(found[name]) for name, box in self.parts
+        )
+
+
+Space = Discrete | MultiDiscrete | Box | Mixed  # of one array
+ObservationSpace = Space | Composite
+
+
+def named_parts(space: ObservationSpace) -> tuple[tuple[str, Space], ...]:
+    """The parts of an observation with their names; one part without a name if it is a single array."""
+    return space.parts if isinstance(space, Composite) else (("", space),)
+
+
+def per_part(function: Callable[..., Any], space: ObservationSpace, *observations: Any) -> Any:
+    """`function(box, *arrays)` for each part of observations, put together as an observation is."""
+    if isinstance(space, Composite):
+        return jax.tree.map(function, space.boxes, *observations)
+    return function(space, *observations)
+
+
+def zeros(space: ObservationSpace, lead: tuple[int, ...] = ()) -> Any:
+    """Observations of zeros (*lead, ...)."""
+    return per_part(lambda part: jnp.zeros((*lead, *part.shape), part.dtype), space)
+
+
+def shapes(space: ObservationSpace, lead: tuple[Any, ...] = ()) -> Any:
+    """`jax.ShapeDtypeStruct` of observations (*lead, ...)."""
+    return per_part(lambda part: jax.ShapeDtypeStruct((*lead, *part.shape), part.dtype), space)
 
 
 def mask_sizes(space: Space) -> tuple[int, ...]:

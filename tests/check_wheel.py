@@ -16,12 +16,10 @@ for name in list_envs():
     env = VecEnv(name, num_envs=8)
     obs, _ = env.reset(seed=1)
     space = env.single_action_space
-    actions = np.asarray(
-        space.sample(jax.random.key(0), obs.shape[: obs.ndim - len(env.single_observation_space.shape)])
-    )
+    actions = np.asarray(space.sample(jax.random.key(0), (8, *env.agent_shape)))
     for _ in range(10):
         obs, reward, *_ = env.step(actions)
-    assert np.isfinite(reward).all() and np.isfinite(obs).all(), name
+    assert np.isfinite(reward).all() and all(np.isfinite(x).all() for x in jax.tree.leaves(obs)), name
 
 config = PPOConfig(total_steps=1024, num_envs=32, horizon=16, minibatch_size=256, hidden=16)
 in_c, in_jax = (train(make("cartpole", backend=backend), jax.random.key(0), config).metrics for backend in ("c", "jax"))

@@ -49,7 +49,7 @@ def test_a_normalizer_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     env = make("cartpole")
     normalizer = Normalizer.fresh(env.observation_space).with_batch(jax.numpy.ones((2, 3, 4)) * 3.7)
-    save_baseline(load_baseline(env).replace(normalizer=normalizer), tmp_path / "cartpole.npz")
+    save_baseline(env, load_baseline(env).replace(normalizer=normalizer), tmp_path / "cartpole.npz")
     monkeypatch.setattr(baselines, "_folder", lambda: tmp_path)
     loaded = load_baseline(env)
     for field in ("count", "mean", "variance"):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -26,7 +27,7 @@ def play(env: VecEnv, steps: int, begin: int = 0) -> list[np.ndarray]:
     for t in range(begin, begin + steps):
         actions = np.resize(ACTIONS[t], env._arrays["action_shape"])
         obs, reward, terminated, truncated, info = env.step(actions)
-        found += [x.copy() for x in (obs, reward, terminated, truncated, *info.values())]
+        found += [x.copy() for x in jax.tree.leaves((obs, reward, terminated, truncated, list(info.values())))]
     return found
 
 
@@ -39,6 +40,7 @@ def test_no_backend_of_jax_starts() -> None:
     """On a GPU it would take most of the memory, which is PyTorch's there."""
     code = """
 import copy, sys
+import jax
 import numpy as np
 from envs_c import VecEnv
 from jax._src import xla_bridge
@@ -221,6 +223,7 @@ def test_forked_workers_and_their_ends() -> None:
     """Python deletes its objects at the end, and threads that a child does not have are not waited for."""
     code = """
 import multiprocessing, os, sys
+import jax
 import numpy as np
 from envs_c import VecEnv
 def work(env):

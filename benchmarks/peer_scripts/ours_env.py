@@ -33,11 +33,12 @@ def prepare():
             drawn = table[jax.lax.rem(i, jnp.int32(cycle))]
             action = legal(batch.action_mask(state), drawn) if masked else drawn
             state, step = batch.step(state, action)
-            return state, obs_sum + step.obs, reward_sum + step.reward, ended_sum + step.ended
+            obs_sum = jax.tree.map(jnp.add, obs_sum, step.obs)
+            return state, obs_sum, reward_sum + step.reward, ended_sum + step.ended
 
         return jax.lax.fori_loop(jnp.int32(0), count, step, carry)
 
-    carry = state, jnp.zeros_like(obs), jnp.zeros(rows), jnp.zeros(rows, jnp.int32)
+    carry = state, jax.tree.map(jnp.zeros_like, obs), jnp.zeros(rows), jnp.zeros(rows, jnp.int32)
 
     def run(steps):
         nonlocal carry

@@ -4,16 +4,17 @@ import math
 from typing import Any
 
 import gymnasium
+import jax
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from jaxpuffer.adapters.jax_vec_env import JaxVecEnv
 from jaxpuffer.registry import as_env, c_is_built, make
-from jaxpuffer.spaces import Box, Discrete, MultiDiscrete, Space
+from jaxpuffer.spaces import Box, Composite, Discrete, MultiDiscrete, ObservationSpace
 from jaxpuffer.vec_env import VecEnv
 
-LOG = ("episode_return", "episode_length", "score", "perf")
+NOT_SHOWN = "n"  # of the log: 1 where an episode ended
 FPS = 30
 
 
@@ -57,9 +58,7 @@ class GymnasiumVectorEnv(VectorEnv):
         self._ended = np.zeros(self.num_envs, bool)  # in the last step
         self.closed = False
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """New episodes in all rows, or in those of `options["reset_mask"]`, bool (num_envs,): (obs, info).
 
         Raises:
@@ -78,9 +77,9 @@ class GymnasiumVectorEnv(VectorEnv):
             options = {**options, "reset_mask": worlds[:, 0]}
         obs, info = self._vec.reset(seed, options)
         self._ended[anew] = False
-        return self._rows(obs), self._mask_info(info.get("action_mask"))
+        return jax.tree.map(self._rows, obs), self._mask_info(info.get("action_mask"))
 
-    def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step: (obs, reward, terminated, truncated, info), each with a row for each agent.
 
         Raises:
@@ -94,29 +93,30 @@ class GymnasiumVectorEnv(VectorEnv):
         kept: Any = None if waiting is None else self._vec.keep(waiting)
         obs, reward, terminated, truncated, found = self._vec.step(actions)
         mask = found.get("action_mask")
-        final_obs, ended, log = (self._rows(found[key]) for key in ("final_obs", "_final_obs", "log"))
+        final_obs = jax.tree.map(self._rows, found["final_obs"])
+        ended, logged, log = (self._rows(found[key]) for key in ("_final_obs", "_log", "log"))
         reward, terminated, truncated = self._rows(reward), self._rows(terminated), self._rows(truncated)
         if waiting is not None:  # these began anew, and are still at their first observation
             obs, mask = self._vec.put_back(waiting, kept)
-            reward, terminated, truncated, ended = (
-                np.where(waiting, np.zeros((), x.dtype), x) for x in (reward, terminated, truncated, ended)
+            reward, terminated, truncated, ended, logged = (
+                np.where(waiting, np.zeros((), x.dtype), x) for x in (reward, terminated, truncated, ended, logged)
             )
-        obs = self._rows(obs)
+        obs = jax.tree.map(self._rows, obs)
         self._ended = ended.copy()
         info = self._mask_info(mask)
         if ended.any():
             if self._next_step:
-                where = ended.reshape(-1, *[1] * (obs.ndim - 1))
-                obs = np.where(where, final_obs, obs)
+                obs = jax.tree.map(lambda x, y: np.where(ended.reshape(-1, *[1] * (x.ndim - 1)), y, x), obs, final_obs)
             else:
                 last = np.full(self.num_envs, None, object)
                 for row in np.flatnonzero(ended):
-                    last[row] = final_obs[row]
+                    last[row] = jax.tree.map(lambda x, row=row: x[row], final_obs)
                 info |= {"final_obs": last, "_final_obs": ended}
             values: dict[str, np.ndarray] = {}
-            for i, key in enumerate(LOG):
-                values |= {key: np.where(ended, log[:, i], np.float32(0)), f"_{key}": ended}
-            info |= {"final_info": values, "_final_info": ended}
+            for i, key in enumerate(self._vec.log_names):
+                if key != NOT_SHOWN:
+                    values |= {key: np.where(logged, log[:, i], np.float32(0)), f"_{key}": logged}
+            info |= {"final_info": values, "_final_info": logged}
         return obs, reward, terminated, truncated, info
 
     def render(self) -> tuple[np.ndarray, ...]:
@@ -147,7 +147,7 @@ class GymnasiumEnv(gymnasium.Env):
     """One environment without auto-reset, for `gymnasium.make("jaxpuffer/NAME")`.
 
     `info` holds `action_mask` if some actions can be illegal, and when the episode ended `episode_return`,
-    `episode_length`, `score` and `perf`.
+    `episode_length`, `score`, `perf` and the environment's own figures.
 
     Raises:
         ValueError: a world of several agents.
@@ -165,16 +165,14 @@ class GymnasiumEnv(gymnasium.Env):
         self.action_space = gymnasium_space(self._vec.single_action_space)
         self._over = False
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """A new episode: (obs, info)."""
         super().reset(seed=seed)
         obs, found = self._vec.reset(seed)
         self._over = False
-        return obs[0].copy(), self._info(found)
+        return of_row(obs, 0), self._info(found)
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One step: (obs, reward, terminated, truncated, info)."""
         if self._over:
             raise RuntimeError("the episode has ended; call reset() before step()")
@@ -183,8 +181,8 @@ class GymnasiumEnv(gymnasium.Env):
         info = self._info(found)
         if self._over:
             obs = found["final_obs"]
-            info |= {key: float(x) for key, x in zip(LOG, found["log"][0], strict=False)}
-        return obs[0].copy(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+            info |= of_log(self._vec.log_names, found["log"][0])
+        return of_row(obs, 0), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> np.ndarray:
         """A picture, uint8 (height, width, 3); after an episode's end it is one of the next episode's beginning."""
@@ -215,8 +213,18 @@ def vec_env(env: Any, num_envs: int, threads: int, params: dict[str, Any]) -> Ve
     return VecEnv(env, num_envs, threads, **params) if c_is_built() else JaxVecEnv(make(env, **params), num_envs)
 
 
-def gymnasium_space(space: Space) -> gymnasium.Space:
-    """The same space as Gymnasium's.
+def of_row(obs: Any, *place: int) -> Any:
+    """A copy of the observation of one row; of several parts, a dict of their copies."""
+    return jax.tree.map(lambda x: x[place].copy(), obs)
+
+
+def of_log(names: tuple[str, ...], log: np.ndarray) -> dict[str, float]:
+    """The figures of an ended episode by name."""
+    return {name: float(x) for name, x in zip(names, log, strict=True) if name != NOT_SHOWN}
+
+
+def gymnasium_space(space: ObservationSpace) -> gymnasium.Space:
+    """The same space as Gymnasium's; a Dict for a Composite.
 
     Raises:
         TypeError: it has choices and numbers in one action, which no single space of Gymnasium has.
@@ -228,6 +236,8 @@ def gymnasium_space(space: Space) -> gymnasium.Space:
     if isinstance(space, Box):
         low, high = (x.astype(space.dtype) for x in space.bounds())
         return gymnasium.spaces.Box(low, high, space.shape, space.dtype.type)
+    if isinstance(space, Composite):
+        return gymnasium.spaces.Dict({name: gymnasium_space(box) for name, box in space.parts})
     raise TypeError(f"the action space is {space}; Gymnasium has no space of choices and numbers in one array")
 
 

@@ -6,7 +6,15 @@ import gymnasium
 import numpy as np
 from pettingzoo import ParallelEnv
 
-from jaxpuffer.adapters.gymnasium_envs import FPS, LOG, check_render_mode, gymnasium_space, refuse_to_render, vec_env
+from jaxpuffer.adapters.gymnasium_envs import (
+    FPS,
+    check_render_mode,
+    gymnasium_space,
+    of_log,
+    of_row,
+    refuse_to_render,
+    vec_env,
+)
 from jaxpuffer.registry import name_of
 from jaxpuffer.spaces import Box, mask_sizes
 
@@ -45,7 +53,7 @@ class PettingZooEnv(ParallelEnv):
             self._random = np.random.default_rng(seed)
         self.agents = list(self.possible_agents)
         self._mask = found["action_mask"][0].copy() if "action_mask" in found else None
-        return {a: obs[0, i].copy() for a, i in self._number.items()}, {
+        return {a: of_row(obs, 0, i) for a, i in self._number.items()}, {
             a: self._info(i) for a, i in self._number.items()
         }
 
@@ -78,10 +86,10 @@ class PettingZooEnv(ParallelEnv):
         infos = {agent: self._info(i) for agent, i in here.items()}
         for agent, i in here.items():
             if ended[i]:
-                infos[agent] |= {key: float(x) for key, x in zip(LOG, found["log"][0, i], strict=False)}
+                infos[agent] |= of_log(self._vec.log_names, found["log"][0, i])
         self.agents = [agent for agent, i in here.items() if not ended[i]]
         return (
-            {agent: (found["final_obs"] if ended[i] else obs)[0, i].copy() for agent, i in here.items()},
+            {agent: of_row(found["final_obs"] if ended[i] else obs, 0, i) for agent, i in here.items()},
             {agent: float(reward[0, i]) for agent, i in here.items()},
             {agent: bool(terminated[0, i]) for agent, i in here.items()},
             {agent: bool(truncated[0, i]) for agent, i in here.items()},

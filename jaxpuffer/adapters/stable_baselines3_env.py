@@ -53,12 +53,13 @@ class StableBaselines3Env(StableBaselines3VecEnv):
             infos[row] = {
                 "terminal_observation": info["final_obs"][row],
                 "TimeLimit.truncated": bool(truncated[row] and not terminated[row]),
-                "episode": {
+            }
+            if info.get("_final_info", done)[row]:  # not of an agent that was out
+                infos[row]["episode"] = {
                     "r": float(self._returns[row]),
                     "l": int(self._lengths[row]),
                     "t": round(time.time() - self._begin, 6),
-                },
-            }
+                }
         self._returns[done], self._lengths[done] = 0, 0
         return obs, np.asarray(reward, np.float32), done, infos
 

@@ -11,7 +11,7 @@ from jax import Array
 from jaxpuffer import rng
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.registry import as_env, name_of
-from jaxpuffer.spaces import Box, Discrete, Space, check_action
+from jaxpuffer.spaces import Box, Composite, Discrete, ObservationSpace, check_action
 
 
 class GymnaxParams(PyTreeNode):
@@ -62,14 +62,14 @@ class GymnaxEnv:
         return space.n if isinstance(space, Discrete) else space.shape[0]
 
     @functools.partial(jax.jit, static_argnums=0)
-    def reset(self, key: Array, params: GymnaxParams | None = None) -> tuple[Array, GymnaxState]:
+    def reset(self, key: Array, params: GymnaxParams | None = None) -> tuple[Any, GymnaxState]:
         """A new episode: (obs, state)."""
         return self.reset_env(key, params)
 
     @functools.partial(jax.jit, static_argnums=0)
     def step(
         self, key: Array, state: GymnaxState, action: Array, params: GymnaxParams | None = None
-    ) -> tuple[Array, GymnaxState, Array, Array, Array, dict[str, Any]]:
+    ) -> tuple[Any, GymnaxState, Array, Array, Array, dict[str, Any]]:
         """One step with auto-reset: (obs, state, reward, terminated, truncated, info).
 
         In a step that ends the episode, `obs` is the next one's first and `info["final_observation"]` the last.
@@ -80,29 +80,29 @@ class GymnaxEnv:
         rows, obs = batch.reset_ended(state.rows, step)
         time = jnp.where(step.ended[0], 0, state.time)
         state = state.replace(rows=rows, time=time)
-        info = self._info(step) | {"final_observation": step.obs[0]}
+        info = self._info(step) | {"final_observation": _first(step.obs)}
         if (mask := self.action_mask(state, params)) is not None:
             info["action_mask"] = mask
-        return obs[0], state, step.reward[0], step.terminated[0], step.truncated[0], info
+        return _first(obs), state, step.reward[0], step.terminated[0], step.truncated[0], info
 
-    def reset_env(self, key: Array, params: GymnaxParams | None = None) -> tuple[Array, GymnaxState]:
+    def reset_env(self, key: Array, params: GymnaxParams | None = None) -> tuple[Any, GymnaxState]:
         """The same as `reset`, without `jit`."""
         rows, obs = self._batch(params).reset_streams(rng.seed(rng.check_key(key))[None])
         never = jnp.bool_(False)
-        return obs[0], GymnaxState(rows, jnp.int32(0), never, never)
+        return _first(obs), GymnaxState(rows, jnp.int32(0), never, never)
 
     def step_env(
         self, key: Array, state: GymnaxState, action: Array, params: GymnaxParams | None = None
-    ) -> tuple[Array, GymnaxState, Array, Array, dict[str, Any]]:
+    ) -> tuple[Any, GymnaxState, Array, Array, dict[str, Any]]:
         """One step without auto-reset: (obs, state, reward, terminated, info); `is_truncated(state)` says the rest."""
         state, step = self._transition(state, action, params)
-        return step.obs[0], state, step.reward[0], step.terminated[0], self._info(step)
+        return _first(step.obs), state, step.reward[0], step.terminated[0], self._info(step)
 
-    def get_obs(self, state: GymnaxState, params: GymnaxParams | None = None, key: Array | None = None) -> Array:
+    def get_obs(self, state: GymnaxState, params: GymnaxParams | None = None, key: Array | None = None) -> Any:
         """What the agent sees."""
-        return self._batch(params).observe(state.rows)[0]
+        return _first(self._batch(params).observe(state.rows))
 
-    def observe(self, key: Array, state: GymnaxState, action: Any, params: GymnaxParams | None = None) -> Array:
+    def observe(self, key: Array, state: GymnaxState, action: Any, params: GymnaxParams | None = None) -> Any:
         """What the agent sees."""
         return self.get_obs(state, params)
 
@@ -159,7 +159,11 @@ def to_gymnax(env: Any) -> GymnaxEnv:
     return GymnaxEnv(env)
 
 
-def _gymnax_space(space: Space) -> Any:
+def _first(obs: Any) -> Any:
+    return jax.tree.map(lambda x: x[0], obs)
+
+
+def _gymnax_space(space: ObservationSpace) -> Any:
     try:
         from gymnax.environments import spaces
     except ImportError:
@@ -169,4 +173,6 @@ def _gymnax_space(space: Space) -> Any:
     if isinstance(space, Box):
         low, high = (np.asarray(x, space.dtype) for x in (space.low, space.high))
         return spaces.Box(low, high, space.shape, space.dtype)
+    if isinstance(space, Composite):
+        return spaces.Dict({name: _gymnax_space(box) for name, box in space.parts})
     return space
