@@ -23,6 +23,7 @@ import jaxpuffer
 from jaxpuffer import PPOConfig, cli, list_envs, make
 from jaxpuffer.pytree import Parameters, parameter_fields
 from jaxpuffer.registry import env_class
+from jaxpuffer.spaces import named_parts
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -194,8 +195,8 @@ def test_parameters(name: str) -> None:
 
 @pytest.mark.parametrize("name", list_envs())
 def test_an_observation_is_the_same_everywhere(name: str) -> None:
-    """Class, header and page begin with the same text, such as `float32 (8,)`; if it is numbers, it equals the
-    space."""
+    """Class, header and page begin with the same text, such as `float32 (8,)`, of several parts `tiles int8 (5, 5),
+    numbers float32 (2,)`; where a shape is numbers, it equals the space's."""
     env = make(name)
     page = (ROOT / f"docs/envs/{type(env).__module__.rpartition('.')[2]}.md").read_text()
     match = re.search(r"^## Observation\n+`([^`]*)`", page, re.M)
@@ -206,11 +207,12 @@ def test_an_observation_is_the_same_everywhere(name: str) -> None:
     if "Observation:" in docstring:  # otherwise its base class has it
         assert f"Observation: {said}" in docstring
         assert re.search(rf"^// observation +{re.escape(said)}", header.read_text(), re.M)
-    space = env.observation_space
-    dtype, _, shape = said.partition(" ")
-    assert dtype == space.dtype.name
-    if re.fullmatch(r"[(), 0-9]+", shape):
-        assert ast.literal_eval(shape) == space.shape
+    parts = named_parts(env.observation_space)
+    texts = re.findall(r"(\w+) (\w+) (\([^)]*\))", said) if parts[0][0] else [("", *said.split(" ", 1))]
+    assert [(name, dtype) for name, dtype, _ in texts] == [(name, space.dtype.name) for name, space in parts]
+    for (_, _, shape), (_, space) in zip(texts, parts, strict=True):
+        if re.fullmatch(r"[(), 0-9]+", shape):
+            assert ast.literal_eval(shape) == space.shape
 
 
 def test_configuration() -> None:
