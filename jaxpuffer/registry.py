@@ -29,6 +29,7 @@ ENVS = {
     "squared": "squared.Squared",
     "target": "target.Target",
     "tetris": "tetris.Tetris",
+    "trash_pickup": "trash_pickup.TrashPickup",
     "tripletriad": "tripletriad.TripleTriad",
 }
 
