@@ -23,6 +23,7 @@ enum {
   TRASH_PICKUP_MAX_VISION = 7,  // cells
   TRASH_PICKUP_MAX_STRIDE = TRASH_PICKUP_MAX_SIZE + 2 * TRASH_PICKUP_MAX_VISION,
   TRASH_PICKUP_MAX_SIDE = 2 * TRASH_PICKUP_MAX_VISION + 1,  // cells along one side of the window
+  TRASH_PICKUP_ROW = 16,        // bytes, of a window's row and what is copied with it
 };
 
 typedef struct {
@@ -40,7 +41,7 @@ typedef struct {
 
 typedef struct {
   uint32_t rng[2];
-  int8_t grid[TRASH_PICKUP_MAX_STRIDE * TRASH_PICKUP_MAX_STRIDE];  // floor and wall, row by row
+  int8_t grid[TRASH_PICKUP_MAX_STRIDE * TRASH_PICKUP_MAX_STRIDE + 4];  // floor and wall, row by row
   int32_t agent[TRASH_PICKUP_MAX_AGENTS];      // its cell
   int32_t carries[TRASH_PICKUP_MAX_AGENTS];    // pieces, 0 or 1
   int32_t delivered[TRASH_PICKUP_MAX_AGENTS];  // pieces that it put into a bin
@@ -49,7 +50,7 @@ typedef struct {
 } trash_pickup_state;
 
 typedef struct {
-  int8_t window[TRASH_PICKUP_MAX_SIDE * TRASH_PICKUP_MAX_SIDE];
+  int8_t window[TRASH_PICKUP_MAX_SIDE * TRASH_PICKUP_MAX_SIDE + 3];
   float numbers[4];
 } trash_pickup_obs;
 
@@ -174,8 +175,8 @@ static inline void trash_pickup_observe(const trash_pickup_params *p, const tras
   float left = (float)(p->max_steps - s->steps) * (1.0f / (float)p->max_steps);
   for (int32_t i = 0; i < p->agents; i++) {
     int32_t row = s->agent[i] / stride - p->vision, column = s->agent[i] % stride - p->vision;
-    for (int32_t y = 0; y < side; y++)
-      memcpy(&obs[i].window[y * side], &s->grid[(row + y) * stride + column], (size_t)side);
+    for (int32_t y = 0; y < side; y++)  // the next row overwrites what is too much
+      memcpy(&obs[i].window[y * side], &s->grid[(row + y) * stride + column], TRASH_PICKUP_ROW);
     obs[i].numbers[0] = (float)s->carries[i];
     obs[i].numbers[1] = (float)row * per_cell;
     obs[i].numbers[2] = (float)column * per_cell;

@@ -91,7 +91,8 @@ class TrashPickup(Env[State]):
     @property
     def observation_space(self) -> Composite:
         side = 2 * self.vision + 1
-        return Composite(Seen(window=Box(FLOOR, WALL, (side, side), np.dtype(np.int8)), numbers=Box(0.0, 1.0, (4,))))
+        window, numbers = Box(FLOOR, WALL, (side, side), np.dtype(np.int8)), Box(0.0, 1.0, (4,))
+        return Composite(Seen(window, numbers))  # type: ignore[arg-type]
 
     @property
     def stride(self) -> int:
@@ -104,10 +105,8 @@ class TrashPickup(Env[State]):
 
     def init(self, stream: Array) -> State:
         # an empty floor within its wall
-        floor = np.arange(self.stride**2, dtype=np.int32).reshape(self.stride, self.stride)
-        floor = floor[self.vision : -self.vision, self.vision : -self.vision].reshape(-1)
-        grid = np.full(self.stride**2, WALL, np.int8)
-        grid[floor] = FLOOR
+        grid = np.pad(np.full((self.size, self.size), FLOOR, np.int8), self.vision, constant_values=WALL).reshape(-1)
+        floor = np.flatnonzero(grid == FLOOR).astype(np.int32)
 
         # a random cell for each: the first steps of a shuffle
         stream, world = rng.level(stream, self.levels, self.first_level)
@@ -118,7 +117,7 @@ class TrashPickup(Env[State]):
             j = i + k
             return world, order.at[j].set(order[i]).at[i].set(order[j])
 
-        things = np.repeat(np.int8([AGENT, BIN, TRASH]), [self.agents, self.bins, self.trash])
+        things = np.repeat(np.array([AGENT, BIN, TRASH], np.int8), [self.agents, self.bins, self.trash])
         _, order = lax.fori_loop(0, len(things), place, (world, jnp.asarray(floor)))
 
         # agents, then bins, then trash
