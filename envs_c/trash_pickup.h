@@ -1,9 +1,8 @@
 // trash_pickup.h: agents clean a floor, and share the bins that they push around. Twin of envs_jax/trash_pickup.py.
 //
-// observation  per agent  window   int8 (2 vision + 1, 2 vision + 1), the agent in the middle: 0 floor, 1 trash, 2 bin,
-//                                  3 agent, 4 agent that carries a piece, 5 wall
-//                         numbers  float32 (4,): 1 if it carries a piece, its row and its column / size,
-//                                  share of the time left
+// observation  window int8 (2 vision + 1, 2 vision + 1), numbers float32 (4,), per agent: its window
+//              with itself in the middle: 0 floor, 1 trash, 2 bin, 3 agent, 4 agent that carries a piece, 5 wall;
+//              1 if it carries a piece, its row and its column / size, share of the time left
 // action       discrete   0 up, 1 down, 2 left, 3 right
 // reward       pickup_reward for a piece picked up, deposit_reward for one put into a bin
 // ends         terminated, all agents at once, when every piece is in a bin; truncated after max_steps

@@ -42,10 +42,9 @@ class TrashPickup(Env[State]):
 
     One after the other acts, in the order of their numbers: a step of the first is done before the second looks ahead.
 
-    Observation: per agent
-        window: int8 (2 vision + 1, 2 vision + 1), the agent in the middle: 0 floor, 1 trash, 2 bin,
-            3 agent, 4 agent that carries a piece, 5 wall;
-        numbers: float32 (4,): 1 if it carries a piece, its row and its column / size, share of the time left.
+    Observation: window int8 (2 vision + 1, 2 vision + 1), numbers float32 (4,), per agent.
+        The window has the agent in the middle: 0 floor, 1 trash, 2 bin, 3 agent, 4 agent that carries a piece,
+        5 wall. The numbers: 1 if it carries a piece, its row and its column / size, share of the time left.
     Action: Discrete(4): up, down, left, right. What is ahead says what happens: an agent walks onto floor,
         picks up trash if it carries none, puts its piece into a bin, or pushes a bin if it carries none and
         there is floor behind the bin. Otherwise it stays.
