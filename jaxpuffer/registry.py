@@ -24,6 +24,7 @@ ENVS = {
     "go": "go.Go",
     "maze": "maze.Maze",
     "memory": "memory.Memory",
+    "overcooked": "overcooked.Overcooked",
     "pong": "pong.Pong",
     "snake": "snake.Snake",
     "squared": "squared.Squared",
