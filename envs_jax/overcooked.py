@@ -340,8 +340,10 @@ class Overcooked(Env[State]):
 
         play = jnp.stack([one(a) for a in range(AGENTS)])
 
-        # sometimes at random, in one world of eight always
-        return jnp.where((chance > 0.88) | (style == 0), anything, play)
+        # sometimes at random, often so if the other is in the way, in one world of eight always
+        blocked = (play < STAY) & (self._ahead(s.position, play) == s.position[::-1])
+        slips = chance > jnp.where(blocked, 0.5, 0.88)
+        return jnp.where(slips | (style == 0), anything, play)
 
     def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
         interacts = action == INTERACT
