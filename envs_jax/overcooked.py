@@ -249,13 +249,13 @@ class Overcooked(Env[State]):
 
     def observe(self, s: State) -> Seen:
         per_cook_step, per_step = 1 / jnp.float32(self.cook_steps), 1 / jnp.float32(self.max_steps)
-        cells = jnp.arange(len(s.tiles), dtype=jnp.int32)
+        cells = jnp.arange(len(s.tiles), dtype=jnp.int32)[None, :]
         other_position, other_facing, other_held = s.position[::-1], s.facing[::-1], s.held[::-1]
 
         # the kitchen with both cooks, who have the same place in no state of play
         own = jnp.int8(SELF + s.facing)[:, None]
         other = jnp.int8(OTHER + other_facing)[:, None]
-        tiles = jnp.where(cells == other_position[:, None], other, s.tiles)
+        tiles = jnp.where(cells == other_position[:, None], other, s.tiles[None, :])
         tiles = jnp.where(cells == s.position[:, None], own, tiles)
 
         # what they hold, and how long the pots and the world will take
@@ -265,7 +265,7 @@ class Overcooked(Env[State]):
         return Seen(
             tiles=tiles.reshape(AGENTS, self.height, self.width),
             held=held,
-            numbers=jnp.broadcast_to(numbers, (AGENTS, POTS + 1)),
+            numbers=numbers[None].repeat(AGENTS, 0),
         )
 
     def score(self, s: State) -> Array:
@@ -284,15 +284,15 @@ class Overcooked(Env[State]):
         for a in range(AGENTS):
             item = items[s.held[a]]
             here = (jnp.arange(len(tiles)) == s.position[a])[:, None, None, None]
-            picture = jnp.where(here & (item[..., 3:] > 0), item[..., :3], picture)
+            picture = jnp.where(here & (item[None, ..., 3:] > 0), item[None, ..., :3], picture)
         picture = picture.reshape(self.height, self.width, PIXELS, PIXELS, 3).swapaxes(1, 2)
         picture = picture.reshape(self.height * PIXELS, self.width * PIXELS, 3)
 
         # the time left
         left = jnp.float32(self.max_steps - s.steps) / jnp.float32(self.max_steps)
         lit = jnp.arange(self.width * PIXELS) < left * (self.width * PIXELS)
-        bar = jnp.where(lit[:, None], jnp.uint8(SOUP_COLOUR), jnp.uint8(FLOOR_COLOUR))
-        return jnp.concatenate([picture, jnp.broadcast_to(bar, (BAR, *bar.shape))])
+        bar = jnp.where(lit[:, None], jnp.array([SOUP_COLOUR], jnp.uint8), jnp.array([FLOOR_COLOUR], jnp.uint8))
+        return jnp.concatenate([picture, bar[None].repeat(BAR, 0)])
 
     variants: ClassVar = ({"layout": 1}, {"layout": 2}, {"layout": 3}, {"layout": 4, "cook_steps": 1})
 
@@ -349,7 +349,7 @@ class Overcooked(Env[State]):
         interacts = action == INTERACT
         before, after = s.held, next_state.held
         at = jnp.arange(len(s.tiles))[None, :] == self._ahead(s.position, next_state.facing)[:, None]
-        tile = jnp.where(at, jnp.int32(s.tiles), 0).sum(1, dtype=jnp.int32)  # ahead of each cook, before the step
+        tile = jnp.where(at, jnp.int32(s.tiles)[None, :], 0).sum(1, dtype=jnp.int32)  # ahead of each cook, before the step
         walked = s.position != next_state.position
         blocked = (action < STAY) & (tile == FLOOR) & ~walked
         ahead = self._ahead(s.position, next_state.facing)
