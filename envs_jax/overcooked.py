@@ -74,9 +74,10 @@ class State(PyTreeNode):
 
 
 class Seen(PyTreeNode):
-    tiles: Array  # int8 (height, width), the whole kitchen, with both cooks
-    held: Array  # int8 (2,), what this cook and the other one hold
-    numbers: Array  # float32 (3,), steps until each pot is ready / cook_steps; share of the time left
+    # arrays; in the space, a Box each
+    tiles: Any  # int8 (height, width), the whole kitchen, with both cooks
+    held: Any  # int8 (2,), what this cook and the other one hold
+    numbers: Any  # float32 (3,), steps until each pot is ready / cook_steps; share of the time left
 
 
 class Overcooked(Env[State]):
@@ -290,7 +291,7 @@ class Overcooked(Env[State]):
 
         # the time left
         left = jnp.float32(self.max_steps - s.steps) / jnp.float32(self.max_steps)
-        lit = jnp.arange(self.width * PIXELS) < left * (self.width * PIXELS)
+        lit = jnp.arange(self.width * PIXELS, dtype=jnp.float32) < left * (self.width * PIXELS)
         bar = jnp.where(lit[:, None], jnp.array([SOUP_COLOUR], jnp.uint8), jnp.array([FLOOR_COLOUR], jnp.uint8))
         return jnp.concatenate([picture, bar[None].repeat(BAR, 0)])
 
@@ -349,7 +350,7 @@ class Overcooked(Env[State]):
         interacts = action == INTERACT
         before, after = s.held, next_state.held
         at = jnp.arange(len(s.tiles))[None, :] == self._ahead(s.position, next_state.facing)[:, None]
-        tile = jnp.where(at, jnp.int32(s.tiles)[None, :], 0).sum(1, dtype=jnp.int32)  # ahead of each cook, before the step
+        tile = jnp.where(at, jnp.int32(s.tiles)[None, :], 0).sum(1, dtype=jnp.int32)  # ahead, before the step
         walked = s.position != next_state.position
         blocked = (action < STAY) & (tile == FLOOR) & ~walked
         ahead = self._ahead(s.position, next_state.facing)
