@@ -1,10 +1,8 @@
 // overcooked.h: two cooks make onion soup together in a small kitchen. Twin of envs_jax/overcooked.py.
 //
-// observation  of several parts, per cook:
-//              tiles    int8 (height, width): the whole kitchen, with both cooks
-//              held     int8 (2,): what this cook and the other one hold
-//              numbers  float32 (3,): steps until each of the two pots is ready / cook_steps,
-//                       share of the time left
+// observation  tiles int8 (height, width), held int8 (2,), numbers float32 (3,) per cook:
+//              the whole kitchen with both cooks; what this cook and the other one hold; steps
+//              until each of two pots is ready / cook_steps, and the share of the time left
 // action       discrete   0 up, 1 down, 2 left, 3 right, 4 stay, 5 interact with the tile ahead
 // reward       20 for both per delivered soup; shaping * (3 for an onion into a pot, 3 for a
 //              useful dish, 5 for a soup taken) for the cook who does it
@@ -52,30 +50,30 @@ typedef struct {
 
 // the five of Carroll et al. (2019)
 static const overcooked_layout OVERCOOKED_LAYOUTS[] = {
-  {5, 4, 1, {2, 0}, 14,  // cramped_room
+  {5, 4, 1, {2, 0}, 12,  // cramped_room
     "XXPXX"
     "O  2O"
     "X1  X"
     "XDXSX"},
-  {9, 5, 2, {22, 31}, 24,  // asymmetric_advantages
+  {9, 5, 2, {22, 31}, 20,  // asymmetric_advantages
     "XXXXXXXXX"
     "O XSXOX S"
     "X   P 1 X"
     "X2  P   X"
     "XXXDXDXXX"},
-  {5, 5, 2, {3, 9}, 14,  // coordination_ring
+  {5, 5, 2, {3, 9}, 12,  // coordination_ring
     "XXXPX"
     "X 1 P"
     "D2X X"
     "O   X"
     "XOSXX"},
-  {5, 5, 2, {3, 9}, 12,  // forced_coordination
+  {5, 5, 2, {3, 9}, 14,  // forced_coordination
     "XXXPX"
     "O X1P"
     "O2X X"
     "D X X"
     "XXXSX"},
-  {8, 5, 2, {3, 4}, 12,  // counter_circuit
+  {8, 5, 2, {3, 4}, 10,  // counter_circuit
     "XXXPPXXX"
     "X      X"
     "D XXXX S"

@@ -53,11 +53,11 @@ class Layout(NamedTuple):
 
 # the five of Carroll et al. (2019)
 LAYOUTS = (
-    Layout("cramped_room", 14, ("XXPXX", "O  2O", "X1  X", "XDXSX")),
-    Layout("asymmetric_advantages", 24, ("XXXXXXXXX", "O XSXOX S", "X   P 1 X", "X2  P   X", "XXXDXDXXX")),
-    Layout("coordination_ring", 14, ("XXXPX", "X 1 P", "D2X X", "O   X", "XOSXX")),
-    Layout("forced_coordination", 12, ("XXXPX", "O X1P", "O2X X", "D X X", "XXXSX")),
-    Layout("counter_circuit", 12, ("XXXPPXXX", "X      X", "D XXXX S", "X2    1X", "XXXOOXXX")),
+    Layout("cramped_room", 12, ("XXPXX", "O  2O", "X1  X", "XDXSX")),
+    Layout("asymmetric_advantages", 20, ("XXXXXXXXX", "O XSXOX S", "X   P 1 X", "X2  P   X", "XXXDXDXXX")),
+    Layout("coordination_ring", 12, ("XXXPX", "X 1 P", "D2X X", "O   X", "XOSXX")),
+    Layout("forced_coordination", 14, ("XXXPX", "O X1P", "O2X X", "D X X", "XXXSX")),
+    Layout("counter_circuit", 10, ("XXXPPXXX", "X      X", "D XXXX S", "X2    1X", "XXXOOXXX")),
 )
 DRAWN = {"X": COUNTER, "O": ONIONS, "D": DISHES, "S": SERVING, "P": POT, " ": FLOOR, "1": FLOOR, "2": FLOOR}
 
@@ -87,11 +87,12 @@ class Overcooked(Env[State]):
     serving tile. The kitchen `layout` is one of the five of Carroll et al. (2019): 0 cramped_room,
     1 asymmetric_advantages, 2 coordination_ring, 3 forced_coordination, 4 counter_circuit.
 
-    Observation: of several parts, per cook. tiles, int8 (height, width): 0 floor, 1 counter (2 with an onion,
-        3 a dish, 4 a soup), 5 onion dispenser, 6 dish dispenser, 7 serving, 8 empty pot (9 with one onion,
-        10 two, 11 cooking, 12 ready), 13 to 16 this cook, facing up, down, left, right, 17 to 20 the other.
-        held, int8 (2,): what this cook and the other hold: 0 nothing, 1 an onion, 2 a dish, 3 a soup.
-        numbers, float32 (3,): steps until each of two pots is ready / cook_steps; share of the time left.
+    Observation: tiles int8 (height, width), held int8 (2,), numbers float32 (3,) per cook.
+        tiles: the whole kitchen. 0 floor, 1 counter (2 with an onion, 3 a dish, 4 a soup), 5 onion dispenser,
+        6 dish dispenser, 7 serving, 8 empty pot (9 with one onion, 10 two, 11 cooking, 12 ready), 13 to 16 this
+        cook, facing up, down, left, right, 17 to 20 the other.
+        held: what this cook and the other one hold. 0 nothing, 1 an onion, 2 a dish, 3 a soup.
+        numbers: steps until each of two pots is ready / cook_steps; share of the time left.
     Action: Discrete(6): up, down, left, right, stay, interact with the tile ahead.
     Reward: 20 for both per delivered soup; `shaping` times 3 for an onion into a pot, 3 for a useful
         dish, 5 for a soup taken, for the cook who does it.
