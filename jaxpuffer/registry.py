@@ -32,6 +32,7 @@ ENVS = {
     "tetris": "tetris.Tetris",
     "trash_pickup": "trash_pickup.TrashPickup",
     "tripletriad": "tripletriad.TripleTriad",
+    "turing": "turing.Turing",
 }
 
 Backend = Literal["jax", "c"]
