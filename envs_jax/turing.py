@@ -73,7 +73,9 @@ class Turing(Env[State]):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.length, jax.core.Tracer) and np.max(self.length) > self.max_length:
-            raise ValueError(f"Turing.length is {np.max(self.length)}; it must be at most max_length ({self.max_length})")
+            raise ValueError(
+                f"Turing.length is {np.max(self.length)}; it must be at most max_length ({self.max_length})"
+            )
 
     @property
     def observation_space(self) -> Box:
