@@ -1,4 +1,4 @@
-"""Turing: the default parameters, steps worked out by hand, and whole episodes played by programs that read the tape."""
+"""Turing: the default parameters, steps by hand, and episodes of a program that sees what an agent sees."""
 
 import jax
 import jax.numpy as jnp
