@@ -3,7 +3,7 @@
 // observation  uint8 (4,)  the cell under the head: a symbol, or base for a gap, base + 1 for the left end, base + 2
 //              for the right end; how the head moved; 1 if a symbol was written; the task
 // action       two choices   0 stay, 1 left, 2 right; 0 nothing, 1 + k writes symbol k, before the head moves
-// reward       +1 for a correct symbol
+// reward       +1 for a correct symbol, wrong_reward for a wrong one
 // ends         terminated after a wrong symbol and when the answer is complete, truncated after max_steps
 #pragma once
 
@@ -18,8 +18,9 @@ typedef struct {
   int32_t task;         // copy, reverse, add, sort, or drawn for each episode
   int32_t base;         // number of different symbols
   int32_t length;       // symbols of the word, or digits of each of the two numbers
-  int32_t vary_length;  // 1: each episode's length is drawn from 1 to length
+  int32_t vary_length;  // 1: each episode's length is drawn from 1 to length; 0: all have it
   int32_t max_length;   // room on the tape
+  float wrong_reward;
   int32_t max_steps;    // steps before truncation; 0: base + 2 passes over the tape
 } turing_params;
 
@@ -95,7 +96,7 @@ static inline void turing_init(const turing_params *p, turing_state *s) {
   s->task = p->task == TURING_TASKS ? drawn : p->task;
   int32_t length = p->length < 1 ? 1 : p->length > p->max_length ? p->max_length : p->length;
   int32_t shorter = 1 + rng_below(s->rng, length);
-  s->length = p->vary_length ? shorter : length;
+  s->length = p->vary_length == 1 ? shorter : length;
 
   // the tape
   uint32_t key[2];
@@ -113,10 +114,11 @@ static inline void turing_transition(const turing_params *p, turing_state *s, co
   int32_t move = action[0], symbol = action[1] - 1;
 
   // write; over a symbol of the tape nothing happens
-  int32_t writes = symbol >= 0 && turing_is_gap(s), correct = 0;
-  if (writes) {
+  int32_t correct = 0, wrong = 0;
+  if (symbol >= 0 && turing_is_gap(s)) {
     int32_t carry;
     correct = symbol == turing_wanted(p, s, &carry);
+    wrong = !correct;
     if (correct) {
       s->written++;
       s->carry = carry;
@@ -133,8 +135,8 @@ static inline void turing_transition(const turing_params *p, turing_state *s, co
   s->steps++;
 
   int32_t limit = p->max_steps > 0 ? p->max_steps : (p->base + TURING_SPARE_PASSES) * turing_num_cells(s);
-  out->reward = (float)correct;
-  out->terminated = (writes && !correct) || s->written == turing_num_wanted(s);
+  out->reward = correct ? 1.0f : wrong ? p->wrong_reward : 0.0f;
+  out->terminated = wrong || s->written == turing_num_wanted(s);
   out->truncated = s->steps >= limit;
 }
 

@@ -57,7 +57,7 @@ class Turing(Env[State]):
         (0 stay, 1 left, 2 right); 1 if a symbol was written in it; the task.
     Action: MultiDiscrete((3, 1 + base)): 0 stay, 1 left, 2 right; 0 nothing, 1 + k writes
         symbol k, before the head moves.
-    Reward: +1 for a correct symbol.
+    Reward: +1 for a correct symbol, `wrong_reward` for a wrong one.
     Ends: terminated after a wrong symbol and when the answer is complete, truncated after `max_steps`.
     Score: the correct symbols written; perf is their share of the answer.
     Differences from PufferLib: it has no such environment.
@@ -66,8 +66,9 @@ class Turing(Env[State]):
     task: int = param(default=TASKS, minimum=COPY, maximum=TASKS)  # copy, reverse, add, sort, or drawn for each episode
     base: int = static(default=2, minimum=2, maximum=8)  # number of different symbols
     length: int = param(default=4, minimum=1, maximum=MAX_LENGTH)  # symbols of the word, or digits of each number
-    vary_length: bool = param(default=True)  # each episode's length is drawn from 1 to length
+    vary_length: int = param(default=1, minimum=0, maximum=1)  # 1: each episode's length is drawn from 1 to length
     max_length: int = static(default=16, minimum=1, maximum=MAX_LENGTH)  # room on the tape
+    wrong_reward: float = param(default=-0.5)  # of a wrong symbol
     max_steps: int = param(default=0, minimum=0)  # steps before truncation; 0: base + 2 passes over the tape
 
     def __post_init__(self) -> None:
@@ -130,7 +131,7 @@ class Turing(Env[State]):
         task = jnp.where(self.task == TASKS, drawn, self.task)
         length = jnp.clip(self.length, 1, self.max_length)
         stream, shorter = rng.below(stream, length)
-        length = jnp.where(self.vary_length, 1 + shorter, length)
+        length = jnp.where(self.vary_length == 1, 1 + shorter, length)
 
         # the tape
         stream, bits = rng.each(stream, 2 * self.max_length)
@@ -148,7 +149,7 @@ class Turing(Env[State]):
         # write; over a symbol of the tape nothing happens
         writes = (symbol >= 0) & self._is_gap(s)
         wanted, carry = self._wanted(s)
-        correct = writes & (symbol == wanted)
+        correct, wrong = writes & (symbol == wanted), writes & (symbol != wanted)
 
         # move, not beyond the ends
         last = self._num_cells(s) - 1
@@ -164,8 +165,8 @@ class Turing(Env[State]):
         )
 
         return s, Outcome(
-            reward=jnp.float32(correct),
-            terminated=(writes & ~correct) | (s.written == self._num_wanted(s)),
+            reward=jnp.where(correct, 1.0, jnp.where(wrong, self.wrong_reward, 0.0)),
+            terminated=wrong | (s.written == self._num_wanted(s)),
             truncated=s.steps >= self._limit(s),
         )
 
@@ -221,7 +222,7 @@ class Turing(Env[State]):
         return jnp.where(head[..., None], jnp.array(HEAD_COLOUR, jnp.uint8)[None, None], picture)
 
     variants: ClassVar = (
-        {"base": 5, "length": 7, "vary_length": False, "max_length": 7},
+        {"base": 5, "length": 7, "vary_length": 0, "max_length": 7},
         {"max_steps": 9, "length": 3},
         {"task": SORT, "base": 3},
     )

@@ -41,8 +41,8 @@ def act(s, move, pen=None, env=ENV):
 
 def test_default_parameters():
     env = make("turing")
-    assert (int(env.task), env.base, int(env.length), bool(env.vary_length)) == (TASKS, 2, 4, True)
-    assert (env.max_length, int(env.max_steps)) == (16, 0)
+    assert (int(env.task), env.base, int(env.length), int(env.vary_length)) == (TASKS, 2, 4, 1)
+    assert (env.max_length, float(env.wrong_reward), int(env.max_steps)) == (16, -0.5, 0)
 
 
 # the tape of "201" is | 2 _ 0 _ 1 |, with cells 0 to 6; that of the sum "2112" is | 2 1 _ 1 2 |, with cells 0 to 6
@@ -60,7 +60,7 @@ def test_default_parameters():
         (COPY, "201", 1, 0, 0, RIGHT, 0, 2, 0, False),
         # copy: 2, 0, 1, in any gap
         (COPY, "201", 2, 0, 0, RIGHT, 2, 3, 1, False),
-        (COPY, "201", 2, 0, 0, RIGHT, 0, 3, 0, True),
+        (COPY, "201", 2, 0, 0, RIGHT, 0, 3, -0.5, True),
         (COPY, "201", 4, 1, 0, RIGHT, 0, 5, 1, False),
         (COPY, "201", 0, 1, 0, RIGHT, 0, 1, 1, False),
         (COPY, "201", 6, 2, 0, STAY, 1, 6, 1, True),
@@ -68,28 +68,29 @@ def test_default_parameters():
         (REVERSE, "201", 6, 0, 0, LEFT, 1, 5, 1, False),
         (REVERSE, "201", 4, 1, 0, LEFT, 0, 3, 1, False),
         (REVERSE, "201", 2, 2, 0, LEFT, 2, 1, 1, True),
-        (REVERSE, "201", 2, 2, 0, LEFT, 1, 1, 0, True),
+        (REVERSE, "201", 2, 2, 0, LEFT, 1, 1, -0.5, True),
         # sort: 0, 1, 2
         (SORT, "201", 4, 0, 0, RIGHT, 0, 5, 1, False),
         (SORT, "201", 6, 1, 0, LEFT, 1, 5, 1, False),
-        (SORT, "201", 6, 1, 0, LEFT, 0, 5, 0, True),
+        (SORT, "201", 6, 1, 0, LEFT, 0, 5, -0.5, True),
         (SORT, "2210", 6, 2, 0, LEFT, 2, 5, 1, False),
         (SORT, "2210", 8, 3, 0, LEFT, 2, 7, 1, True),
         # add, base 3: 2 + 1 is 0 and carries 1, 1 + 2 + 1 is 1 and carries 1, which is the last digit
         (ADD, "2112", 3, 0, 0, RIGHT, 0, 4, 1, False),
-        (ADD, "2112", 3, 0, 0, RIGHT, 1, 4, 0, True),
+        (ADD, "2112", 3, 0, 0, RIGHT, 1, 4, -0.5, True),
         (ADD, "2112", 6, 1, 1, STAY, 1, 6, 1, False),
         (ADD, "2112", 6, 2, 1, STAY, 1, 6, 1, True),
-        (ADD, "2112", 6, 2, 1, STAY, 0, 6, 0, True),
+        (ADD, "2112", 6, 2, 1, STAY, 0, 6, -0.5, True),
         (ADD, "2112", 2, 0, 0, RIGHT, 0, 3, 0, False),
     ],
 )
 def test_steps_by_hand(task, tape, head, written, carry, move, pen, head_after, reward, terminated):
     s, *outcome = act(at(task, tape, head, written, carry), move, pen)
     assert outcome == [reward, terminated, False]
-    assert int(s.head) == head_after and int(s.written) == written + reward and int(s.steps) == 1
-    assert int(s.wrote) == reward and int(s.moved) == (move if head_after != head else STAY)
-    assert float(ENV.score(s)) == written + reward
+    correct = int(reward > 0)
+    assert int(s.head) == head_after and int(s.written) == written + correct and int(s.steps) == 1
+    assert int(s.wrote) == correct and int(s.moved) == (move if head_after != head else STAY)
+    assert float(ENV.score(s)) == written + correct
 
 
 def test_the_carry():
@@ -189,7 +190,7 @@ def test_the_answer_is_that_of_python(seed, task):
         answer = {COPY: word, REVERSE: word[::-1], SORT: sorted(word)}[task]
 
     for i, symbol in enumerate(answer):  # at the left end all of it can be written
-        assert not act(s, STAY, (symbol + 1) % 3, env)[1]
+        assert act(s, STAY, (symbol + 1) % 3, env)[1:] == (-0.5, True, False)
         s, reward, terminated, _ = act(s, STAY, symbol, env)
         assert reward == 1 and terminated == (i + 1 == len(answer))
     assert float(env.perf(s)) == 1
@@ -204,7 +205,7 @@ def test_episodes_are_drawn():
     assert len(np.unique(np.asarray(s.symbols)[:, 0])) == 3 and not np.asarray(s.steps).any()
 
     # fixed, the same words otherwise, whatever room there is on the tape
-    fixed = ENV.replace(task=SORT, vary_length=False, length=5)
+    fixed = ENV.replace(task=SORT, vary_length=0, length=5)
     other = jax.vmap(fixed.init)(streams[:100])
     assert (other.length == 5).all() and (other.task == SORT).all()
     wide = jax.vmap(fixed.replace(max_length=128).init)(streams[:100])
@@ -216,7 +217,7 @@ def test_a_length_that_does_not_fit_is_refused_or_held_to_the_tape():
     with pytest.raises(ValueError, match=r"Turing.length is 9; it must be at most max_length \(8\)"):
         ENV.replace(length=9)
     lengths = jax.jit(
-        jax.vmap(lambda n: ENV.replace(length=n, vary_length=False).init(jnp.array([1, 2], jnp.uint32)).length)
+        jax.vmap(lambda n: ENV.replace(length=n, vary_length=0).init(jnp.array([1, 2], jnp.uint32)).length)
     )
     assert lengths(jnp.array([1, 4, 8, 9, 500], jnp.int32)).tolist() == [1, 4, 8, 8, 8]
 
