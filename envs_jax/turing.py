@@ -68,7 +68,7 @@ class Turing(Env[State]):
     length: int = param(default=4, minimum=1, maximum=MAX_LENGTH)  # symbols of the word, or digits of each number
     vary_length: int = param(default=1, minimum=0, maximum=1)  # 1: each episode's length is drawn from 1 to length
     max_length: int = static(default=16, minimum=1, maximum=MAX_LENGTH)  # room on the tape
-    wrong_reward: float = param(default=-0.5)  # of a wrong symbol
+    wrong_reward: float = param(default=-1.0)  # of a wrong symbol
     max_steps: int = param(default=0, minimum=0)  # steps before truncation; 0: base + 2 passes over the tape
 
     def __post_init__(self) -> None:

@@ -42,7 +42,7 @@ def act(s, move, pen=None, env=ENV):
 def test_default_parameters():
     env = make("turing")
     assert (int(env.task), env.base, int(env.length), int(env.vary_length)) == (TASKS, 2, 4, 1)
-    assert (env.max_length, float(env.wrong_reward), int(env.max_steps)) == (16, -0.5, 0)
+    assert (env.max_length, float(env.wrong_reward), int(env.max_steps)) == (16, -1, 0)
 
 
 # the tape of "201" is | 2 _ 0 _ 1 |, with cells 0 to 6; that of the sum "2112" is | 2 1 _ 1 2 |, with cells 0 to 6
@@ -60,7 +60,7 @@ def test_default_parameters():
         (COPY, "201", 1, 0, 0, RIGHT, 0, 2, 0, False),
         # copy: 2, 0, 1, in any gap
         (COPY, "201", 2, 0, 0, RIGHT, 2, 3, 1, False),
-        (COPY, "201", 2, 0, 0, RIGHT, 0, 3, -0.5, True),
+        (COPY, "201", 2, 0, 0, RIGHT, 0, 3, -1, True),
         (COPY, "201", 4, 1, 0, RIGHT, 0, 5, 1, False),
         (COPY, "201", 0, 1, 0, RIGHT, 0, 1, 1, False),
         (COPY, "201", 6, 2, 0, STAY, 1, 6, 1, True),
@@ -68,19 +68,19 @@ def test_default_parameters():
         (REVERSE, "201", 6, 0, 0, LEFT, 1, 5, 1, False),
         (REVERSE, "201", 4, 1, 0, LEFT, 0, 3, 1, False),
         (REVERSE, "201", 2, 2, 0, LEFT, 2, 1, 1, True),
-        (REVERSE, "201", 2, 2, 0, LEFT, 1, 1, -0.5, True),
+        (REVERSE, "201", 2, 2, 0, LEFT, 1, 1, -1, True),
         # sort: 0, 1, 2
         (SORT, "201", 4, 0, 0, RIGHT, 0, 5, 1, False),
         (SORT, "201", 6, 1, 0, LEFT, 1, 5, 1, False),
-        (SORT, "201", 6, 1, 0, LEFT, 0, 5, -0.5, True),
+        (SORT, "201", 6, 1, 0, LEFT, 0, 5, -1, True),
         (SORT, "2210", 6, 2, 0, LEFT, 2, 5, 1, False),
         (SORT, "2210", 8, 3, 0, LEFT, 2, 7, 1, True),
         # add, base 3: 2 + 1 is 0 and carries 1, 1 + 2 + 1 is 1 and carries 1, which is the last digit
         (ADD, "2112", 3, 0, 0, RIGHT, 0, 4, 1, False),
-        (ADD, "2112", 3, 0, 0, RIGHT, 1, 4, -0.5, True),
+        (ADD, "2112", 3, 0, 0, RIGHT, 1, 4, -1, True),
         (ADD, "2112", 6, 1, 1, STAY, 1, 6, 1, False),
         (ADD, "2112", 6, 2, 1, STAY, 1, 6, 1, True),
-        (ADD, "2112", 6, 2, 1, STAY, 0, 6, -0.5, True),
+        (ADD, "2112", 6, 2, 1, STAY, 0, 6, -1, True),
         (ADD, "2112", 2, 0, 0, RIGHT, 0, 3, 0, False),
     ],
 )
@@ -190,7 +190,7 @@ def test_the_answer_is_that_of_python(seed, task):
         answer = {COPY: word, REVERSE: word[::-1], SORT: sorted(word)}[task]
 
     for i, symbol in enumerate(answer):  # at the left end all of it can be written
-        assert act(s, STAY, (symbol + 1) % 3, env)[1:] == (-0.5, True, False)
+        assert act(s, STAY, (symbol + 1) % 3, env)[1:] == (-1, True, False)
         s, reward, terminated, _ = act(s, STAY, symbol, env)
         assert reward == 1 and terminated == (i + 1 == len(answer))
     assert float(env.perf(s)) == 1
