@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_envs import settled_transition
 
+from benchmarks import length_generalisation
 from envs_jax.turing import ADD, COPY, LEFT, REVERSE, RIGHT, SORT, STAY, TASKS, Turing
 from jaxpuffer import make, rng
 
@@ -227,3 +228,48 @@ def test_picture():
     assert picture.shape == (120, 400, 3) and picture.dtype == jnp.uint8
     for other in (at(COPY, "201", 3), at(COPY, "211", 2), at(COPY, "201", 2, written=1)):
         assert not np.array_equal(picture, ENV.render(other))
+
+
+def test_the_figure_of_lengths_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    perf = {task: [1.0, 0.5, 0.25] for task in length_generalisation.TASKS}
+    agents = [("mingru", 0), ("mingru", 1), ("mlp", 0)]
+    records = [
+        {
+            "policy": policy,
+            "seed": seed,
+            "trained_length": 4,
+            "lengths": [1, 4, 16],
+            "perf": perf,
+            "train_seconds": 60.0,
+        }
+        for policy, seed in agents
+    ]
+    length_generalisation.draw(records, tmp_path / "figures" / "lengths.png")
+    assert (tmp_path / "figures" / "lengths.png").read_bytes().startswith(b"\x89PNG")
+    assert length_generalisation.row(records[1]) == ["mingru", "1", "0.250", "0.250", "0.250", "0.250", "60"]
+
+
+@pytest.mark.full
+def test_an_agent_is_trained_and_evaluated_at_every_length(monkeypatch):
+    monkeypatch.setattr(length_generalisation, "EVALUATED", 16)
+    record = length_generalisation.agent("mlp", 0, 2, [1, 5], 65_536, "jax", 1)
+    assert record["params"]["length"] == 2 and record["params"]["max_length"] == 5
+    assert set(record["perf"]) == set(length_generalisation.TASKS)
+    assert all(len(shares) == 2 and 0 <= min(shares) and max(shares) <= 1 for shares in record["perf"].values())
+    assert record["config"]["policy"] == "mlp" and record["agent_steps"] == 65_536
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("--policies gru", "no such policy: gru"),
+        ("--lengths 4,200", "a length is above 128"),
+        ("--seeds 0", "0 is too small"),
+    ],
+)
+def test_wrong_arguments_of_the_figure_are_refused(arguments, says, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["length_generalisation", *arguments.split()])
+    with pytest.raises(SystemExit, match="2"):
+        length_generalisation.main()
+    assert says in capsys.readouterr().err
