@@ -224,6 +224,7 @@ class Turing(Env[State]):
     variants: ClassVar = (
         {"base": 5, "length": 7, "vary_length": 0, "max_length": 7},
         {"max_steps": 9, "length": 3},
+        {"max_steps": 1, "length": 1, "vary_length": 0},
         {"task": SORT, "base": 3},
     )
 
