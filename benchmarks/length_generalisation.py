@@ -18,19 +18,21 @@ import numpy as np
 from benchmarks.record import ROOT, particulars, positive, positives, show, use_threads, write
 
 TASKS = ("copy", "reverse", "add", "sort")
-LENGTHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
+LENGTHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]  # to evaluate at
+LENGTH, SEEDS = 4, 3  # greatest length in training, number of seeds
 POLICIES = ("mingru", "lstm", "mlp")
 EVALUATED = 256
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.length_generalisation", description=__doc__)
-    parser.add_argument("--length", type=positive, default=4, help="greatest length in training (%(default)s)")
+    parser.add_argument("--length", type=positive, default=LENGTH, help="greatest length in training (%(default)s)")
     parser.add_argument(
         "--lengths", type=positives, default=LENGTHS, help=f"lengths to evaluate at ({','.join(map(str, LENGTHS))})"
     )
     parser.add_argument("--policies", type=lambda s: s.split(","), default=["mingru"], help="of " + ", ".join(POLICIES))
-    parser.add_argument("--seeds", type=positive, default=3, help="number of seeds, from 0 on (%(default)s)")
+    parser.add_argument("--seeds", type=positive, default=SEEDS, help="number of seeds, from 0 on (%(default)s)")
+    parser.add_argument("--shipped", action="store_true", help="train none, and evaluate the agent that ships")
     parser.add_argument("--total-steps", type=positive, help="steps of each run; default the tuned configuration's")
     parser.add_argument("--backend", choices=("auto", "c", "jax"), default="auto", help="auto is the faster one here")
     parser.add_argument("--threads", type=int, help="number of processors that the process may use")
@@ -40,6 +42,8 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.policies) - set(POLICIES):
         parser.error(f"no such policy: {', '.join(sorted(unknown))} (there are: {', '.join(POLICIES)})")
+    if args.shipped and (args.length, args.policies, args.seeds) != (LENGTH, ["mingru"], SEEDS):
+        parser.error("--shipped takes neither --length nor --policies nor --seeds: that agent is trained already")
     threads = use_threads(args.threads)
     from envs_jax.turing import MAX_LENGTH
 
@@ -51,10 +55,12 @@ def main() -> None:
     if any(record[key] != value for record in records for key, value in same.items()):
         parser.error(f"{file} was made with other settings than {same}")
     for policy in args.policies:
-        for seed in range(args.seeds):
+        for seed in range(1 if args.shipped else args.seeds):
             if (policy, seed) in [(record["policy"], record["seed"]) for record in records]:
                 continue
-            records.append(agent(policy, seed, args.length, args.lengths, args.total_steps, args.backend, threads))
+            about = particulars("length generalisation", seed, threads)
+            agent = shipped() if args.shipped else trained(policy, seed, args.length, args.total_steps, args.backend)
+            records.append(tested(*agent, seed, args.lengths) | about)
             print(f"{policy}, seed {seed}: {', '.join(row(records[-1])[2:])}", flush=True)
             write(file, records)
     show(
@@ -65,51 +71,61 @@ def main() -> None:
     draw(records, Path(args.figure))
 
 
-def agent(
-    policy: str, seed: int, length: int, lengths: list[int], total_steps: int | None, backend: str, threads: int
-) -> dict[str, Any]:
-    """Train one agent, and evaluate it on each task at each length."""
+def trained(policy: str, seed: int, length: int, total_steps: int | None, backend: str) -> tuple[Any, Any, dict]:
+    """Environment, policy and what the record says about its training."""
     import jax
 
-    from jaxpuffer import evaluate, make, train
+    from jaxpuffer import make, train
     from jaxpuffer.config import complete
-    from jaxpuffer.evaluate import evaluation_key
     from jaxpuffer.registry import default_backend
 
-    about = particulars("length generalisation", seed, threads)
-    env = make(
-        "turing",
-        backend=default_backend() if backend == "auto" else backend,  # type: ignore[arg-type]
-        length=length,
-        max_length=max(length, *lengths),
-    )
+    where: Any = default_backend() if backend == "auto" else backend
+    env = make("turing", backend=where, length=length, max_length=length)
     config = complete(env, None).replace(policy=policy)
     if total_steps is not None:
         config = config.replace(total_steps=total_steps)
-    key = jax.random.key(seed)
     began = time.perf_counter()
-    result = jax.block_until_ready(train(env, key, config))
-    seconds = time.perf_counter() - began
+    result = jax.block_until_ready(train(env, jax.random.key(seed), config))
+    about = {
+        "agent_steps": config.num_updates * config.batch_size,
+        "train_seconds": time.perf_counter() - began,  # with compilation
+        "policy": policy,
+        "trained_length": length,
+        "config": config.to_dict(),
+    }
+    return env, result.policy, about
+
+
+def shipped() -> tuple[Any, Any, dict]:
+    """The same of the agent that ships, which was trained with seed 0."""
+    from jaxpuffer import make
+    from jaxpuffer.baselines import baseline_record, load_baseline
+    from jaxpuffer.config import complete
+    from jaxpuffer.registry import default_backend
+
+    env = make("turing", backend=default_backend())
+    record = baseline_record("turing")
+    if record is None:
+        raise SystemExit("no agent ships with turing; python -m benchmarks.baselines turing --write trains it")
+    config = complete(env, None)
+    about = {name: record[name] for name in ("agent_steps", "train_seconds")}
+    about |= {"policy": config.policy, "trained_length": int(env.length), "config": config.to_dict()}
+    return env, load_baseline("turing"), about
+
+
+def tested(env: Any, policy: Any, about: dict[str, Any], seed: int, lengths: list[int]) -> dict[str, Any]:
+    """The record of an agent: its results on each task at each length."""
+    import jax
+
+    from jaxpuffer import evaluate
+    from jaxpuffer.evaluate import evaluation_key
 
     perf: dict[str, list[float]] = {}
     for number, task in enumerate(TASKS):
-        tested = [env.replace(task=number, length=n, vary_length=0) for n in lengths]
-        played = [evaluate(one, result.policy, evaluation_key(key), episodes=EVALUATED) for one in tested]
-        perf[task] = [float(evaluation.perf.mean()) for evaluation in played]
-    return {
-        "policy": policy,
-        "trained_length": length,
-        "lengths": lengths,
-        "perf": perf,
-        "episodes": EVALUATED,
-        "training_perf": float(result.metrics["perf"][-1]),
-        "agent_steps": config.num_updates * config.batch_size,
-        "train_seconds": seconds,  # with compilation
-        "config": config.to_dict(),
-        "params": getattr(env, "env", env).to_dict(),
-        "backend": "c" if hasattr(env, "env") else "jax",
-        **about,
-    }
+        envs = [env.replace(max_length=max(lengths), task=number, length=n, vary_length=0) for n in lengths]
+        key = evaluation_key(jax.random.key(seed))
+        perf[task] = [float(evaluate(one, policy, key, episodes=EVALUATED).perf.mean()) for one in envs]
+    return about | {"lengths": lengths, "perf": perf, "episodes": EVALUATED}
 
 
 def row(record: dict[str, Any]) -> list[str]:

@@ -253,8 +253,8 @@ def test_the_figure_of_lengths_is_drawn(tmp_path):
 @pytest.mark.full
 def test_an_agent_is_trained_and_evaluated_at_every_length(monkeypatch):
     monkeypatch.setattr(length_generalisation, "EVALUATED", 16)
-    record = length_generalisation.agent("mlp", 0, 2, [1, 5], 65_536, "jax", 1)
-    assert record["params"]["length"] == 2 and record["params"]["max_length"] == 5
+    agent = length_generalisation.trained("mlp", 0, 2, 65_536, "jax")
+    record = length_generalisation.tested(*agent, 0, [1, 5])
     assert set(record["perf"]) == set(length_generalisation.TASKS)
     assert all(len(shares) == 2 and min(shares) >= 0 and max(shares) <= 1 for shares in record["perf"].values())
     assert record["config"]["policy"] == "mlp" and record["agent_steps"] == 65_536
@@ -266,6 +266,7 @@ def test_an_agent_is_trained_and_evaluated_at_every_length(monkeypatch):
         ("--policies gru", "no such policy: gru"),
         ("--lengths 4,200", "a length is above 128"),
         ("--seeds 0", "0 is too small"),
+        ("--shipped --seeds 1", "that agent is trained already"),
     ],
 )
 def test_wrong_arguments_of_the_figure_are_refused(arguments, says, monkeypatch, capsys):
