@@ -148,7 +148,8 @@ def draw(records: list[dict[str, Any]], file: Path) -> None:
         for number, policy in enumerate(dict.fromkeys(record["policy"] for record in records)):
             perf = np.array([record["perf"][task] for record in records if record["policy"] == policy])
             look: dict[str, Any] = {"color": f"C{number}"}
-            axes.plot(lengths, perf.mean(0), marker="o", markersize=4, label=f"{policy}, {len(perf)} seeds", **look)
+            label = policy if len(perf) == 1 else f"{policy}, {len(perf)} seeds"
+            axes.plot(lengths, perf.mean(0), marker="o", markersize=4, label=label, **look)
             axes.fill_between(lengths, perf.min(0), perf.max(0), alpha=0.15, linewidth=0, **look)
         axes.set_xscale("log", base=2)
         axes.set(xlabel="length", title=task, xlim=(min(lengths) / 1.2, max(lengths) * 1.2), ylim=(0, 1.03))
