@@ -61,20 +61,20 @@ static inline int32_t turing_is_gap(const turing_state *s) {
 
 
 // symbol i of the tape, 0 beyond its ends
-static inline int32_t turing_symbol(const turing_state *s, int32_t i) {
-  return i >= 0 && i < s->length * turing_group(s) ? s->symbols[i] : 0;
+static inline int32_t turing_symbol(const turing_params *p, const turing_state *s, int32_t i) {
+  return i >= 0 && i < 2 * p->max_length ? s->symbols[i] : 0;
 }
 
 
 // the next symbol of the answer, and the carry after it
 static inline int32_t turing_wanted(const turing_params *p, const turing_state *s, int32_t *carry) {
   *carry = 0;
-  if (s->task == TURING_COPY) return turing_symbol(s, s->written);
-  if (s->task == TURING_REVERSE) return turing_symbol(s, s->length - 1 - s->written);
+  if (s->task == TURING_COPY) return turing_symbol(p, s, s->written);
+  if (s->task == TURING_REVERSE) return turing_symbol(p, s, s->length - 1 - s->written);
 
   // two digits and the carry
   if (s->task == TURING_ADD) {
-    int32_t sum = turing_symbol(s, 2 * s->written) + turing_symbol(s, 2 * s->written + 1) + s->carry;
+    int32_t sum = turing_symbol(p, s, 2 * s->written) + turing_symbol(p, s, 2 * s->written + 1) + s->carry;
     *carry = sum >= p->base;
     return sum - *carry * p->base;
   }
@@ -145,7 +145,7 @@ static inline void turing_observe(const turing_params *p, const turing_state *s,
   // the symbol under the head, or the kind of gap
   int32_t group = turing_group(s), cell = p->base;
   if (!turing_is_gap(s)) {
-    cell = turing_symbol(s, s->head / (group + 1) * group + s->head % (group + 1) - 1);
+    cell = turing_symbol(p, s, s->head / (group + 1) * group + s->head % (group + 1) - 1);
   } else if (s->head == 0) {
     cell = p->base + 1;
   } else if (s->head == turing_num_cells(s) - 1) {
