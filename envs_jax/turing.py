@@ -144,7 +144,8 @@ class Turing(Env[State]):
         return s.replace(symbols=jnp.where(used, symbols, jnp.int8(0)))
 
     def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
-        move, symbol = action[0], action[1] - 1
+        move, pen = action[0], action[1]
+        symbol = pen - 1
 
         # write; over a symbol of the tape nothing happens
         writes = (symbol >= 0) & self._is_gap(s)
