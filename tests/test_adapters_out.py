@@ -237,8 +237,10 @@ def test_gymnasium_rows_are_agents(name: str) -> None:
     env.action_space.seed(0)
     ends = 0
     for _ in range(60):
-        assert obs in env.observation_space and obs[0] in env.single_observation_space
-        np.testing.assert_array_equal(obs.reshape(expected.shape), expected)
+        assert obs in env.observation_space
+        assert jax.tree.map(lambda x: x[0], obs) in env.single_observation_space
+        for seen, right in zip(jax.tree.leaves(obs), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_array_equal(seen.reshape(right.shape), right)
         actions = env.action_space.sample()
         if "action_mask" in info:
             actions = np.argmax(info["action_mask"], -1)
@@ -254,9 +256,10 @@ def test_gymnasium_rows_are_agents(name: str) -> None:
         if ended.any():
             np.testing.assert_array_equal(info["_final_obs"], ended)
             assert all((x is None) != e for x, e in zip(info["final_obs"], ended, strict=True))
-            finals = found["final_obs"].reshape(obs.shape)[ended]
-            np.testing.assert_array_equal(np.stack(list(info["final_obs"][ended])), finals)
-            scores = found["log"].reshape(rows, 5)[:, 2]
+            last_ones = jax.tree.map(lambda *x: np.stack(x), *info["final_obs"][ended])
+            for seen, right in zip(jax.tree.leaves(last_ones), jax.tree.leaves(found["final_obs"]), strict=True):
+                np.testing.assert_array_equal(seen, right.reshape(rows, *seen.shape[1:])[ended])
+            scores = found["log"].reshape(rows, -1)[:, 2]
             np.testing.assert_array_equal(info["final_info"]["score"], scores)
     assert ends >= rows
     env.close()

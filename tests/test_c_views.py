@@ -287,7 +287,7 @@ def test_one_environment_in_a_notebook(name: str) -> None:
     assert (c_env.observation_space, c_env.action_space) == (env.observation_space, env.action_space)
     key = jax.random.key(3)
     (state, obs), (row, c_obs) = jax.jit(env.reset)(key), c_env.reset(key)
-    np.testing.assert_array_equal(obs, c_obs)
+    chex.assert_trees_all_equal(obs, c_obs)
     action = jax.jit(random_action)(env, state, rng.seed(key))
     (state, ts), (row, c_ts) = jax.jit(env.step)(state, action), c_env.step(row, action)
     chex.assert_trees_all_equal(ts, c_ts)
