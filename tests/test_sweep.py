@@ -258,6 +258,15 @@ def test_a_sweep_that_was_killed_before_it_had_settings_begins_again(tmp_path, m
         Sweep.create(tmp_path / "s", settings(), env=Corridor())
 
 
+def test_a_study_of_somebody_else_is_not_replaced(tmp_path):
+    storage = f"sqlite:///{tmp_path}/own.db"
+    study = optuna.create_study(study_name="sweep", storage=storage, direction="maximize")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    with pytest.raises(FileExistsError, match="the study 'sweep' in .* is not of a sweep; choose another storage"):
+        Sweep.create(tmp_path / "s", settings(), storage, env=Corridor())
+    assert len(optuna.load_study(study_name="sweep", storage=storage).trials) == 2
+
+
 @pytest.mark.parametrize("content", ['{"storage": "', '{"storage": "x"}', '{"env": 3}'])
 def test_a_damaged_file_is_named(tmp_path, content):
     Sweep.create(tmp_path / "s", settings(), env=Corridor())

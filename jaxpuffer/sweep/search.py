@@ -80,7 +80,7 @@ def sweep(
         FileExistsError: there is a sweep in `directory`, and `resume` is False.
         TypeError, ValueError: an argument is not allowed.
     """
-    folder, by_name, env = run_folder(directory).expanduser(), isinstance(env, str), as_env(env)
+    folder, by_name, env = run_folder(directory), isinstance(env, str), as_env(env)
     trials, minutes = plain(trials), plain(minutes)
     options = {name: plain(value) for name, value in options.items()}
     for name, value in (("trials", trials), ("minutes", minutes)):

@@ -141,7 +141,7 @@ class Sweep:
             if NAME in optuna.get_all_study_names(opened):
                 if has_begun(storage):
                     raise FileExistsError(f"there is a sweep in {storage}: go on with --resume, or choose another")
-                optuna.delete_study(study_name=NAME, storage=opened)
+                optuna.delete_study(study_name=NAME, storage=opened)  # it has nothing but what waits to be tried
             try:
                 study = optuna.create_study(study_name=NAME, storage=opened, direction="maximize")
             except optuna.exceptions.DuplicatedStudyError:
@@ -271,10 +271,17 @@ class Sweep:
 
 
 def has_begun(storage: str) -> bool:
-    """Whether the sweep in a storage has settings, or gets them within seconds from a process that begins it now."""
+    """Whether the sweep in a storage has settings, or gets them within seconds from a process that begins it now.
+
+    Raises:
+        FileExistsError: it has none and yet trials that were run: somebody else's study has the same name.
+    """
     for _ in range(BEGIN_SECONDS):
-        if load_study(storage).user_attrs.get("settings"):
+        study = load_study(storage)
+        if study.user_attrs.get("settings"):
             return True
+        if any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
+            raise FileExistsError(f"the study {NAME!r} in {storage} is not of a sweep; choose another storage")
         time.sleep(1)
     return False
 
