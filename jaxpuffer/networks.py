@@ -320,9 +320,7 @@ def check_encoders(encoder: str, space: ObservationSpace) -> None:
     for own, (_, part) in zip(encoders, named_parts(space), strict=True):
         check_encoder(own, part)
     inputs = sum(
-        math.prod(part.shape) * (_kinds(part) if isinstance(part, Box) and part.is_tiles else 1)
-        for own, (_, part) in zip(encoders, named_parts(space), strict=True)
-        if own == "flat"
+        _flat_inputs(part) for own, (_, part) in zip(encoders, named_parts(space), strict=True) if own == "flat"
     )
     if inputs > MAX_INPUTS:
         raise TypeError(
@@ -335,7 +333,7 @@ def check_encoder(encoder: str, space: Space) -> None:
     """Raise a TypeError if observations of `space`, of one array, cannot go through this encoder."""
     if encoder == "flat":
         kinds = _kinds(space) if isinstance(space, Box) and space.is_tiles else 1
-        inputs = math.prod(space.shape) * kinds
+        inputs = _flat_inputs(space)
         if inputs > MAX_INPUTS:
             raise TypeError(
                 f"the encoder flat would make {inputs:,} numbers from an observation of {space}; at most "
@@ -353,6 +351,11 @@ def check_encoder(encoder: str, space: Space) -> None:
         raise TypeError(
             f"the encoder {encoder} needs {needed}; the observation space is {space}. The encoder flat accepts any"
         )
+
+
+def _flat_inputs(space: Space) -> int:
+    """Numbers that the encoder flat makes of an observation; of choices one for each entry."""
+    return math.prod(space.shape) * (_kinds(space) if isinstance(space, Box) and space.is_tiles else 1)
 
 
 def _needs(encoder: str, space: Space) -> str:

@@ -66,6 +66,9 @@ def load_header(header: Path) -> str:
         text = describe_env.describe(name, header.parent)
     except SystemExit as error:
         raise ValueError(str(error)) from None
+    identity = describe_env.identity(name, header.read_text())
+    if _core.descriptions().get(name, {}).get("id") == identity:
+        return name  # the header of a shipped environment, which must stay what it is
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / f"{name}.c"
         source.write_text(text)
@@ -85,9 +88,8 @@ def load_header(header: Path) -> str:
             beside.replace(library)  # in one step: several processes may do this at once
     if library not in _loaded:
         _loaded[library] = ctypes.CDLL(str(library))
-        described = ctypes.c_char.in_dll(_loaded[library], f"{name}_description")
-        _core.add(ctypes.addressof(described))
-    identity = describe_env.identity(name, header.read_text())
+    # also if it was loaded before: a file that the header includes may have changed, and changed back
+    _core.add(ctypes.addressof(ctypes.c_char.in_dll(_loaded[library], f"{name}_description")))
     return next(key for key, about in _core.descriptions().items() if about["id"] == identity)
 
 
@@ -118,5 +120,5 @@ def _folder() -> Path:
     try:
         import platformdirs
     except ImportError:
-        return Path(tempfile.gettempdir()) / f"jaxpuffer-{os.getuid()}"
+        return Path.home() / ".cache" / "jaxpuffer" / "headers"  # not a folder where others can write
     return Path(platformdirs.user_cache_dir("jaxpuffer")) / "headers"

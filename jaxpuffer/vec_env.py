@@ -116,7 +116,7 @@ class VecEnv:
             self._arrays["active"] = np.ones(lead, np.bool_)
             self._arrays["logged"] = np.zeros(lead, np.bool_)
         #: what the last axis of `info["log"]` has
-        self.log_names = (*_LOG, *(figure for figure, *_ in description["figures"]))
+        self.log_names = (*LOG_NAMES, *(figure for figure, *_ in description["figures"]))
         if has_action_mask(twin):
             self._arrays["mask"] = np.ones((*lead, sum(mask_sizes(space))), np.bool_)
         self._new_batch = functools.partial(_core.NumpyBatch, description["id"], choices(space))
@@ -348,7 +348,7 @@ def _as_returned(space: ObservationSpace, arrays: dict[str, Any], which: str) ->
     return arrays[which] if names == [""] else {name: arrays[f"{which}.{name}"] for name in names}
 
 
-_LOG = ("episode_return", "episode_length", "score", "perf", "n")
+LOG_NAMES = ("episode_return", "episode_length", "score", "perf", "n")  # of every environment's log
 _OF_ALL = ("params", "action_shape")  # not an entry for each environment
 _picture = jax.jit(lambda env, state: env.render(state))
 _with_threads: "weakref.WeakSet[VecEnv]" = weakref.WeakSet()

@@ -337,6 +337,28 @@ def test_a_header_is_compiled_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.needs_c
+def test_a_file_that_a_header_includes_may_change_and_change_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxpuffer.own_header._folder", lambda: tmp_path / "made")
+    text = HEADER.read_text().replace("reward = 1.0f", "reward = COIN_REWARD")
+    (tmp_path / "coins.h").write_text(text.replace('#include "env.h"', '#include "env.h"\n#include "worth.h"'))
+    for worth in (2.0, 5.0, 2.0):
+        (tmp_path / "worth.h").write_text(f"#define COIN_REWARD {worth}f\n")
+        env = make(Coins(coin_share=1.0, pit_share=0.0), backend="c", header=tmp_path / "coins.h")
+        state, _ = env.batch(1).reset(jax.random.key(0))
+        _, step = env.batch(1).step(state, jnp.full((1, AGENTS), 4, jnp.int32))
+        assert step.reward.max() == worth
+
+
+@pytest.mark.needs_c
+def test_the_header_of_a_shipped_environment_stays_its_own(tmp_path):
+    shutil.copy(HEADER.parents[1] / "envs_c/cartpole.h", tmp_path / "cartpole.h")
+    own = make(make("cartpole", max_steps=7), backend="c", header=tmp_path / "cartpole.h")
+    shipped = make("cartpole", backend="c", max_steps=7)
+    for a, b in zip(own.reset(jax.random.key(1)), shipped.reset(jax.random.key(1)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.needs_c
 def test_wrong_headers_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxpuffer.own_header._folder", lambda: tmp_path / "made")
     text, file = HEADER.read_text(), tmp_path / "coins.h"
