@@ -152,7 +152,21 @@ def _peers(records: list[dict[str, Any]]) -> str:
         for r in records
         for peer in [r["peer"].removesuffix("-ppo")]
     ]
-    return markdown(["comparison", "setting", "ours, M steps/s", "theirs", "ratio", "peer"], rows, left=2)
+    speeds = markdown(["comparison", "setting", "ours, M steps/s", "theirs", "ratio", "peer"], rows, left=2)
+    played = [
+        [r["comparison"], *(random_play(r[side]["random_play"]) for side in ("ours", "theirs"))]
+        for r in records
+        if r["ours"].get("random_play")
+    ]
+    if not played:
+        return speeds
+    return speeds + "\n\n" + markdown(["random play: reward per step (steps per episode)", "ours", "theirs"], played)
+
+
+def random_play(played: dict[str, Any]) -> str:
+    """What random play of one side gives, in words."""
+    length = played["steps_per_episode"]
+    return f"{played['reward_per_step']:.5f}" + (f" ({length:,.0f})" if length else "")
 
 
 def _spread(ratio: dict[str, Any]) -> str:

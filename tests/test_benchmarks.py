@@ -189,6 +189,7 @@ def test_a_comparison_measures_in_turn(env):
     small = {"backend": "jax", "num_envs": 4, "cycle": 2}
     ours, theirs = ("ours_env.py", {"env": env, **small}), ("numpy_cartpole.py", {"peer": None, "threads": 1, **small})
     r = sides.compare("numpy", sys.executable, 3, 1e-4, 1, "ours and ours", "4", env, ours, theirs)
+    assert not r["ours"]["random_play"]
     assert EVERY - {"seconds", "params"} <= set(r)
     assert len(r["ratio"]["each"]) == len(r["theirs"]["seconds"]) == 3
     assert r["ratio"]["least"] <= r["ratio"]["median"] <= r["ratio"]["greatest"]
@@ -221,6 +222,20 @@ def test_pufferlib_needs_its_source(peer, tmp_path):
     for folder in ([], ["--pufferlib", tmp_path]):
         done = run("peers", peer, *folder)
         assert done.returncode == 2 and "--pufferlib is" in done.stderr
+
+
+@pytest.mark.full
+@pytest.mark.needs_c
+def test_our_sides_play_at_random():
+    setting = {"env": "trash_pickup", "params": {"max_steps": 50}, "backend": "c", "num_envs": 64, "play": 512}
+    c, jitted = ("ours_c.py", setting), ("ours_env.py", {**setting, "cycle": 512})
+    r = sides.compare("jax", sys.executable, 2, 1e-4, 1, "C and FFI", "64", "trash_pickup", c, jitted)
+    of_c, of_ffi = (r[side]["random_play"] for side in ("ours", "theirs"))
+    # 512 steps of 64 worlds: some ten episodes of 50 steps of each, and other actions on each side
+    assert of_c["steps_per_episode"] == pytest.approx(50, rel=0.1) == of_ffi["steps_per_episode"]
+    assert of_c["reward_per_step"] > 0.001
+    assert of_c["reward_per_step"] == pytest.approx(of_ffi["reward_per_step"], rel=0.1)
+    assert "reward per step" in tables.tables([r])
 
 
 @pytest.mark.full

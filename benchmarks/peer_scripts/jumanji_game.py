@@ -18,15 +18,16 @@ def prepare():
     n, cycle = setting["num_envs"], setting["cycle"]
     state, first = jax.jit(env.reset)(jax.random.split(jax.random.key(0), n))
     shape = first.observation.action_mask.shape[1:]
-    table = priorities(cycle, (n, first.observation.action_mask[0].size))
+    each = n, *shape[: setting["agents"] > 1]  # who chooses: a world, or each of its agents
+    table = priorities(cycle, (*each, first.observation.action_mask[0].size // setting["agents"]))
 
     @jax.jit
     def loop(carry, count):
         def step(i, carry):
             state, before, obs_sum, reward_sum, ended_sum = carry
-            mask = before.observation.action_mask.reshape(n, -1)
+            mask = before.observation.action_mask.reshape(*each, -1)
             action = legal(mask, table[jax.lax.rem(i, jnp.int32(cycle))])
-            if len(shape) > 1:  # a choice in each of several spaces
+            if len(shape) > len(each):  # a choice in each of several spaces
                 action = jnp.stack(jnp.unravel_index(action, shape), -1)
             state, after = env.step(state, action)
             obs_sum = jax.tree.map(lambda total, x: total + x, obs_sum, after.observation)
@@ -41,7 +42,14 @@ def prepare():
         nonlocal carry
         carry = jax.block_until_ready(loop(carry, jnp.int32(steps)))
 
-    return run, n
+    def play():
+        before = carry
+        run(setting["play"])
+        return setting["play"], *(float((after - b).sum()) for after, b in zip(carry[-2:], before[-2:], strict=True))
+
+    run.play = play
+
+    return run, n * setting["agents"]
 
 
 serve(prepare, ("jumanji", "jax", "jaxlib", "numpy"), setting["seconds"])

@@ -44,6 +44,12 @@ def prepare():
         nonlocal carry
         carry = jax.block_until_ready(loop(env, carry, jnp.int32(steps)))
 
+    def play():
+        before = carry
+        run(setting["play"])
+        return setting["play"], *(float((after - b).sum()) for after, b in zip(carry[-2:], before[-2:], strict=True))
+
+    run.play = play
     return run, n * env.num_agents
 
 

@@ -1,4 +1,4 @@
-"""python -m benchmarks.peers: compare with gymnax, Pgx, Jumanji, Rejax, Gymnasium, EnvPool and PufferLib.
+"""python -m benchmarks.peers: compare with gymnax, Pgx, Jumanji, JaxMARL, Rejax, Gymnasium, EnvPool and PufferLib.
 
 Each peer runs in its own virtual environment, with the same version of JAX. Both
 sides compile, then measure alternately, A, B, A, B, while the other one waits. A ratio is
@@ -15,9 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import envpool, gymnasium, gymnax, jumanji, pgx, pufferlib, pufferlib_ppo, rejax
+from benchmarks.peers import envpool, gymnasium, gymnax, jaxmarl, jumanji, pgx, pufferlib, pufferlib_ppo, rejax
 from benchmarks.peers.sides import compare, line
 from benchmarks.record import ROOT, positive, show, use_threads, write
+from benchmarks.tables import random_play
 
 CACHE = ROOT / "build" / "peers"
 # each says what to install, which packages to have in our version, and what is compared
@@ -27,6 +28,7 @@ PEERS: dict[str, Any] = {
     "gymnasium": gymnasium,
     "pgx": pgx,
     "jumanji": jumanji,
+    "jaxmarl": jaxmarl,
     "envpool": envpool,
     "pufferlib": pufferlib,
     "pufferlib-ppo": pufferlib_ppo,
@@ -64,6 +66,9 @@ def main() -> None:
         for comparison in PEERS[peer].comparisons(threads):
             records.append(compare(peer, python, args.pairs, args.seconds, threads, **comparison))
             print(line(records[-1]), flush=True)
+            if records[-1]["ours"]["random_play"]:
+                sides = (random_play(records[-1][side]["random_play"]) for side in ("ours", "theirs"))
+                print("  reward per step of random play (steps per episode): " + " and ".join(sides), flush=True)
             write(args.json, records)
     show(
         f"Ours over theirs, {args.pairs} pairs, {threads} thread{'s' * (threads > 1)}",

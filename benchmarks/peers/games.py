@@ -1,28 +1,47 @@
 """Games stepped inside JAX, by us and by a peer."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.peers.sides import CYCLE
+from benchmarks.peers.sides import CYCLE, LONG_CYCLE
 
-# theirs; ours, its parameters and how many of its environments have as many agents as one of theirs
-Game = tuple[str, str, dict[str, Any], float]
+AGENTS = 1024  # on each side
+
+
+class Game(NamedTuple):
+    """A game of both: our name and parameters, and how many agents one of their worlds has."""
+
+    theirs: str
+    ours: str
+    params: dict[str, Any] = {}  # noqa: RUF012
+    agents: int = 1
+    play: int = 0  # steps of random play whose rewards and ends are compared too
 
 
 def against(peer: str, games: list[Game]) -> list[dict[str, Any]]:
     """Names, scripts and the settings of both sides."""
+    from jaxpuffer import make
+
     return [
         {
-            "comparison": f"{name}, ours ({backend}) and {peer}'s {game}",
-            "setting": f"{num_envs:,} agents" + "".join(f", {k}={v}" for k, v in params.items()),
-            "env": name,
+            "comparison": f"{game.ours}, ours ({backend}) and {peer}'s {game.theirs}",
+            "setting": f"{AGENTS:,} agents" + "".join(f", {k}={v}" for k, v in game.params.items()),
+            "env": game.ours,
             "ours": (
                 "ours_env.py",
-                {"env": name, "params": params, "num_envs": int(share * num_envs), "backend": backend} | cycle,
+                {
+                    "env": game.ours,
+                    "params": game.params,
+                    "num_envs": AGENTS // make(game.ours, **game.params).num_agents,
+                    "backend": backend,
+                    **random,
+                },
             ),
-            "theirs": (f"{peer}_game.py", {"env": game, "num_envs": num_envs} | cycle),
+            "theirs": (
+                f"{peer}_game.py",
+                {"env": game.theirs, "num_envs": AGENTS // game.agents, "agents": game.agents, **random},
+            ),
         }
-        for game, name, params, share in games
-        for num_envs in (1024,)
+        for game in games
         for backend in ("jax", "c")
-        for cycle in [{"cycle": CYCLE}]
+        for random in [{"cycle": LONG_CYCLE if game.play else CYCLE, "play": game.play}]
     ]

@@ -7,10 +7,10 @@ from benchmarks.peers.games import Game, against
 INSTALL = ["jumanji==1.1.2"]
 SAME = ("jax", "jaxlib")  # in our version
 
-GAMES: list[Game] = [
-    ("Game2048-v1", "g2048", {}, 1),
-    ("Tetris-v0", "tetris", {}, 1),
-    ("Snake-v1", "snake", {}, 1 / 16),
+GAMES = [
+    Game("Game2048-v1", "g2048"),
+    Game("Tetris-v0", "tetris"),
+    Game("Snake-v1", "snake"),
 ]
 
 

@@ -7,10 +7,10 @@ from benchmarks.peers.games import Game, against
 INSTALL = ["pgx==2.6.0"]
 SAME = ("jax", "jaxlib")  # in our version
 
-GAMES: list[Game] = [
-    ("connect_four", "connect4", {"opponent_depth": 0}, 1),
-    ("2048", "g2048", {}, 1),
-    ("go_9x9", "go", {}, 1),
+GAMES = [
+    Game("connect_four", "connect4", {"opponent_depth": 0}),
+    Game("2048", "g2048"),
+    Game("go_9x9", "go"),
 ]
 
 

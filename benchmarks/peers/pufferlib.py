@@ -8,26 +8,39 @@ INSTALL: list[str] = []
 SAME = ("jax", "jaxlib", "numpy")  # in our version
 FROM_SOURCE = True
 
-# the C environments of PufferLib that are the same game, and our worlds in a batch of 1,024 agents
-HEADERS = {"boids": 16, "target": 128} | dict.fromkeys(
-    ("breakout", "cartpole", "connect4", "go", "pong", "squared", "tetris", "tripletriad"), 1024
-)
+AGENTS = 1024  # on each side
+# the C environments of PufferLib that are the same game, with our parameters, and steps of random play to compare
+HEADERS: dict[str, tuple[dict[str, Any], int]] = {
+    "boids": ({}, 0),
+    "breakout": ({}, 0),
+    "cartpole": ({}, 0),
+    "connect4": ({}, 0),
+    "go": ({}, 0),
+    "pong": ({}, 0),
+    "squared": ({}, 0),
+    "target": ({}, 0),
+    "tetris": ({}, 0),
+    "trash_pickup": ({}, 2000),
+    "tripletriad": ({}, 0),
+}
 
 
 def comparisons(threads: int) -> list[dict[str, Any]]:
     """Names, scripts and the settings of both sides."""
     from envs_c import _core
+    from jaxpuffer import make
 
     return [
         {
             "comparison": f"{name} in C, ours and PufferLib's header",
             "setting": f"{worlds:,} worlds, 1 thread",
             "env": name,
-            "ours": ("ours_c.py", {"env": name, "backend": "c", "num_envs": worlds}),
+            "ours": ("ours_c.py", {"env": name, "params": params, "backend": "c", "num_envs": worlds, "play": play}),
             "theirs": (
                 "pufferlib_header.py",
-                {"env": name, "num_envs": worlds, "cycle": CYCLE, "flags": _core.FLAGS},
+                {"env": name, "num_envs": worlds, "cycle": CYCLE, "flags": _core.FLAGS, "play": play},
             ),
         }
-        for name, worlds in HEADERS.items()
+        for name, (params, play) in HEADERS.items()
+        for worlds in [AGENTS // make(name, **params).num_agents]
     ]

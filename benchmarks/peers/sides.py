@@ -10,6 +10,7 @@ from benchmarks.record import child_environment, particulars, ratios
 
 SCRIPTS = Path(__file__).parents[1] / "peer_scripts"
 CYCLE = 32  # arrays of random actions, which are used in a cycle
+LONG_CYCLE = 1024  # of them, where random play is compared too: the same few again and again are not random
 
 
 def powers_of_two(threads: int) -> list[int]:
@@ -33,9 +34,10 @@ class Side:
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
         self.about = self._answer()
 
-    def measure(self) -> dict[str, float]:
+    def ask(self, what: str) -> dict[str, float]:
+        """`measure` or `play`: see serve.py."""
         assert self.process.stdin
-        self.process.stdin.write("measure\n")
+        self.process.stdin.write(f"{what}\n")
         self.process.stdin.flush()
         return self._answer()
 
@@ -76,7 +78,8 @@ def compare(
         Side(sys.executable, ours[0], {**ours[1], "seconds": seconds}) as a,
         Side(python, theirs[0], {**theirs[1], "seconds": seconds}) as b,
     ):
-        measured = [(a.measure(), b.measure()) for _ in range(pairs)]
+        measured = [(a.ask("measure"), b.ask("measure")) for _ in range(pairs)]
+        played = (a.ask("play"), b.ask("play")) if ours[1].get("play") else ({}, {})
 
     def side(which: int, server: Side, settings: dict[str, Any]) -> dict[str, Any]:
         speeds = [pair[which]["steps_per_second"] for pair in measured]
@@ -85,6 +88,7 @@ def compare(
             "steps_per_second": speeds,
             "seconds": [pair[which]["seconds"] for pair in measured],
             "settings": settings,
+            "random_play": played[which],
             **server.about,
         }
 
