@@ -10,6 +10,7 @@ enum { COINS_FLOOR, COINS_COIN, COINS_PIT, COINS_WALL };
 typedef struct {
   float coin_share;
   float pit_share;
+  int32_t deadly;  // whether an agent in a pit is out
   int32_t levels;
   int32_t first_level;
   int32_t max_steps;
@@ -76,8 +77,8 @@ static inline void coins_transition(const coins_params *p, coins_state *s, const
       s->coins[a]++;
       out[a].reward = 1.0f;
     } else if (*cell == COINS_PIT) {
-      s->out[a] = 1;
-      out[a] = (outcome){-1.0f, 1, 0};
+      s->out[a] = p->deadly;
+      out[a] = (outcome){-1.0f, p->deadly, 0};
     }
   }
   s->steps++;

@@ -41,6 +41,7 @@ class Coins(Env[State]):
 
     coin_share: float = param(default=0.2, minimum=0.0, maximum=1.0)
     pit_share: float = param(default=0.1, minimum=0.0, maximum=1.0)
+    deadly: bool = param(default=True)  # whether an agent in a pit is out
     levels: int = param(default=0, minimum=0)
     first_level: int = param(default=0, minimum=0)
     max_steps: int = param(default=40, minimum=1)
@@ -51,7 +52,7 @@ class Coins(Env[State]):
         Seen(tiles=Box(0, WALL, (WINDOW, WINDOW), np.dtype(np.int8)), numbers=Box(0.0, 1.0, (2,)))
     )
     action_space: ClassVar = Discrete(5)
-    variants: ClassVar = ({"levels": 3, "first_level": 100},)
+    variants: ClassVar = ({"levels": 3, "first_level": 100, "deadly": False},)
 
     @property
     def num_agents(self) -> int:
@@ -91,12 +92,12 @@ class Coins(Env[State]):
             row=row,
             column=column,
             coins=s.coins + jnp.int32(takes),
-            out=s.out | jnp.int32(falls),
+            out=s.out | jnp.int32(falls & self.deadly),
             steps=steps,
         )
         reward = jnp.float32(takes) - jnp.float32(falls)
         over = (steps >= self.max_steps) | ~(cells == COIN).any()
-        return s, Outcome(reward, terminated=falls, truncated=jnp.zeros(AGENTS, bool), reset=over)
+        return s, Outcome(reward, terminated=falls & self.deadly, truncated=jnp.zeros(AGENTS, bool), reset=over)
 
     def respawn(self, s: State, ended: Array) -> State:
         return s

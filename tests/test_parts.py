@@ -274,6 +274,7 @@ def test_training_and_test_levels_are_apart():
 @pytest.mark.needs_c
 def test_vector_environments_have_dicts_of_parts():
     in_c, in_jax = VecEnv(Coins(), num_envs=5), JaxVecEnv(Coins(), 5)
+    assert in_c.params["deadly"] is True and in_c.params == VecEnv(Coins(**in_c.params)).params
     assert (
         in_c.log_names == in_jax.log_names == ("episode_return", "episode_length", "score", "perf", "n", "falls", "way")
     )
