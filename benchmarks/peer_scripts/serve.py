@@ -14,7 +14,7 @@ os.dup2(2, 1)
 
 
 def serve(
-    prepare: Callable[[], tuple[Callable[[int], None], int]],
+    prepare: Callable[[], tuple[Any, int]],
     packages: tuple[str, ...],
     seconds: float,
     versions: dict[str, str] | None = None,
