@@ -19,6 +19,7 @@ ENVS = {
     "cartpole": "cartpole.CartPole",
     "cartpole_continuous": "cartpole.CartPoleContinuous",
     "connect4": "connect4.Connect4",
+    "cpr": "cpr.Cpr",
     "drone": "drone.Drone",
     "g2048": "g2048.G2048",
     "go": "go.Go",

@@ -1,0 +1,237 @@
+"""Agents live on a common pool of food that grows by itself, and not at all once it is eaten. Twin of envs_c/cpr.h."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxpuffer import rng
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, static
+from jaxpuffer.spaces import Box, Composite, Discrete
+
+UP, DOWN, LEFT, RIGHT, STAY = range(5)
+
+# a cell of the grid
+EMPTY, FOOD, LARGE, AGENT, WALL = range(5)
+
+START_HEALTH = 80
+MAX_HEALTH = 100
+FOOD_HEALTH = 20  # of a piece of food
+LARGE_HEALTH = 50  # of a large piece, for each who eats of it
+OUT = 0  # the cell of an agent that is out: a corner of the wall
+
+# how many pieces and large pieces are beside a cell, in one number
+ONE_FOOD, ONE_LARGE = 1, 16
+
+SCALE = 12  # px of the picture per cell
+COLOURS = ((24, 30, 42), (96, 176, 96), (230, 170, 60), (90, 150, 230), (86, 98, 124))  # of the tiles
+WATCHED_COLOUR, HEALTH_COLOUR = (241, 241, 241), (214, 70, 80)
+
+
+class State(PyTreeNode):
+    rng: Array  # uint32 (2,)
+    grid: Array  # int8 (stride * stride,), floor and wall, row by row
+    agent: Array  # int32 (agents,), its cell; 0 if it is out
+    health: Array  # int32 (agents,), 0 if it is out
+    lived: Array  # int32 (agents,), steps
+    eaten: Array  # int32 (agents,), pieces of food
+    shared: Array  # int32 (agents,), large pieces that it ate of
+    steps: Array  # int32 (), since the world began
+
+
+class Seen(PyTreeNode):
+    window: Array  # int8 (2 vision + 1, 2 vision + 1), the agent in the middle
+    numbers: Array  # float32 (4,)
+
+
+class Cpr(Env[State]):
+    """Agents live on a common pool of food that grows by itself, and not at all once it is eaten.
+
+    Observation: window int8 (2 vision + 1, 2 vision + 1), numbers float32 (4,), per agent.
+    """
+
+    multi_agent = True
+    cheap_init = False
+
+    size: int = static(default=26, minimum=2, maximum=32)  # cells along one side of the floor
+    agents: int = static(default=8, minimum=1, maximum=16)
+    food: int = static(default=33, minimum=0, maximum=1000)  # pieces at the start
+    large_food: int = static(default=13, minimum=0, maximum=1000)  # large pieces at the start
+    vision: int = static(default=3, minimum=1, maximum=7)  # cells seen in each direction; the thickness of the wall
+    spread: float = param(default=0.002, minimum=0.0, maximum=1.0)  # probability per piece beside an empty cell
+    large_spread: float = param(default=0.0002, minimum=0.0, maximum=1.0)  # the same of large pieces
+    food_reward: float = param(default=0.1)
+    large_reward: float = param(default=0.2)
+    death_reward: float = param(default=-1.0)
+    max_steps: int = param(default=1000, minimum=1)  # steps of the world before it is reset
+    levels: int = param(default=0, minimum=0)  # number of fixed worlds, of which each has one; 0: new ones
+    first_level: int = param(default=0, minimum=0)  # number of the first of them
+
+    action_space: ClassVar = Discrete(5)
+
+    @property
+    def num_agents(self) -> int:
+        return self.agents
+
+    @property
+    def observation_space(self) -> Composite:
+        side = 2 * self.vision + 1
+        window, numbers = Box(EMPTY, WALL, (side, side), np.dtype(np.int8)), Box(0.0, 1.0, (4,))
+        return Composite(Seen(window, numbers))  # type: ignore[arg-type]
+
+    @property
+    def stride(self) -> int:
+        """Cells from one row of the grid to the next."""
+        return self.size + 2 * self.vision
+
+    def init(self, stream: Array) -> State:
+        # an empty floor within its wall
+        grid = np.pad(np.full((self.size, self.size), EMPTY, np.int8), self.vision, constant_values=WALL).reshape(-1)
+        floor = np.flatnonzero(grid == EMPTY).astype(np.int32)
+
+        # a random cell for each: the first steps of a shuffle
+        stream, world = rng.level(stream, self.levels, self.first_level)
+
+        def place(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            world, order = carry
+            world, k = rng.below(world, len(floor) - i)
+            j = i + k
+            return world, order.at[j].set(order[i]).at[i].set(order[j])
+
+        things = np.repeat(np.array([AGENT, LARGE, FOOD], np.int8), [self.agents, self.large_food, self.food])
+        _, order = lax.fori_loop(0, len(things), place, (world, jnp.asarray(floor)))
+
+        # agents, then large pieces, then food
+        nothing = jnp.zeros(self.agents, jnp.int32)
+        return State(
+            rng=stream,
+            grid=jnp.asarray(grid).at[order[: len(things)]].set(things, unique_indices=True),
+            agent=order[: self.agents],
+            health=jnp.full(self.agents, START_HEALTH, jnp.int32),
+            lived=nothing,
+            eaten=nothing,
+            shared=nothing,
+            steps=jnp.int32(0),
+        )
+
+    def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
+        alive = s.health > 0
+        agents = jnp.arange(self.agents, dtype=jnp.int32)
+        step = jnp.array([-self.stride, self.stride, -1, 1, 0], jnp.int32)[action]
+
+        # one after the other moves onto an empty cell or food
+        target = jnp.where(alive, s.agent + step, OUT)
+        ahead = s.grid[target]
+        before = agents[None, :] < agents[:, None]  # who acts earlier
+        bit = jnp.int32(1) << agents
+        rivals = jnp.where(before & (target[None, :] == target[:, None]), bit, 0).sum(1, dtype=jnp.int32)
+        there = jnp.where(before & (s.agent[None, :] == target[:, None]), bit, 0).sum(1, dtype=jnp.int32)
+        bare = (ahead <= FOOD) | (there != 0)
+        moved = jnp.int32(0)  # a bit per agent
+        for i in range(self.agents):
+            moves = bare[i] & (rivals[i] & moved == 0) & (there[i] & ~moved == 0)
+            moved |= jnp.where(moves, bit[i], 0)
+        moves = (moved & bit) != 0
+        agent = jnp.where(moves, target, s.agent)
+        eats = moves & (ahead == FOOD)
+
+        # a large piece with two agents or more beside it is eaten by all of them
+        around = np.array([-self.stride, self.stride, -1, 1], np.int32)
+        beside = jnp.where(alive[:, None], agent[:, None] + around, OUT)
+        away = jnp.abs(beside[:, :, None] - agent)
+        eaters = ((away == 1) | (away == self.stride)).sum(2, dtype=jnp.int32)
+        meal = (s.grid[beside] == LARGE) & (eaters >= 2)
+        meals = meal.sum(1, dtype=jnp.int32)
+
+        # health
+        food = FOOD_HEALTH * jnp.int32(eats) + LARGE_HEALTH * meals
+        health = jnp.where(alive, jnp.minimum(s.health + food, MAX_HEALTH) - 1, 0)
+        dies = alive & (health == 0)
+
+        # the grid after that
+        left = jnp.concatenate([s.agent, agent, jnp.where(meal, beside, OUT).reshape(-1)])
+        agent = jnp.where(dies, OUT, agent)
+        tile = jnp.where(agent == OUT, jnp.int8(WALL), jnp.int8(AGENT))
+        grid = s.grid.at[left].set(jnp.int8(EMPTY)).at[agent].set(tile)
+        stream, grid = self.grow(s.rng, grid)
+
+        s = s.replace(
+            rng=stream,
+            grid=grid,
+            agent=agent,
+            health=health,
+            lived=s.lived + jnp.int32(alive),
+            eaten=s.eaten + jnp.int32(eats),
+            shared=s.shared + meals,
+            steps=s.steps + 1,
+        )
+        reward = self.food_reward * jnp.float32(eats) + self.large_reward * jnp.float32(meals)
+        return s, Outcome(
+            reward=reward + self.death_reward * jnp.float32(dies),
+            terminated=dies,
+            truncated=jnp.zeros(self.agents, bool),
+            reset=s.steps >= self.max_steps,
+        )
+
+    def grow(self, stream: Array, grid: Array) -> tuple[Array, Array]:
+        """Food spreads to empty cells beside it."""
+        # how many pieces are beside each cell
+        tiles = grid.reshape(self.stride, self.stride)[self.vision - 1 : self.stride - self.vision + 1]
+        tiles = tiles[:, self.vision - 1 : self.stride - self.vision + 1]
+        pieces = jnp.where(tiles == FOOD, jnp.uint8(ONE_FOOD), jnp.where(tiles == LARGE, jnp.uint8(ONE_LARGE), jnp.uint8(0)))
+        column = pieces[:-2] + pieces[1:-1] + pieces[2:]
+        beside = column[:, :-2] + column[:, 1:-1] + column[:, 2:]
+        floor = tiles[1:-1, 1:-1]
+
+        # a draw for each cell of the floor
+        stream, drawn = rng.each(stream, self.size * self.size)
+        chance = rng.unit(drawn).reshape(self.size, self.size)
+        of_large = jnp.float32(beside // ONE_LARGE) * self.large_spread
+        of_food = jnp.float32(beside % ONE_LARGE) * self.spread
+        grown = jnp.where(chance < of_large, LARGE, jnp.where(chance < of_large + of_food, FOOD, EMPTY))
+        floor = jnp.where(floor == EMPTY, jnp.int8(grown), floor)
+        return stream, jnp.pad(floor, self.vision, constant_values=WALL).reshape(-1)
+
+    def respawn(self, s: State, ended: Array) -> State:
+        """An agent without health is out until the world ends."""
+        return s
+
+    def active(self, s: State) -> Array:
+        return s.health > 0
+
+    def observe(self, s: State) -> Seen:
+        # an agent that is out sees zeros
+        alive = s.health > 0
+        side = 2 * self.vision + 1
+        per_cell, per_health = 1 / jnp.float32(self.size), 1 / jnp.float32(MAX_HEALTH)
+        left = jnp.float32(self.max_steps - s.steps) * (1 / jnp.float32(self.max_steps))
+        row = lax.div(s.agent, jnp.int32(self.stride)) - self.vision
+        column = lax.rem(s.agent, jnp.int32(self.stride)) - self.vision
+        grid = s.grid.reshape(self.stride, self.stride)
+        window = jax.vmap(lambda row, column: lax.dynamic_slice(grid, (row, column), (side, side)))(row, column)
+        numbers = [
+            jnp.float32(s.health) * per_health,
+            jnp.float32(row) * per_cell,
+            jnp.float32(column) * per_cell,
+            jnp.broadcast_to(left, (self.agents,)),
+        ]
+        return Seen(
+            window=jnp.where(alive[:, None, None], window, jnp.int8(0)),
+            numbers=jnp.where(alive[:, None], jnp.stack(numbers, -1), 0.0),
+        )
+
+    def score(self, s: State) -> Array:
+        return jnp.float32(s.lived)
+
+    def perf(self, s: State) -> Array:
+        return jnp.float32(s.lived) * (1 / jnp.float32(self.max_steps))
+
+    def figures(self, s: State) -> dict[str, Array]:
+        left = ((s.grid == FOOD) | (s.grid == LARGE)).sum(dtype=jnp.int32)
+        return {
+            "eaten": jnp.float32(s.eaten),
+            "shared": jnp.float32(s.shared),
+            "food_left": jnp.broadcast_to(jnp.float32(left), (self.agents,)),
+        }
