@@ -22,7 +22,6 @@ enum {
   CPR_FOOD_HEALTH = 20,   // of a piece of food
   CPR_LARGE_HEALTH = 50,  // of a large piece, for each who eats of it
   CPR_OUT = 0,            // the cell of an agent that is out: a corner of the wall
-  CPR_ONE_LARGE = 16,     // counts of pieces in one number: those of food, and 16 times those of large ones
 };
 
 enum {
@@ -41,8 +40,8 @@ typedef struct {
   int32_t food;         // pieces at the start
   int32_t large_food;   // large pieces at the start
   int32_t vision;       // cells seen in each direction; also the thickness of the wall
-  float spread;         // probability per piece beside an empty cell that it gets one
-  float large_spread;   // the same of large pieces
+  float spread;         // probability per step that an empty cell gets the food that it looks at
+  float large_spread;   // the same of a large piece
   float food_reward;
   float large_reward;
   float death_reward;
@@ -113,32 +112,29 @@ static inline void cpr_init(const cpr_params *p, cpr_state *s) {
 }
 
 
-// food spreads to empty cells beside it
+// an empty cell looks at one of the eight cells around it, and may get a piece of what is there
 static inline void cpr_grow(const cpr_params *p, cpr_state *s) {
+  int32_t stride = cpr_stride(p), grown = 0;
+  const int32_t around[] = {-stride - 1, -stride, -stride + 1, -1, 1, stride - 1, stride, stride + 1};
+  int16_t cells[CPR_MAX_SIZE * CPR_MAX_SIZE];
+  int8_t tiles[CPR_MAX_SIZE * CPR_MAX_SIZE];
   uint32_t key[2];
   rng_key(s->rng, key);
-
-  // how many pieces are beside each cell
-  int32_t stride = cpr_stride(p), cells = stride * stride;
-  uint8_t column[CPR_MAX_CELLS], beside[CPR_MAX_CELLS];
-  uint8_t pieces[CPR_MAX_CELLS];
-  for (int32_t cell = 0; cell < cells; cell++)
-    pieces[cell] = (uint8_t)(s->grid[cell] == CPR_FOOD ? 1 : s->grid[cell] == CPR_LARGE ? CPR_ONE_LARGE : 0);
-  for (int32_t cell = stride; cell < cells - stride; cell++)
-    column[cell] = (uint8_t)(pieces[cell - stride] + pieces[cell] + pieces[cell + stride]);
-  for (int32_t cell = stride + 1; cell < cells - stride - 1; cell++)
-    beside[cell] = (uint8_t)(column[cell - 1] + column[cell] + column[cell + 1]);
-
-  // a draw for each cell of the floor; only those of empty cells beside food matter
-  for (int32_t row = 0; row < p->size; row++)
-    for (int32_t column = 0; column < p->size; column++) {
-      int32_t cell = (row + p->vision) * stride + column + p->vision;
-      if (s->grid[cell] != CPR_EMPTY || !beside[cell]) continue;
-      float chance = rng_unit(rng_at(key, row * p->size + column));
-      float of_large = (float)(beside[cell] / CPR_ONE_LARGE) * p->large_spread;
-      float of_food = (float)(beside[cell] % CPR_ONE_LARGE) * p->spread;
-      if (chance < of_large + of_food) s->grid[cell] = chance < of_large ? CPR_LARGE : CPR_FOOD;
+  for (int32_t row = p->vision; row < p->vision + p->size; row++)
+    for (int32_t column = p->vision; column < p->vision + p->size; column++) {
+      int32_t cell = row * stride + column;
+      uint32_t drawn = rng_at(key, cell);
+      float chance = rng_unit(drawn);
+      if (chance >= p->spread && chance >= p->large_spread) continue;  // most cells
+      int8_t seen = s->grid[cell + around[drawn & 7]];
+      int32_t grows = (seen == CPR_FOOD && chance < p->spread) || (seen == CPR_LARGE && chance < p->large_spread);
+      if (s->grid[cell] != CPR_EMPTY || !grows) continue;
+      cells[grown] = (int16_t)cell;
+      tiles[grown++] = seen;
     }
+
+  // all at once: what has just grown does not spread yet
+  for (int32_t k = 0; k < grown; k++) s->grid[cells[k]] = tiles[k];
 }
 
 

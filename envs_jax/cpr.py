@@ -22,9 +22,6 @@ FOOD_HEALTH = 20  # of a piece of food
 LARGE_HEALTH = 50  # of a large piece, for each who eats of it
 OUT = 0  # the cell of an agent that is out: a corner of the wall
 
-# how many pieces and large pieces are beside a cell, in one number
-ONE_FOOD, ONE_LARGE = 1, 16
-
 SCALE = 12  # px of the picture per cell
 COLOURS = ((24, 30, 42), (96, 176, 96), (230, 170, 60), (90, 150, 230), (86, 98, 124))  # of the tiles
 WATCHED_COLOUR, HEALTH_COLOUR = (241, 241, 241), (214, 70, 80)
@@ -60,8 +57,8 @@ class Cpr(Env[State]):
     food: int = static(default=33, minimum=0, maximum=1000)  # pieces at the start
     large_food: int = static(default=13, minimum=0, maximum=1000)  # large pieces at the start
     vision: int = static(default=3, minimum=1, maximum=7)  # cells seen in each direction; the thickness of the wall
-    spread: float = param(default=0.002, minimum=0.0, maximum=1.0)  # probability per piece beside an empty cell
-    large_spread: float = param(default=0.0002, minimum=0.0, maximum=1.0)  # the same of large pieces
+    spread: float = param(default=0.016, minimum=0.0, maximum=1.0)  # probability that a cell gets the food it looks at
+    large_spread: float = param(default=0.0016, minimum=0.0, maximum=1.0)  # the same of a large piece
     food_reward: float = param(default=0.1)
     large_reward: float = param(default=0.2)
     death_reward: float = param(default=-1.0)
@@ -85,6 +82,11 @@ class Cpr(Env[State]):
     def stride(self) -> int:
         """Cells from one row of the grid to the next."""
         return self.size + 2 * self.vision
+
+    @property
+    def around(self) -> tuple[int, ...]:
+        """The eight cells around a cell, from it."""
+        return tuple(row * self.stride + column for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column)
 
     def init(self, stream: Array) -> State:
         # an empty floor within its wall
@@ -121,7 +123,7 @@ class Cpr(Env[State]):
         agents = jnp.arange(self.agents, dtype=jnp.int32)
         step = jnp.array([-self.stride, self.stride, -1, 1, 0], jnp.int32)[action]
 
-        # one after the other moves onto an empty cell or food
+        # one after the other moves onto an empty cell or food: `moved` has a bit for each who has moved so far
         target = jnp.where(alive, s.agent + step, OUT)
         ahead = s.grid[target]
         before = agents[None, :] < agents[:, None]  # who acts earlier
@@ -129,11 +131,13 @@ class Cpr(Env[State]):
         rivals = jnp.where(before & (target[None, :] == target[:, None]), bit, 0).sum(1, dtype=jnp.int32)
         there = jnp.where(before & (s.agent[None, :] == target[:, None]), bit, 0).sum(1, dtype=jnp.int32)
         bare = (ahead <= FOOD) | (there != 0)
-        moved = jnp.int32(0)  # a bit per agent
-        for i in range(self.agents):
-            moves = bare[i] & (rivals[i] & moved == 0) & (there[i] & ~moved == 0)
-            moved |= jnp.where(moves, bit[i], 0)
-        moves = (moved & bit) != 0
+
+        def move(moved: Array, own: tuple[Array, ...]) -> tuple[Array, Array]:
+            bit, bare, rivals, there = own
+            moves = bare & (rivals & moved == 0) & (there & ~moved == 0)
+            return moved | jnp.where(moves, bit, 0), moves
+
+        _, moves = lax.scan(move, jnp.int32(0), (bit, bare, rivals, there))
         agent = jnp.where(moves, target, s.agent)
         eats = moves & (ahead == FOOD)
 
@@ -153,8 +157,8 @@ class Cpr(Env[State]):
         # the grid after that
         left = jnp.concatenate([s.agent, agent, jnp.where(meal, beside, OUT).reshape(-1)])
         agent = jnp.where(dies, OUT, agent)
-        tile = jnp.where(agent == OUT, jnp.int8(WALL), jnp.int8(AGENT))
-        grid = s.grid.at[left].set(jnp.int8(EMPTY)).at[agent].set(tile)
+        grid = s.grid.at[left].set(jnp.where(left == OUT, jnp.int8(WALL), jnp.int8(EMPTY)))
+        grid = grid.at[agent].set(jnp.where(agent == OUT, jnp.int8(WALL), jnp.int8(AGENT)))
         stream, grid = self.grow(s.rng, grid)
 
         s = s.replace(
@@ -176,23 +180,17 @@ class Cpr(Env[State]):
         )
 
     def grow(self, stream: Array, grid: Array) -> tuple[Array, Array]:
-        """Food spreads to empty cells beside it."""
-        # how many pieces are beside each cell
-        tiles = grid.reshape(self.stride, self.stride)[self.vision - 1 : self.stride - self.vision + 1]
-        tiles = tiles[:, self.vision - 1 : self.stride - self.vision + 1]
-        pieces = jnp.where(tiles == FOOD, jnp.uint8(ONE_FOOD), jnp.where(tiles == LARGE, jnp.uint8(ONE_LARGE), jnp.uint8(0)))
-        column = pieces[:-2] + pieces[1:-1] + pieces[2:]
-        beside = column[:, :-2] + column[:, 1:-1] + column[:, 2:]
-        floor = tiles[1:-1, 1:-1]
-
-        # a draw for each cell of the floor
-        stream, drawn = rng.each(stream, self.size * self.size)
-        chance = rng.unit(drawn).reshape(self.size, self.size)
-        of_large = jnp.float32(beside // ONE_LARGE) * self.large_spread
-        of_food = jnp.float32(beside % ONE_LARGE) * self.spread
-        grown = jnp.where(chance < of_large, LARGE, jnp.where(chance < of_large + of_food, FOOD, EMPTY))
-        floor = jnp.where(floor == EMPTY, jnp.int8(grown), floor)
-        return stream, jnp.pad(floor, self.vision, constant_values=WALL).reshape(-1)
+        """An empty cell looks at one of the eight cells around it, and may get a piece of what is there."""
+        stream, drawn = rng.each(stream, len(grid))
+        first, last = self.vision * self.stride, (self.vision + self.size) * self.stride  # the rows with floor
+        drawn, cells = drawn[first:last], grid[first:last]
+        chance, way = rng.unit(drawn), jnp.int8(drawn & jnp.uint32(7))
+        seen = cells
+        for k, cell in enumerate(self.around):
+            seen = jnp.where(way == k, grid[first + cell : last + cell], seen)
+        grows = (seen == FOOD) & (chance < self.spread) | (seen == LARGE) & (chance < self.large_spread)
+        cells = jnp.where((cells == EMPTY) & grows, seen, cells)
+        return stream, jnp.concatenate([grid[:first], cells, grid[last:]])
 
     def respawn(self, s: State, ended: Array) -> State:
         """An agent without health is out until the world ends."""
