@@ -24,7 +24,8 @@ OUT = 0  # the cell of an agent that is out: a corner of the wall
 
 SCALE = 12  # px of the picture per cell
 COLOURS = ((24, 30, 42), (96, 176, 96), (230, 170, 60), (90, 150, 230), (86, 98, 124))  # of the tiles
-WATCHED_COLOUR, HEALTH_COLOUR = (241, 241, 241), (214, 70, 80)
+MARGINS = (0, 4, 2, 0, 0)  # px around the tiles
+MISSING_COLOUR, WATCHED_COLOUR = (170, 60, 70), (241, 241, 241)
 
 
 class State(PyTreeNode):
@@ -67,6 +68,29 @@ class Cpr(Env[State]):
     first_level: int = param(default=0, minimum=0)  # number of the first of them
 
     action_space: ClassVar = Discrete(5)
+    variants: ClassVar = (
+        {
+            "levels": 3,
+            "first_level": 100,
+            "size": 7,
+            "agents": 5,
+            "food": 8,
+            "large_food": 4,
+            "vision": 2,
+            "spread": 0.1,
+            "large_spread": 0.15,
+            "max_steps": 150,
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        things = self.agents + self.food + self.large_food
+        if things > self.size * self.size:
+            raise ValueError(
+                f"Cpr.size is {self.size}, a floor of {self.size * self.size} cells; "
+                f"it must have room for agents + food + large_food ({things})"
+            )
 
     @property
     def num_agents(self) -> int:
@@ -82,6 +106,11 @@ class Cpr(Env[State]):
     def stride(self) -> int:
         """Cells from one row of the grid to the next."""
         return self.size + 2 * self.vision
+
+    @property
+    def beside(self) -> tuple[int, ...]:
+        """The four cells beside a cell, from it, in the order of the actions."""
+        return -self.stride, self.stride, -1, 1
 
     @property
     def around(self) -> tuple[int, ...]:
@@ -121,7 +150,7 @@ class Cpr(Env[State]):
     def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
         alive = s.health > 0
         agents = jnp.arange(self.agents, dtype=jnp.int32)
-        step = jnp.array([-self.stride, self.stride, -1, 1, 0], jnp.int32)[action]
+        step = jnp.array([*self.beside, 0], jnp.int32)[action]
 
         # one after the other moves onto an empty cell or food: `moved` has a bit for each who has moved so far
         target = jnp.where(alive, s.agent + step, OUT)
@@ -142,8 +171,7 @@ class Cpr(Env[State]):
         eats = moves & (ahead == FOOD)
 
         # a large piece with two agents or more beside it is eaten by all of them
-        around = np.array([-self.stride, self.stride, -1, 1], np.int32)
-        beside = jnp.where(alive[:, None], agent[:, None] + around, OUT)
+        beside = jnp.where(alive[:, None], agent[:, None] + np.array(self.beside, np.int32), OUT)
         away = jnp.abs(beside[:, :, None] - agent)
         eaters = ((away == 1) | (away == self.stride)).sum(2, dtype=jnp.int32)
         meal = (s.grid[beside] == LARGE) & (eaters >= 2)
@@ -230,6 +258,105 @@ class Cpr(Env[State]):
         left = ((s.grid == FOOD) | (s.grid == LARGE)).sum(dtype=jnp.int32)
         return {
             "eaten": jnp.float32(s.eaten),
-            "shared": jnp.float32(s.shared),
             "food_left": jnp.broadcast_to(jnp.float32(left), (self.agents,)),
+            "shared": jnp.float32(s.shared),
         }
+
+    def render(self, s: State) -> Array:
+        # food is a small square, a large piece a larger one; an agent is red where health is missing
+        inside = slice(self.vision - 1, self.vision + self.size + 1)
+
+        def pixels(cells: Array) -> Array:
+            return cells.reshape(self.stride, self.stride)[inside, inside].repeat(SCALE, 0).repeat(SCALE, 1)
+
+        tile = pixels(jnp.int32(s.grid))
+        health = pixels(jnp.zeros(len(s.grid), jnp.int32).at[s.agent].max(s.health))
+        watched = pixels(jnp.zeros(len(s.grid), bool).at[s.agent[0]].set(s.health[0] > 0))
+        within = np.arange(SCALE * (self.size + 2)) % SCALE
+        edge = np.minimum(within, SCALE - 1 - within)
+        edge = jnp.asarray(np.minimum(edge[:, None], edge[None, :]), jnp.int32)  # px from a cell's border
+        above = jnp.asarray(SCALE - within, jnp.int32)[:, None] * (MAX_HEALTH // SCALE) > health
+        colour = jnp.array(COLOURS, jnp.uint8)[jnp.where(edge < jnp.array(MARGINS, jnp.int32)[tile], EMPTY, tile)]
+        red = (tile == AGENT) & (edge > 0) & above
+        colour = jnp.where(red[..., None], jnp.array(MISSING_COLOUR, jnp.uint8), colour)
+        return jnp.where((watched & (edge == 0))[..., None], jnp.array(WATCHED_COLOUR, jnp.uint8), colour)
+
+    def player(self, s: State, stream: Array) -> Array:
+        # to the nearest food, the first whenever it can, the others if they are hungry, each by its own measure;
+        # who is not hungry stays, or goes for large pieces
+        agents = jnp.arange(self.agents, dtype=jnp.int32)
+        hungry = (agents == 0) | (s.health < 10 * agents)
+        wanted = s.grid == jnp.where(hungry, jnp.int8(FOOD), jnp.int8(LARGE))[:, None]
+        cell = jnp.arange(len(s.grid), dtype=jnp.int32)
+
+        def apart(a: Array, b: Array) -> tuple[Array, Array]:
+            stride = jnp.int32(self.stride)
+            return lax.div(b, stride) - lax.div(a, stride), lax.rem(b, stride) - lax.rem(a, stride)
+
+        down, right = apart(s.agent[:, None], cell[None, :])
+        far = jnp.where(wanted, jnp.abs(down) + jnp.abs(right), len(s.grid))
+        down, right = apart(s.agent, jnp.int32(jnp.argmin(far, 1)))
+        towards = jnp.where(
+            jnp.abs(down) > jnp.abs(right), jnp.where(down > 0, DOWN, UP), jnp.where(right > 0, RIGHT, LEFT)
+        )
+        towards = jnp.where(hungry | (agents % 2 == 1), towards, STAY)
+        stream, drawn = rng.each(stream, 2 * self.agents)
+        random = jnp.int32(rng.unit(drawn[: self.agents]) * 5)
+        strays = rng.unit(drawn[self.agents :]) < jnp.where(s.rng[0] % jnp.uint32(8) == 0, 0.5, 0.1)
+        return jnp.where(strays | ~wanted.any(1), random, towards)
+
+    def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
+        n = next_state
+        alive, out = s.health > 0, n.health == 0
+        target = s.agent + jnp.array([*self.beside, 0], jnp.int32)[action]
+        ahead = s.grid[target]
+        moved = alive & (n.agent == target) & (action != STAY)
+        stands = alive & (n.agent == s.agent)
+        ate, meals, dies = n.eaten > s.eaten, n.shared - s.shared, alive & out
+        large = (s.grid[n.agent[:, None] + np.array(self.beside, np.int32)] == LARGE).any(1)
+        return {
+            "walked onto an empty cell": (moved & (ahead == EMPTY)).any(),
+            "stayed": (stands & (action == STAY)).any(),
+            "stopped by the wall": (stands & (ahead == WALL)).any(),
+            "stopped by a large piece": (stands & (ahead == LARGE)).any(),
+            "stopped by an agent": (stands & (ahead == AGENT) & (action != STAY)).any(),
+            "followed one that has just left": (moved & (ahead == AGENT)).any(),
+            "an earlier one took the cell": (stands & (ahead == EMPTY)).any(),
+            "an earlier one took the food": (stands & (ahead == FOOD)).any(),
+            "ate": ate.any(),
+            "ate more than it needed": (ate & (s.health + FOOD_HEALTH > MAX_HEALTH)).any(),
+            "ate with the last health": (ate & (s.health == 1)).any(),
+            "two ate of a large piece": (meals > 0).sum() == 2,
+            "more than two ate of large pieces": (meals > 0).sum() > 2,
+            "alone beside a large piece": (large & (meals == 0)).any(),
+            "an agent dies": dies.any(),
+            "some are out and others live on": (s.health == 0).any() & ~out.all(),
+            "the last one dies": dies.any() & out.all(),
+            "food grows": ((n.grid == FOOD) & (s.grid == EMPTY)).any(),
+            "food grows where an agent was": ((n.grid == FOOD) & (s.grid == AGENT)).any(),
+            "a large piece grows": ((n.grid == LARGE) & (s.grid != LARGE)).any(),
+            "the last food is eaten": (n.grid != FOOD).all() & (s.grid == FOOD).any(),
+            "time limit": n.steps >= self.max_steps,
+        }
+
+    def edge_case(self, s: State, stream: Array) -> State:
+        # a few steps left, health near its bounds, and the living close together among a lot of food
+        stream, few = rng.below(stream, 3)
+        stream, corner = rng.below(stream, self.size * self.size)
+        stream, drawn = rng.each(stream, len(s.grid))
+        chance = rng.unit(drawn)
+        cell = jnp.arange(len(s.grid), dtype=jnp.int32)
+        floor = s.grid != WALL
+        row, column = lax.div(cell, jnp.int32(self.stride)), lax.rem(cell, jnp.int32(self.stride))
+        far = jnp.abs(row - self.vision - corner // self.size) + jnp.abs(column - self.vision - corner % self.size)
+        near = jnp.argsort(jnp.where(floor, jnp.float32(far // 4) + chance, jnp.inf))
+        alive = s.health > 0
+        agent = jnp.where(alive, jnp.int32(near[: self.agents]), OUT)
+        food = jnp.where(chance < 0.3, FOOD, jnp.where(chance < 0.4, LARGE, EMPTY))
+        grid = jnp.where(floor, jnp.int8(food), jnp.int8(WALL))
+        grid = grid.at[agent].set(jnp.where(alive, jnp.int8(AGENT), jnp.int8(WALL)))
+        low = jnp.int32(drawn[: self.agents] % jnp.uint32(4)) + 1
+        health = jnp.where(drawn[-self.agents :] % jnp.uint32(2) == 0, low, MAX_HEALTH + 1 - 10 * low)
+        return s.replace(
+            grid=grid, agent=agent, health=jnp.where(alive, health, 0), steps=jnp.maximum(self.max_steps - few, 0)
+        )
