@@ -42,8 +42,8 @@ typedef struct {
   int32_t vision;       // cells seen in each direction; also the thickness of the wall
   float spread;         // probability per step that an empty cell gets the food that it looks at
   float large_spread;   // the same of a large piece
-  float food_reward;
-  float large_reward;
+  float health_reward;  // per point of health that a meal restores
+  float waste_reward;   // per point that it would restore if the agent were not full
   float death_reward;
   int32_t max_steps;    // steps of the world before it is reset
   int32_t levels;       // number of fixed worlds, of which each has one; 0: new ones
@@ -171,11 +171,11 @@ static inline void cpr_transition(const cpr_params *p, cpr_state *s, const int32
   }
   for (int32_t k = 0; k < shared_pieces; k++) s->grid[shared[k]] = CPR_EMPTY;
 
-  // health
+  // health: a meal restores it up to the most that there is, and a step takes one point
   for (int32_t i = 0; i < p->agents; i++) {
-    int32_t alive = s->health[i] > 0;
-    int32_t health = s->health[i] + CPR_FOOD_HEALTH * eats[i] + CPR_LARGE_HEALTH * meals[i];
-    if (alive) s->health[i] = (health < CPR_MAX_HEALTH ? health : CPR_MAX_HEALTH) - 1;
+    int32_t alive = s->health[i] > 0, food = CPR_FOOD_HEALTH * eats[i] + CPR_LARGE_HEALTH * meals[i];
+    int32_t restored = s->health[i] + food < CPR_MAX_HEALTH ? food : CPR_MAX_HEALTH - s->health[i];
+    s->health[i] += alive ? restored - 1 : 0;
     int32_t dies = alive && s->health[i] == 0;
     if (dies) {
       s->grid[s->agent[i]] = CPR_EMPTY;
@@ -184,7 +184,8 @@ static inline void cpr_transition(const cpr_params *p, cpr_state *s, const int32
     s->lived[i] += alive;
     s->eaten[i] += eats[i];
     s->shared[i] += meals[i];
-    out[i].reward = p->food_reward * (float)eats[i] + p->large_reward * (float)meals[i] + p->death_reward * (float)dies;
+    out[i].reward = p->health_reward * (float)restored + p->waste_reward * (float)(food - restored) +
+                    p->death_reward * (float)dies;
     out[i].terminated = dies;
     out[i].truncated = 0;
   }

@@ -60,8 +60,8 @@ class Cpr(Env[State]):
     vision: int = static(default=3, minimum=1, maximum=7)  # cells seen in each direction; the thickness of the wall
     spread: float = param(default=0.016, minimum=0.0, maximum=1.0)  # probability that a cell gets the food it looks at
     large_spread: float = param(default=0.0016, minimum=0.0, maximum=1.0)  # the same of a large piece
-    food_reward: float = param(default=0.1)
-    large_reward: float = param(default=0.2)
+    health_reward: float = param(default=0.005)  # per point of health that a meal restores
+    waste_reward: float = param(default=0.0)  # per point that it would restore if the agent were not full
     death_reward: float = param(default=-1.0)
     max_steps: int = param(default=1000, minimum=1)  # steps of the world before it is reset
     levels: int = param(default=0, minimum=0)  # number of fixed worlds, of which each has one; 0: new ones
@@ -171,15 +171,16 @@ class Cpr(Env[State]):
         eats = moves & (ahead == FOOD)
 
         # a large piece with two agents or more beside it is eaten by all of them
-        beside = jnp.where(alive[:, None], agent[:, None] + np.array(self.beside, np.int32), OUT)
-        away = jnp.abs(beside[:, :, None] - agent)
+        beside = jnp.where(alive[:, None], agent[:, None] + jnp.array([self.beside], jnp.int32), OUT)
+        away = jnp.abs(beside[:, :, None] - agent[None, None])
         eaters = ((away == 1) | (away == self.stride)).sum(2, dtype=jnp.int32)
         meal = (s.grid[beside] == LARGE) & (eaters >= 2)
         meals = meal.sum(1, dtype=jnp.int32)
 
-        # health
+        # health: a meal restores it up to the most that there is, and a step takes one point
         food = FOOD_HEALTH * jnp.int32(eats) + LARGE_HEALTH * meals
-        health = jnp.where(alive, jnp.minimum(s.health + food, MAX_HEALTH) - 1, 0)
+        restored = jnp.minimum(food, MAX_HEALTH - s.health)
+        health = s.health + jnp.where(alive, restored - 1, 0)
         dies = alive & (health == 0)
 
         # the grid after that
@@ -199,7 +200,7 @@ class Cpr(Env[State]):
             shared=s.shared + meals,
             steps=s.steps + 1,
         )
-        reward = self.food_reward * jnp.float32(eats) + self.large_reward * jnp.float32(meals)
+        reward = self.health_reward * jnp.float32(restored) + self.waste_reward * jnp.float32(food - restored)
         return s, Outcome(
             reward=reward + self.death_reward * jnp.float32(dies),
             terminated=dies,
@@ -286,7 +287,7 @@ class Cpr(Env[State]):
         # who is not hungry stays, or goes for large pieces
         agents = jnp.arange(self.agents, dtype=jnp.int32)
         hungry = (agents == 0) | (s.health < 10 * agents)
-        wanted = s.grid == jnp.where(hungry, jnp.int8(FOOD), jnp.int8(LARGE))[:, None]
+        wanted = s.grid[None] == jnp.where(hungry, jnp.int8(FOOD), jnp.int8(LARGE))[:, None]
         cell = jnp.arange(len(s.grid), dtype=jnp.int32)
 
         def apart(a: Array, b: Array) -> tuple[Array, Array]:
@@ -313,7 +314,7 @@ class Cpr(Env[State]):
         moved = alive & (n.agent == target) & (action != STAY)
         stands = alive & (n.agent == s.agent)
         ate, meals, dies = n.eaten > s.eaten, n.shared - s.shared, alive & out
-        large = (s.grid[n.agent[:, None] + np.array(self.beside, np.int32)] == LARGE).any(1)
+        large = (s.grid[n.agent[:, None] + jnp.array([self.beside], jnp.int32)] == LARGE).any(1)
         return {
             "walked onto an empty cell": (moved & (ahead == EMPTY)).any(),
             "stayed": (stands & (action == STAY)).any(),
