@@ -1,12 +1,13 @@
-// cpr.h: agents live on a common pool of food, which grows only beside food. Twin of envs_jax/cpr.py.
+// cpr.h: agents live on a common pool of food that grows only beside food. Twin of envs_jax/cpr.py.
 //
-// observation  window int8 (2 vision + 1, 2 vision + 1), numbers float32 (4,), per agent: its window with itself in
-//              the middle: 0 empty, 1 food, 2 large piece, 3 agent, 4 wall; health / 100, its row and its
-//              column / size, share of the time left. All zeros for an agent that is out
+// observation  window int8 (2 vision + 1, 2 vision + 1), numbers float32 (4,), per agent: its window with itself
+//              in the middle: 0 empty, 1 food, 2 large piece, 3 agent, 4 wall; health / 100, its row and its
+//              column / size, share of the time left. An agent that is out sees zeros
 // action       discrete   0 up, 1 down, 2 left, 3 right, 4 stay
-// reward       food_reward for a piece of food, large_reward for each who eats of a large piece, death_reward for dying
-// ends         an agent is terminated when it has no health left, and out until the world ends: when all are
-//              out, or after max_steps, which truncates the others
+// reward       health_reward per point of health that a meal restores, waste_reward per point beyond the 100
+//              that an agent can have, death_reward for dying
+// ends         an agent without health is terminated, and out until the world ends: when all are out, or after
+//              max_steps, which truncates the others
 #pragma once
 
 #include "env.h"
@@ -43,7 +44,7 @@ typedef struct {
   float spread;         // probability per step that an empty cell gets the food that it looks at
   float large_spread;   // the same of a large piece
   float health_reward;  // per point of health that a meal restores
-  float waste_reward;   // per point that it would restore if the agent were not full
+  float waste_reward;   // per point that it has beyond what the agent can take
   float death_reward;
   int32_t max_steps;    // steps of the world before it is reset
   int32_t levels;       // number of fixed worlds, of which each has one; 0: new ones

@@ -1,4 +1,4 @@
-"""Agents live on a common pool of food that grows by itself, and not at all once it is eaten. Twin of envs_c/cpr.h."""
+"""Agents live on a common pool of food that grows only beside food. Twin of envs_c/cpr.h."""
 
 from typing import ClassVar
 
@@ -24,7 +24,7 @@ OUT = 0  # the cell of an agent that is out: a corner of the wall
 
 SCALE = 12  # px of the picture per cell
 COLOURS = ((24, 30, 42), (96, 176, 96), (230, 170, 60), (90, 150, 230), (86, 98, 124))  # of the tiles
-MARGINS = (0, 4, 2, 0, 0)  # px around the tiles
+MARGINS = (0, 3, 1, 0, 0)  # px around the tiles
 MISSING_COLOUR, WATCHED_COLOUR = (170, 60, 70), (241, 241, 241)
 
 
@@ -45,9 +45,22 @@ class Seen(PyTreeNode):
 
 
 class Cpr(Env[State]):
-    """Agents live on a common pool of food that grows by itself, and not at all once it is eaten.
+    """Agents live on a common pool of food that grows only beside food.
+
+    One after the other moves, in the order of their numbers; then large pieces are eaten, then food grows.
 
     Observation: window int8 (2 vision + 1, 2 vision + 1), numbers float32 (4,), per agent.
+        The window has the agent in the middle: 0 empty, 1 food, 2 large piece, 3 agent, 4 wall. The numbers:
+        health / 100, its row and its column / size, share of the time left. An agent that is out sees zeros.
+    Action: Discrete(5): up, down, left, right, stay. An agent walks onto an empty cell, or onto food, which it eats.
+        Large pieces, agents and the wall stop it. A large piece is eaten when two agents or more are beside it.
+    Reward: `health_reward` per point of health that a meal restores, `waste_reward` per point beyond the 100 that
+        an agent can have, `death_reward` for dying.
+    Ends: an agent without health is terminated, and out until the world ends: when all are out, or after
+        `max_steps`, which truncates the others.
+    Score: steps lived; perf is their share of `max_steps`.
+    Differences from PufferLib: a meal is worth what it restores; two agents that stay beside a large piece eat it;
+        an agent is told its health, its place and the time left; the time limit truncates.
     """
 
     multi_agent = True
@@ -61,7 +74,7 @@ class Cpr(Env[State]):
     spread: float = param(default=0.016, minimum=0.0, maximum=1.0)  # probability that a cell gets the food it looks at
     large_spread: float = param(default=0.0016, minimum=0.0, maximum=1.0)  # the same of a large piece
     health_reward: float = param(default=0.005)  # per point of health that a meal restores
-    waste_reward: float = param(default=0.0)  # per point that it would restore if the agent were not full
+    waste_reward: float = param(default=-0.01)  # per point that it has beyond what the agent can take
     death_reward: float = param(default=-1.0)
     max_steps: int = param(default=1000, minimum=1)  # steps of the world before it is reset
     levels: int = param(default=0, minimum=0)  # number of fixed worlds, of which each has one; 0: new ones
@@ -274,8 +287,8 @@ class Cpr(Env[State]):
         health = pixels(jnp.zeros(len(s.grid), jnp.int32).at[s.agent].max(s.health))
         watched = pixels(jnp.zeros(len(s.grid), bool).at[s.agent[0]].set(s.health[0] > 0))
         within = np.arange(SCALE * (self.size + 2)) % SCALE
-        edge = np.minimum(within, SCALE - 1 - within)
-        edge = jnp.asarray(np.minimum(edge[:, None], edge[None, :]), jnp.int32)  # px from a cell's border
+        margin = np.minimum(within, SCALE - 1 - within)
+        edge = jnp.asarray(np.minimum(margin[:, None], margin[None, :]), jnp.int32)  # px from a cell's border
         above = jnp.asarray(SCALE - within, jnp.int32)[:, None] * (MAX_HEALTH // SCALE) > health
         colour = jnp.array(COLOURS, jnp.uint8)[jnp.where(edge < jnp.array(MARGINS, jnp.int32)[tile], EMPTY, tile)]
         red = (tile == AGENT) & (edge > 0) & above

@@ -56,7 +56,7 @@ def test_default_parameters() -> None:
     env = make("cpr")
     assert (env.size, env.agents, env.food, env.large_food, env.vision) == (26, 8, 33, 13, 3)
     assert np.allclose([env.spread, env.large_spread], [0.016, 0.0016])
-    assert np.allclose([env.health_reward, env.waste_reward, env.death_reward], [0.005, 0.0, -1.0])
+    assert np.allclose([env.health_reward, env.waste_reward, env.death_reward], [0.005, -0.01, -1.0])
     assert (int(env.max_steps), int(env.levels), int(env.first_level)) == (1000, 0, 0)
 
 
@@ -82,11 +82,10 @@ def test_eats_the_food_that_it_walks_onto() -> None:
 
 
 def test_health_has_a_bound_and_the_rest_is_wasted() -> None:
-    env = ENV.replace(waste_reward=-0.01)
-    s, reward = move(world("0f... ..... ....2 ..... 1....", (95, 80, 80)), RIGHT, STAY, STAY, env=env)
+    s, reward = move(world("0f... ..... ....2 ..... 1....", (95, 80, 80)), RIGHT, STAY, STAY)
     # 5 points restored, 15 wasted
     assert s.health.tolist() == [99, 79, 79] and reward == [round(5 * 0.005 - 15 * 0.01, 6), 0, 0]
-    s, reward = move(world("0f... ..... ....2 ..... 1....", (100, 80, 80)), RIGHT, STAY, STAY, env=env)
+    s, reward = move(world("0f... ..... ....2 ..... 1....", (100, 80, 80)), RIGHT, STAY, STAY)
     assert s.health.tolist() == [99, 79, 79] and reward == [-0.2, 0, 0]
 
 
@@ -104,7 +103,7 @@ def test_two_eat_of_a_large_piece_together() -> None:
     assert drawn(s) == "0.2.. ..... ..... ..... 1...."
     # agent 2 has room for 30 of 50 points
     assert s.health.tolist() == [89, 79, 99] and s.shared.tolist() == [1, 0, 1]
-    assert reward == [0.25, 0, 0.15]
+    assert reward == [0.25, 0, round(30 * 0.005 - 20 * 0.01, 6)]
 
 
 def test_three_eat_of_a_large_piece_each_as_much() -> None:
@@ -119,7 +118,7 @@ def test_one_eats_of_two_large_pieces_and_of_food_in_one_step() -> None:
     s, reward = move(s, UP, STAY, STAY)
     assert drawn(s) == "1.0.2 ..... ..... ..... ....."
     assert s.health.tolist() == [99, 88, 88] and s.shared.tolist() == [2, 1, 1]
-    assert reward == [round(91 * 0.005, 6), 0.25, 0.25]
+    assert reward == [round(90 * 0.005 - 10 * 0.01, 6), 0.25, 0.25]
     s, reward = move(world("1Lf.. ..0.. ..... ..... ....2", (10, 40, 40)), UP, STAY, STAY)
     assert s.health.tolist() == [79, 89, 39] and reward == [0.35, 0.25, 0]
 
@@ -131,7 +130,9 @@ def test_the_first_leaves_a_cell_that_the_second_can_enter() -> None:
     # nor can anybody follow one that has not moved: agent 0 is stopped by the wall
     assert drawn(move(world("210.. ..... ..... ..... ....."), UP, RIGHT, RIGHT)[0]) == "210.. ..... ..... ..... ....."
     # a row moves on, one after the other
-    assert drawn(move(world("210.. ..... ..... ..... ....."), RIGHT, RIGHT, RIGHT)[0]) == ".210. ..... ..... ..... ....."
+    assert (
+        drawn(move(world("210.. ..... ..... ..... ....."), RIGHT, RIGHT, RIGHT)[0]) == ".210. ..... ..... ..... ....."
+    )
 
 
 def test_the_first_takes_the_cell_or_the_food_that_both_want() -> None:
