@@ -118,7 +118,7 @@ def test_one_eats_of_two_large_pieces_and_of_food_in_one_step() -> None:
     s, reward = move(s, UP, STAY, STAY)
     assert drawn(s) == "1.0.2 ..... ..... ..... ....."
     assert s.health.tolist() == [99, 88, 88] and s.shared.tolist() == [2, 1, 1]
-    assert reward == [round(90 * 0.005 - 10 * 0.01, 6), 0.25, 0.25]
+    assert reward == [round(91 * 0.005 - 9 * 0.01, 6), 0.25, 0.25]
     s, reward = move(world("1Lf.. ..0.. ..... ..... ....2", (10, 40, 40)), UP, STAY, STAY)
     assert s.health.tolist() == [79, 89, 39] and reward == [0.35, 0.25, 0]
 
