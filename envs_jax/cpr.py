@@ -68,7 +68,7 @@ class Cpr(Env[State]):
 
     size: int = static(default=26, minimum=2, maximum=32)  # cells along one side of the floor
     agents: int = static(default=8, minimum=1, maximum=16)
-    food: int = static(default=33, minimum=0, maximum=1000)  # pieces at the start
+    food: int = static(default=66, minimum=0, maximum=1000)  # pieces at the start
     large_food: int = static(default=13, minimum=0, maximum=1000)  # large pieces at the start
     vision: int = static(default=3, minimum=1, maximum=7)  # cells seen in each direction; the thickness of the wall
     spread: float = param(default=0.016, minimum=0.0, maximum=1.0)  # probability that a cell gets the food it looks at

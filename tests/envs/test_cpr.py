@@ -54,7 +54,7 @@ def move(s: State, *actions: int, env: Cpr = ENV) -> tuple[State, list[float]]:
 
 def test_default_parameters() -> None:
     env = make("cpr")
-    assert (env.size, env.agents, env.food, env.large_food, env.vision) == (26, 8, 33, 13, 3)
+    assert (env.size, env.agents, env.food, env.large_food, env.vision) == (26, 8, 66, 13, 3)
     assert np.allclose([env.spread, env.large_spread], [0.016, 0.0016])
     assert np.allclose([env.health_reward, env.waste_reward, env.death_reward], [0.005, -0.01, -1.0])
     assert (int(env.max_steps), int(env.levels), int(env.first_level)) == (1000, 0, 0)
