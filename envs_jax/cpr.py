@@ -160,6 +160,19 @@ class Cpr(Env[State]):
             steps=jnp.int32(0),
         )
 
+    def grow(self, stream: Array, grid: Array) -> tuple[Array, Array]:
+        """An empty cell looks at one of the eight cells around it, and may get a piece of what is there."""
+        stream, drawn = rng.each(stream, len(grid))
+        first, last = self.vision * self.stride, (self.vision + self.size) * self.stride  # the rows with floor
+        drawn, cells = drawn[first:last], grid[first:last]
+        chance, way = rng.unit(drawn), jnp.int8(drawn & jnp.uint32(7))
+        seen = cells
+        for k, cell in enumerate(self.around):
+            seen = jnp.where(way == k, grid[first + cell : last + cell], seen)
+        grows = (seen == FOOD) & (chance < self.spread) | (seen == LARGE) & (chance < self.large_spread)
+        cells = jnp.where((cells == EMPTY) & grows, seen, cells)
+        return stream, jnp.concatenate([grid[:first], cells, grid[last:]])
+
     def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
         alive = s.health > 0
         agents = jnp.arange(self.agents, dtype=jnp.int32)
@@ -220,19 +233,6 @@ class Cpr(Env[State]):
             truncated=jnp.zeros(self.agents, bool),
             reset=s.steps >= self.max_steps,
         )
-
-    def grow(self, stream: Array, grid: Array) -> tuple[Array, Array]:
-        """An empty cell looks at one of the eight cells around it, and may get a piece of what is there."""
-        stream, drawn = rng.each(stream, len(grid))
-        first, last = self.vision * self.stride, (self.vision + self.size) * self.stride  # the rows with floor
-        drawn, cells = drawn[first:last], grid[first:last]
-        chance, way = rng.unit(drawn), jnp.int8(drawn & jnp.uint32(7))
-        seen = cells
-        for k, cell in enumerate(self.around):
-            seen = jnp.where(way == k, grid[first + cell : last + cell], seen)
-        grows = (seen == FOOD) & (chance < self.spread) | (seen == LARGE) & (chance < self.large_spread)
-        cells = jnp.where((cells == EMPTY) & grows, seen, cells)
-        return stream, jnp.concatenate([grid[:first], cells, grid[last:]])
 
     def respawn(self, s: State, ended: Array) -> State:
         """An agent without health is out until the world ends."""
