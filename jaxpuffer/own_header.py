@@ -19,6 +19,10 @@ from envs_c import describe_env, require_built
 from jaxpuffer.exits import one_line
 
 COMPILERS = ("cc", "gcc", "clang")
+# a function that takes other pointers than it is called with, or that does not exist, computes wrong numbers
+NEVER_MEANT = tuple(
+    f"-Werror={kind}" for kind in ("incompatible-pointer-types", "int-conversion", "implicit-function-declaration")
+)
 _loaded: dict[Path, ctypes.CDLL] = {}  # for as long as the process lives
 
 
@@ -72,12 +76,14 @@ def load_header(header: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / f"{name}.c"
         source.write_text(text)
-        flags = ["-std=c11", *shlex.split(_core.FLAGS), "-Wall", "-Wextra"]
+        flags = ["-std=c11", *shlex.split(_core.FLAGS), "-Wall", "-Wextra", *NEVER_MEANT]
         flags += ["-I", str(header.parent), "-I", str(Path(str(envs_c.__file__)).parent)]
         command = [*_compiler(), *flags]
         whole = _run([*command, "-E", "-P", str(source)], header)
         version = _run([*_compiler(), "--version"], header)
-        digest = hashlib.sha256("\0".join([whole, version, _core.FLAGS, sys.platform]).encode()).hexdigest()[:20]
+        digest = hashlib.sha256(
+            "\0".join([whole, version, _core.FLAGS, *NEVER_MEANT, sys.platform]).encode()
+        ).hexdigest()[:20]
         library = _folder() / f"{name}-{digest}.so"
         if not library.exists():
             library.parent.mkdir(parents=True, exist_ok=True)

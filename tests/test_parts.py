@@ -372,6 +372,14 @@ def test_wrong_headers_are_refused(tmp_path, monkeypatch):
         ("coins_active", "coins_activ", "there is active in JAX and none in C"),
         ("} coins_state;", "} coin_state;", "no `typedef struct {...} coins_state;` found"),
         ("int32_t out[COINS", "int32_t *out[COINS", "must be a name or an array, with no pointer"),
+        ("float *score", "double *score", "does not compile: .*coins_score"),
+        ("uint8_t *active", "int32_t *active", "does not compile: .*coins_active"),
+        (
+            "const coins_params *p, const coins_state *s, coins_log",
+            "const coins_state *s, const coins_params *p, coins_log",
+            "does not compile",
+        ),
+        ("coins_score(", "coins_scores(", "does not compile: .*coins_score"),
     ):
         file.write_text(text.replace(old, new))
         with pytest.raises((TypeError, ValueError), match=message):
