@@ -27,6 +27,7 @@ ENVS = {
     "memory": "memory.Memory",
     "overcooked": "overcooked.Overcooked",
     "pong": "pong.Pong",
+    "rware": "rware.Rware",
     "snake": "snake.Snake",
     "squared": "squared.Squared",
     "target": "target.Target",
