@@ -30,10 +30,10 @@ enum {
   RWARE_MAX_AGENTS = 16,
   RWARE_MAX_ROWS = 16,
   RWARE_MAX_COLUMNS = 20,
-  RWARE_MAX_VISION = 5,  // cells
+  RWARE_MAX_VISION = 3,  // cells
   RWARE_MAX_SIDE = 2 * RWARE_MAX_VISION + 1,
-  RWARE_MAX_STRIDE = RWARE_MAX_COLUMNS + 2 * RWARE_MAX_VISION,
-  RWARE_MAX_CELLS = (RWARE_MAX_ROWS + 2 * RWARE_MAX_VISION) * RWARE_MAX_STRIDE,
+  RWARE_STRIDE = 32,  // cells from one row to the next, with the margin: RWARE_MAX_COLUMNS + 2 * RWARE_MAX_VISION at least
+  RWARE_ROBOT = 8,       // above the numbers of cells
   RWARE_GOALS = 2,
 };
 
@@ -41,53 +41,56 @@ enum {
 static const int32_t RWARE_STEP_DOWN[] = {-1, 0, 1, 0}, RWARE_STEP_RIGHT[] = {0, 1, 0, -1};
 
 typedef struct {
-  int32_t height, width;                 // cells
+  int32_t height, width;  // cells
   int32_t goal_row[RWARE_GOALS], goal_column[RWARE_GOALS];
-  int32_t good_deliveries;               // of each robot in 500 steps, a perf of 1
-  const char *cells;                     // . lane, S place of a shelf, G goal
+  int32_t good_deliveries;  // of each robot in 500 steps, a perf of 1
+  char cells[RWARE_MAX_ROWS][RWARE_MAX_COLUMNS + 1];  // as they are observed when all shelves stand, without robots
 } rware_layout;
 
 static const rware_layout RWARE_LAYOUTS[] = {
   {11, 10, {10, 10}, {4, 5}, 10,  // tiny
-    ".........."
-    ".SS....SS."
-    ".SS....SS."
-    ".SS....SS."
-    ".SS....SS."
-    ".SS....SS."
-    ".SS....SS."
-    ".SS....SS."
-    ".SS....SS."
-    ".........."
-    "....GG...."},
+    {
+     "11111111110000000000",
+     "13311113310000000000",
+     "13311113310000000000",
+     "13311113310000000000",
+     "13311113310000000000",
+     "13311113310000000000",
+     "13311113310000000000",
+     "13311113310000000000",
+     "13311113310000000000",
+     "11111111110000000000",
+     "11115511110000000000"}},
   {10, 20, {4, 5}, {0, 0}, 8,  // small
-    "...................."
-    "..SSSSSSSS.SSSSSSSS."
-    "..SSSSSSSS.SSSSSSSS."
-    "...................."
-    "G..........SSSSSSSS."
-    "G..........SSSSSSSS."
-    "...................."
-    "..SSSSSSSS.SSSSSSSS."
-    "..SSSSSSSS.SSSSSSSS."
-    "...................."},
+    {
+     "11111111111111111111",
+     "11333333331333333331",
+     "11333333331333333331",
+     "11111111111111111111",
+     "51111111111333333331",
+     "51111111111333333331",
+     "11111111111111111111",
+     "11333333331333333331",
+     "11333333331333333331",
+     "11111111111111111111"}},
   {16, 20, {7, 8}, {0, 0}, 7,  // medium
-    "...................."
-    "..SSSSSSSS.SSSSSSSS."
-    "..SSSSSSSS.SSSSSSSS."
-    "...................."
-    "..SSSSSSSS.SSSSSSSS."
-    "..SSSSSSSS.SSSSSSSS."
-    "...................."
-    "G..........SSSSSSSS."
-    "G..........SSSSSSSS."
-    "...................."
-    "..SSSSSSSS.SSSSSSSS."
-    "..SSSSSSSS.SSSSSSSS."
-    "...................."
-    "..SSSSSSSS.SSSSSSSS."
-    "..SSSSSSSS.SSSSSSSS."
-    "...................."},
+    {
+     "11111111111111111111",
+     "11333333331333333331",
+     "11333333331333333331",
+     "11111111111111111111",
+     "11333333331333333331",
+     "11333333331333333331",
+     "11111111111111111111",
+     "51111111111333333331",
+     "51111111111333333331",
+     "11111111111111111111",
+     "11333333331333333331",
+     "11333333331333333331",
+     "11111111111111111111",
+     "11333333331333333331",
+     "11333333331333333331",
+     "11111111111111111111"}},
 };
 
 typedef struct {
@@ -105,8 +108,8 @@ typedef struct {
 
 typedef struct {
   uint32_t rng[2];
-  uint32_t shelves[RWARE_MAX_ROWS];      // (height,), bit c: a shelf stands in column c of this row
-  uint32_t requested[RWARE_MAX_ROWS];    // (height,), and is requested
+  uint32_t empty[RWARE_MAX_ROWS];        // (height,), bit c: the place in column c of this row has no shelf
+  uint32_t requested[RWARE_MAX_ROWS];    // (height,), bit c: the shelf there is requested
   int32_t row[RWARE_MAX_AGENTS];         // of each robot
   int32_t column[RWARE_MAX_AGENTS];
   int32_t facing[RWARE_MAX_AGENTS];
@@ -134,6 +137,18 @@ static inline const rware_layout *rware_hall(const rware_params *p) { return &RW
 static inline int32_t rware_is_set(uint32_t word, int32_t column) { return (int32_t)((word >> column) & 1); }
 
 
+// is there a place for a shelf?
+static inline int32_t rware_is_place(const rware_params *p, int32_t row, int32_t column) {
+  return rware_hall(p)->cells[row][column] == '0' + RWARE_STANDING;
+}
+
+
+// does a shelf stand there?
+static inline int32_t rware_stands(const rware_params *p, const rware_state *s, int32_t row, int32_t column) {
+  return rware_is_place(p, row, column) && !rware_is_set(s->empty[row], column);
+}
+
+
 // a uniformly random one of the bits that are set
 static inline void rware_pick(const rware_params *p, uint32_t *stream, const uint32_t *words, int32_t *row,
                               int32_t *column) {
@@ -155,9 +170,11 @@ static inline void rware_pick(const rware_params *p, uint32_t *stream, const uin
 
 // request one more of the shelves that stand in their places
 static inline void rware_request(const rware_params *p, rware_state *s, uint32_t *stream) {
-  uint32_t others[RWARE_MAX_ROWS];
+  uint32_t others[RWARE_MAX_ROWS] = {0};
   int32_t row = 0, column = 0;
-  for (int32_t y = 0; y < rware_hall(p)->height; y++) others[y] = s->shelves[y] & ~s->requested[y];
+  for (int32_t y = 0; y < rware_hall(p)->height; y++)
+    for (int32_t x = 0; x < rware_hall(p)->width; x++)
+      if (rware_stands(p, s, y, x) && !rware_is_set(s->requested[y], x)) others[y] |= 1u << x;
   rware_pick(p, stream, others, &row, &column);
   s->requested[row] |= 1u << column;
 }
@@ -165,13 +182,10 @@ static inline void rware_request(const rware_params *p, rware_state *s, uint32_t
 
 static inline void rware_init(const rware_params *p, rware_state *s) {
   // a shelf in every place
-  const rware_layout *hall = rware_hall(p);
   uint32_t free[RWARE_MAX_ROWS];
-  for (int32_t y = 0; y < hall->height; y++) {
-    s->shelves[y] = s->requested[y] = 0;
-    for (int32_t x = 0; x < hall->width; x++)
-      if (hall->cells[y * hall->width + x] == 'S') s->shelves[y] |= 1u << x;
-    free[y] = (1u << hall->width) - 1;
+  for (int32_t y = 0; y < rware_hall(p)->height; y++) {
+    s->empty[y] = s->requested[y] = 0;
+    free[y] = (1u << rware_hall(p)->width) - 1;
   }
 
   // some are requested
@@ -193,22 +207,20 @@ static inline void rware_init(const rware_params *p, rware_state *s) {
 
 // a robot lifts the shelf above it, or puts down its own; returns its reward
 static inline float rware_load(const rware_params *p, rware_state *s, int32_t i) {
-  uint32_t *shelves = &s->shelves[s->row[i]], *requested = &s->requested[s->row[i]], bit = 1u << s->column[i];
-  const rware_layout *hall = rware_hall(p);
-  int32_t is_place = hall->cells[s->row[i] * hall->width + s->column[i]] == 'S';
-  int32_t stands = (*shelves & bit) != 0, load = s->load[i];
+  uint32_t *empty = &s->empty[s->row[i]], *requested = &s->requested[s->row[i]], bit = 1u << s->column[i];
+  int32_t load = s->load[i];
 
-  if (load == RWARE_NOTHING && stands) {
+  if (load == RWARE_NOTHING && rware_stands(p, s, s->row[i], s->column[i])) {
     // lift it
     s->load[i] = (*requested & bit) != 0 ? RWARE_REQUESTED : RWARE_SHELF;
-    *shelves &= ~bit;
+    *empty |= bit;
     *requested &= ~bit;
     return s->load[i] == RWARE_REQUESTED ? p->load_reward : 0.0f;
   }
-  if (load != RWARE_NOTHING && is_place && !stands) {
+  if (load != RWARE_NOTHING && (*empty & bit) != 0) {
     // put it down
     s->load[i] = RWARE_NOTHING;
-    *shelves |= bit;
+    *empty &= ~bit;
     if (load == RWARE_REQUESTED) *requested |= bit;
     return load == RWARE_REQUESTED ? -p->load_reward : load == RWARE_DELIVERED ? p->return_reward : 0.0f;
   }
@@ -229,7 +241,7 @@ static inline void rware_move(const rware_params *p, rware_state *s, const int32
     cell[i] = s->row[i] * hall->width + s->column[i];
     target[i] = row * hall->width + column;
     moves[i] = action[i] == RWARE_FORWARD && inside &&
-               (s->load[i] == RWARE_NOTHING || !rware_is_set(s->shelves[row], column));
+               (s->load[i] == RWARE_NOTHING || !rware_stands(p, s, row, column));
     any |= moves[i];
   }
   if (!any) return;
@@ -237,8 +249,8 @@ static inline void rware_move(const rware_params *p, rware_state *s, const int32
   // the robot that is in the way; two that would swap places stay
   for (int32_t i = 0; i < p->agents; i++) {
     next[i] = -1;
-    for (int32_t j = 0; j < p->agents; j++)
-      if (moves[i] && cell[j] == target[i]) next[i] = j;
+    for (int32_t j = 0; moves[i] && j < p->agents; j++)
+      if (cell[j] == target[i]) next[i] = j;
   }
   for (int32_t i = 0; i < p->agents; i++)
     if (next[i] > i && next[next[i]] == i) moves[i] = moves[next[i]] = 0;
@@ -252,12 +264,9 @@ static inline void rware_move(const rware_params *p, rware_state *s, const int32
     }
 
   // of those that want one cell only the one with the longest queue moves, the first if they are equal
-  int32_t wants[RWARE_MAX_AGENTS];
-  memcpy(wants, moves, sizeof wants);
   for (int32_t i = 0; i < p->agents; i++)
-    for (int32_t j = 0; j < p->agents; j++)
-      if (j != i && wants[j] && target[j] == target[i] && (queue[j] > queue[i] || (queue[j] == queue[i] && j < i)))
-        moves[i] = 0;
+    for (int32_t j = 0; moves[i] && j < p->agents; j++)
+      if (moves[j] && target[j] == target[i] && (queue[j] > queue[i] || (queue[j] == queue[i] && j < i))) moves[i] = 0;
 
   // and only if the robot in the way moves too: until nothing changes
   for (int32_t k = 0, changed = 1; changed && k < p->agents; k++) {
@@ -281,17 +290,17 @@ static inline void rware_transition(const rware_params *p, rware_state *s, const
                                     int32_t *reset) {
   // turn, lift and put down, then move
   for (int32_t i = 0; i < p->agents; i++) {
-    if (action[i] == RWARE_TURN_LEFT) s->facing[i] = (s->facing[i] + 3) % RWARE_FACINGS;
-    if (action[i] == RWARE_TURN_RIGHT) s->facing[i] = (s->facing[i] + 1) % RWARE_FACINGS;
+    int32_t turn = (action[i] == RWARE_TURN_RIGHT) - (action[i] == RWARE_TURN_LEFT);
+    s->facing[i] = (s->facing[i] + turn) & (RWARE_FACINGS - 1);
     out[i] = (outcome){action[i] == RWARE_LOAD ? rware_load(p, s, i) : 0.0f, 0, 0};
   }
   rware_move(p, s, action);
 
   // a requested shelf at a goal is delivered, and another one is requested
   const rware_layout *hall = rware_hall(p);
-  for (int32_t g = 0; g < RWARE_GOALS; g++)
-    for (int32_t i = 0; i < p->agents; i++)
-      if (s->load[i] == RWARE_REQUESTED && s->row[i] == hall->goal_row[g] && s->column[i] == hall->goal_column[g]) {
+  for (int32_t i = 0; i < p->agents; i++)
+    for (int32_t g = 0; s->load[i] == RWARE_REQUESTED && g < RWARE_GOALS; g++)
+      if (s->row[i] == hall->goal_row[g] && s->column[i] == hall->goal_column[g]) {
         s->load[i] = RWARE_DELIVERED;
         s->delivered[i]++;
         out[i].reward += p->deliver_reward;
@@ -312,55 +321,58 @@ static inline void rware_respawn(const rware_params *p, rware_state *s, const ui
 
 
 static inline void rware_observe(const rware_params *p, const rware_state *s, rware_obs *obs) {
-  // the warehouse within a margin, and the robots in it
+  // the warehouse within a margin, and above each cell's bits those of the robot there
   const rware_layout *hall = rware_hall(p);
-  int32_t stride = hall->width + 2 * p->vision, side = 2 * p->vision + 1, here[RWARE_MAX_AGENTS];
-  int8_t ground[RWARE_MAX_CELLS] = {RWARE_OUTSIDE}, robots[RWARE_MAX_CELLS] = {RWARE_NO_ROBOT};
-  for (int32_t y = 0; y < hall->height; y++)
-    for (int32_t x = 0; x < hall->width; x++) {
-      char drawn = hall->cells[y * hall->width + x];
-      int32_t shelf = rware_is_set(s->shelves[y], x) + rware_is_set(s->requested[y], x);
-      ground[(y + p->vision) * stride + x + p->vision] =
-          (int8_t)(drawn == 'S' ? RWARE_PLACE + shelf : drawn == 'G' ? RWARE_GOAL : RWARE_LANE);
-    }
+  int8_t cells[(RWARE_MAX_ROWS + 2 * RWARE_MAX_VISION) * RWARE_STRIDE];
+  int8_t *first = &cells[p->vision * RWARE_STRIDE + p->vision];
+  memset(cells, RWARE_OUTSIDE, (size_t)((hall->height + 2 * p->vision) * RWARE_STRIDE));
+  for (int32_t y = 0; y < hall->height; y++) {
+    int8_t *row = &first[y * RWARE_STRIDE];
+    for (int32_t x = 0; x < RWARE_MAX_COLUMNS; x++) row[x] = (int8_t)(hall->cells[y][x] - '0');
+    for (uint32_t word = s->empty[y]; word != 0; word &= word - 1) row[__builtin_ctz(word)]--;
+    for (uint32_t word = s->requested[y]; word != 0; word &= word - 1) row[__builtin_ctz(word)]++;
+  }
   for (int32_t i = 0; i < p->agents; i++) {
-    here[i] = (s->row[i] + p->vision) * stride + s->column[i] + p->vision;
-    robots[here[i]] =
-        (int8_t)((s->load[i] == RWARE_NOTHING ? RWARE_EMPTY_ROBOT : RWARE_LOADED_ROBOT) + s->facing[i]);
+    int32_t robot = (s->load[i] == RWARE_NOTHING ? RWARE_EMPTY_ROBOT : RWARE_LOADED_ROBOT) + s->facing[i];
+    first[s->row[i] * RWARE_STRIDE + s->column[i]] |= (int8_t)(robot * RWARE_ROBOT);
   }
 
+  int32_t side = 2 * p->vision + 1;
   float per_cell = 1.0f / (float)(hall->width > hall->height ? hall->width : hall->height);
-  const int32_t step[] = {-stride, 1, stride, -1};
   for (int32_t i = 0; i < p->agents; i++) {
     // the cells around it, from ahead on the left
     int32_t facing = s->facing[i], right_of = (facing + 1) % RWARE_FACINGS;
-    for (int32_t y = 0; y < side; y++)
-      for (int32_t x = 0; x < side; x++) {
-        int32_t cell = here[i] + (p->vision - y) * step[facing] + (x - p->vision) * step[right_of];
-        int32_t robot = robots[cell], loaded = robot >= RWARE_LOADED_ROBOT;
-        obs[i].ground[y * side + x] = ground[cell];
-        if (robot != RWARE_NO_ROBOT && cell != here[i])
-          obs[i].robots[y * side + x] =
-              (int8_t)((loaded ? RWARE_LOADED_ROBOT : RWARE_EMPTY_ROBOT) + ((robot - RWARE_EMPTY_ROBOT - facing) & 3));
+    int32_t ahead = RWARE_STEP_DOWN[facing] * RWARE_STRIDE + RWARE_STEP_RIGHT[facing];
+    int32_t right = RWARE_STEP_DOWN[right_of] * RWARE_STRIDE + RWARE_STEP_RIGHT[right_of];
+    const int8_t *line = &first[s->row[i] * RWARE_STRIDE + s->column[i]] + p->vision * (ahead - right);
+    for (int32_t y = 0, k = 0; y < side; y++, line -= ahead) {
+      const int8_t *cell = line;
+      for (int32_t x = 0; x < side; x++, k++, cell += right) {
+        obs[i].ground[k] = *cell & (RWARE_ROBOT - 1);
+        if (*cell < RWARE_ROBOT) continue;
+        int32_t robot = *cell / RWARE_ROBOT - RWARE_EMPTY_ROBOT, loaded = robot & RWARE_FACINGS;
+        obs[i].robots[k] = (int8_t)(RWARE_EMPTY_ROBOT + loaded + ((robot - facing) & (RWARE_FACINGS - 1)));
       }
+    }
+    obs[i].robots[p->vision * side + p->vision] = RWARE_NO_ROBOT;  // itself
 
     // the way to the nearest goal
-    int32_t down = 0, right = 0, far = hall->height + hall->width;
+    int32_t down_to = 0, right_to = 0, far = hall->height + hall->width;
     for (int32_t g = 0; g < RWARE_GOALS; g++) {
       int32_t y = hall->goal_row[g] - s->row[i], x = hall->goal_column[g] - s->column[i];
       int32_t cells = (y < 0 ? -y : y) + (x < 0 ? -x : x);
       if (cells >= far) continue;
       far = cells;
-      down = y;
-      right = x;
+      down_to = y;
+      right_to = x;
     }
 
     obs[i].own[0] = (int8_t)facing;
     obs[i].own[1] = (int8_t)s->load[i];
     obs[i].numbers[0] = (float)s->row[i] * per_cell;
     obs[i].numbers[1] = (float)s->column[i] * per_cell;
-    obs[i].numbers[2] = (float)(down * RWARE_STEP_DOWN[facing] + right * RWARE_STEP_RIGHT[facing]) * per_cell;
-    obs[i].numbers[3] = (float)(down * RWARE_STEP_DOWN[right_of] + right * RWARE_STEP_RIGHT[right_of]) * per_cell;
+    obs[i].numbers[2] = (float)(down_to * RWARE_STEP_DOWN[facing] + right_to * RWARE_STEP_RIGHT[facing]) * per_cell;
+    obs[i].numbers[3] = (float)(down_to * RWARE_STEP_DOWN[right_of] + right_to * RWARE_STEP_RIGHT[right_of]) * per_cell;
   }
 }
 

@@ -35,30 +35,35 @@ STEP_DOWN, STEP_RIGHT = np.array([-1, 0, 1, 0], np.int32), np.array([0, 1, 0, -1
 class Layout(NamedTuple):
     name: str
     good_deliveries: int  # of each robot in 500 steps, a perf of 1
-    cells: tuple[str, ...]  # . lane, S place of a shelf, G goal
+    cells: tuple[str, ...]  # as they are observed when all shelves stand, without robots
 
-    def words(self, drawn: str) -> np.ndarray:
-        """Per row the bits of the columns where this is drawn, uint32 (height,)."""
-        return np.array([sum(1 << x for x, cell in enumerate(row) if cell in drawn) for row in self.cells], np.uint32)
+    def words(self, *kinds: int) -> np.ndarray:
+        """Per row the bits of the columns where one of these is, uint32 (height,)."""
+        return np.array([sum(1 << x for x, c in enumerate(row) if int(c) in kinds) for row in self.cells], np.uint32)
 
     @property
     def goals(self) -> list[tuple[int, int]]:
         """Their rows and columns."""
-        return [(y, x) for y, row in enumerate(self.cells) for x, cell in enumerate(row) if cell == "G"]
+        return [(y, x) for y, row in enumerate(self.cells) for x, c in enumerate(row) if int(c) == GOAL]
 
 
-LANES, TWO_BLOCKS, GOALS_AND_BLOCK = "." * 20, "..SSSSSSSS.SSSSSSSS.", "G..........SSSSSSSS."
+# rows of the larger ones
+LANES, BLOCKS, GOAL_AND_BLOCK = "11111111111111111111", "11333333331333333331", "51111111111333333331"
 LAYOUTS = (
-    Layout("tiny", 10, ("..........", *[".SS....SS."] * 8, "..........", "....GG....")),
-    Layout("small", 8, (*[LANES, TWO_BLOCKS, TWO_BLOCKS], *[LANES, GOALS_AND_BLOCK, GOALS_AND_BLOCK], *[LANES, TWO_BLOCKS, TWO_BLOCKS], LANES)),
-    Layout("medium", 7, (*[LANES, TWO_BLOCKS, TWO_BLOCKS] * 2, *[LANES, GOALS_AND_BLOCK, GOALS_AND_BLOCK], *[LANES, TWO_BLOCKS, TWO_BLOCKS] * 2, LANES)),
-)  # fmt: skip
+    Layout("tiny", 10, ("1111111111", *("1331111331",) * 8, "1111111111", "1111551111")),
+    Layout("small", 8, (LANES, BLOCKS, BLOCKS, LANES, *(GOAL_AND_BLOCK,) * 2, LANES, BLOCKS, BLOCKS, LANES)),
+    Layout(
+        "medium",
+        7,
+        (*(LANES, BLOCKS, BLOCKS) * 2, LANES, *(GOAL_AND_BLOCK,) * 2, *(LANES, BLOCKS, BLOCKS) * 2, LANES),
+    ),
+)
 
 
 class State(PyTreeNode):
     rng: Array  # uint32 (2,)
-    shelves: Array  # uint32 (height,), bit c: a shelf stands in column c of this row
-    requested: Array  # uint32 (height,), and is requested
+    empty: Array  # uint32 (height,), bit c: the place in column c of this row has no shelf
+    requested: Array  # uint32 (height,), bit c: the shelf there is requested
     row: Array  # int32 (agents,), of each robot
     column: Array  # int32 (agents,)
     facing: Array  # int32 (agents,)
@@ -106,7 +111,7 @@ class Rware(Env[State]):
     layout: int = static(default=0, minimum=0, maximum=2)  # number of the warehouse in LAYOUTS
     agents: int = static(default=4, minimum=1, maximum=16)  # robots
     requests: int = static(default=4, minimum=1, maximum=64)  # shelves requested at a time
-    vision: int = static(default=2, minimum=1, maximum=5)  # cells seen in each direction
+    vision: int = static(default=2, minimum=1, maximum=3)  # cells seen in each direction
     load_reward: float = param(default=0.5)
     deliver_reward: float = param(default=0.5)
     return_reward: float = param(default=1.0)
@@ -118,7 +123,7 @@ class Rware(Env[State]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        places = "".join(self.hall.cells).count("S")
+        places = "".join(self.hall.cells).count(str(STANDING))
         if self.agents + self.requests > places:
             raise ValueError(
                 f"Rware.requests is {self.requests}; requests + agents ({self.agents}) must be at most {places}, "
@@ -153,6 +158,11 @@ class Rware(Env[State]):
     def height(self) -> int:
         return len(self.hall.cells)
 
+    @property
+    def places(self) -> Array:
+        """The words of the places for shelves, uint32 (height,)."""
+        return jnp.asarray(self.hall.words(STANDING))
+
     def _is_set(self, words: Array, row: Array, column: Array) -> Array:
         """Is the bit of a cell set? For each of the rows and columns, int32 (n,)."""
         at = jnp.arange(self.height, dtype=jnp.int32) == row[:, None]
@@ -180,22 +190,22 @@ class Rware(Env[State]):
         column = (jnp.int32(lax.population_count(word & up_to)) <= k).sum(dtype=jnp.int32)
         return stream, row, column
 
-    def _request(self, stream: Array, shelves: Array, requested: Array) -> tuple[Array, Array]:
+    def _request(self, stream: Array, empty: Array, requested: Array) -> tuple[Array, Array]:
         """Request one more of the shelves that stand in their places: the stream and the requested ones."""
-        stream, row, column = self._pick(stream, shelves & ~requested)
+        stream, row, column = self._pick(stream, self.places & ~empty & ~requested)
         return stream, requested | self._words(row[None], column[None], jnp.ones(1, bool))
 
     def init(self, stream: Array) -> State:
         # a shelf in every place
-        shelves = jnp.asarray(self.hall.words("S"))
-        free = jnp.asarray(self.hall.words(".SG"))
+        empty = jnp.zeros(self.height, jnp.uint32)
+        free = jnp.asarray(self.hall.words(LANE, STANDING, GOAL))
 
         # some are requested
         stream, world = rng.level(stream, self.levels, self.first_level)
         world, requested = lax.fori_loop(
             0,
             self.requests,
-            lambda _, carry: self._request(carry[0], shelves, carry[1]),
+            lambda _, carry: self._request(carry[0], empty, carry[1]),
             (world, jnp.zeros(self.height, jnp.uint32)),
         )
 
@@ -210,7 +220,7 @@ class Rware(Env[State]):
         _, (row, column, facing) = lax.scan(place, (world, free), length=self.agents)
         return State(
             rng=stream,
-            shelves=shelves,
+            empty=empty,
             requested=requested,
             row=row,
             column=column,
@@ -222,8 +232,7 @@ class Rware(Env[State]):
 
     def _load(self, s: State, acts: Array) -> tuple[State, Array]:
         """The robots that act lift the shelf above, or put down their own: their rewards, float32 (agents,)."""
-        is_place = self._is_set(jnp.asarray(self.hall.words("S")), s.row, s.column)
-        stands = self._is_set(s.shelves, s.row, s.column)
+        stands = self._is_set(self.places & ~s.empty, s.row, s.column)
         asked = self._is_set(s.requested, s.row, s.column)
 
         # lift it
@@ -231,7 +240,7 @@ class Rware(Env[State]):
         lifted = self._words(s.row, s.column, lifts)
 
         # put it down
-        puts = acts & (s.load != NOTHING) & is_place & ~stands
+        puts = acts & (s.load != NOTHING) & self._is_set(s.empty, s.row, s.column)
         put = self._words(s.row, s.column, puts)
         put_back = self._words(s.row, s.column, puts & (s.load == REQUESTED))
 
@@ -239,15 +248,15 @@ class Rware(Env[State]):
         reward = jnp.where(puts & (s.load == REQUESTED), -self.load_reward, reward)
         reward = jnp.where(puts & (s.load == DELIVERED), self.return_reward, reward)
         load = jnp.where(lifts, jnp.where(asked, REQUESTED, SHELF), jnp.where(puts, NOTHING, s.load))
-        shelves, requested = (s.shelves & ~lifted) | put, (s.requested & ~lifted) | put_back
-        return s.replace(shelves=shelves, requested=requested, load=load), reward
+        empty, requested = (s.empty | lifted) & ~put, (s.requested & ~lifted) | put_back
+        return s.replace(empty=empty, requested=requested, load=load), reward
 
     def _move(self, s: State, action: Array) -> State:
         """The robots that want to, and can, move one cell ahead, all at once."""
         # who wants to: not out of the warehouse, and with a load not where a shelf stands
         row, column = s.row + jnp.asarray(STEP_DOWN)[s.facing], s.column + jnp.asarray(STEP_RIGHT)[s.facing]
         inside = (row >= 0) & (row < self.height) & (column >= 0) & (column < self.width)
-        blocked = (s.load != NOTHING) & self._is_set(s.shelves, row, jnp.clip(column, 0, self.width - 1))
+        blocked = (s.load != NOTHING) & self._is_set(self.places & ~s.empty, row, jnp.clip(column, 0, self.width - 1))
         wants = (action == FORWARD) & inside & ~blocked
 
         # the robot that is in the way, (agents, agents); two that would swap places stay
@@ -274,8 +283,8 @@ class Rware(Env[State]):
 
     def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
         # turn, lift and put down, then move
-        turn = jnp.where(action == TURN_LEFT, 3, jnp.where(action == TURN_RIGHT, 1, 0))
-        s = s.replace(facing=lax.rem(s.facing + turn, jnp.int32(FACINGS)))
+        turn = jnp.int32(action == TURN_RIGHT) - jnp.int32(action == TURN_LEFT)
+        s = s.replace(facing=(s.facing + turn) & (FACINGS - 1))
         s, reward = self._load(s, action == LOAD)
         s = self._move(s, action)
 
@@ -286,7 +295,7 @@ class Rware(Env[State]):
             load = jnp.where(arrives, DELIVERED, load)
             delivered = delivered + jnp.int32(arrives)
             reward = reward + jnp.where(arrives, self.deliver_reward, 0.0)
-            after, more = self._request(stream, s.shelves, requested)
+            after, more = self._request(stream, s.empty, requested)
             stream, requested = jnp.where(arrives.any(), after, stream), jnp.where(arrives.any(), more, requested)
 
         steps = s.steps + 1
@@ -298,18 +307,21 @@ class Rware(Env[State]):
         """Robots end only with their world."""
         return s
 
+    def _bits(self, s: State) -> Array:
+        """The warehouse as it is observed, without robots: words of the three bits of each cell, uint32 (3, height)."""
+        floor, goal = (jnp.asarray(self.hall.words(*kinds)) for kinds in ((LANE, GOAL), (GOAL,)))
+        standing = self.places & ~s.empty & ~s.requested
+        return jnp.stack([floor | standing, self.places & ~s.requested, goal | s.requested])
+
     def observe(self, s: State) -> Seen:
-        # the warehouse within a margin, as words of the three bits of each cell
-        hall, side = self.hall, 2 * self.vision + 1
-        place, goal, bare = (jnp.asarray(hall.words(drawn)) for drawn in ("S", "G", ".G"))
-        bits = jnp.stack([bare | (s.shelves & ~s.requested), place & ~s.requested, goal | s.requested])
-        bits = jnp.pad(bits << jnp.uint32(self.vision), ((0, 0), (self.vision, self.vision)))
+        # the warehouse within a margin
+        side = 2 * self.vision + 1
+        bits = jnp.pad(self._bits(s) << jnp.uint32(self.vision), ((0, 0), (self.vision, self.vision)))
 
         # the cells around each robot, with up above
-        x = np.arange(side, dtype=np.uint32)
         row, column, facing = s.row, s.column, s.facing
         rows = bits[:, row[:, None] + np.arange(side)] >> jnp.uint32(column)[:, None]
-        one, two, four = jnp.int8((rows[..., None] >> x) & jnp.uint32(1))
+        one, two, four = jnp.int8((rows[..., None] >> np.arange(side, dtype=np.uint32)) & jnp.uint32(1))
         ground = one + 2 * two + 4 * four
 
         # turned, so that what is ahead is above
@@ -331,7 +343,7 @@ class Rware(Env[State]):
         robots = jnp.where(there, jnp.int8(kind)[:, None, None], jnp.int8(0)).sum(-1, dtype=jnp.int8)
 
         # the way to the nearest goal
-        (down_to, right_to), *others = [(y - row, x - column) for y, x in hall.goals]
+        (down_to, right_to), *others = [(y - row, x - column) for y, x in self.hall.goals]
         for y, x in others:
             nearer = jnp.abs(y) + jnp.abs(x) < jnp.abs(down_to) + jnp.abs(right_to)
             down_to, right_to = jnp.where(nearer, y, down_to), jnp.where(nearer, x, right_to)
@@ -360,3 +372,226 @@ class Rware(Env[State]):
 
     def figures(self, s: State) -> dict[str, Array]:
         return {"delivered_alone": jnp.float32(s.delivered)}
+
+    def render(self, s: State) -> Array:
+        # the warehouse
+        x = np.arange(self.width, dtype=np.uint32)
+        one, two, four = jnp.int32((self._bits(s)[..., None] >> x) & jnp.uint32(1))
+        picture = jnp.asarray(_cells())[one + 2 * two + 4 * four]
+
+        # robots with their loads
+        robots = jnp.asarray(_robots())[s.load, s.facing]
+        for i in range(self.agents):
+            here = (jnp.arange(self.height)[:, None] == s.row[i]) & (x == jnp.uint32(s.column[i]))
+            robot = robots[i]
+            picture = jnp.where(here[..., None, None, None] & (robot[..., 3:] > 0), robot[..., :3], picture)
+        return picture.swapaxes(1, 2).reshape(self.height * PIXELS, self.width * PIXELS, 3)
+
+    variants: ClassVar = (
+        {"layout": 1, "agents": 5, "requests": 3, "vision": 1, "levels": 3, "first_level": 100, "max_steps": 100},
+        {"layout": 2, "agents": 3, "requests": 6, "vision": 3},
+    )
+
+    def plan(self, s: State) -> Array:
+        """What a robot would do that knows where all shelves are: to the nearest one that it needs, and with it."""
+        distance, way = (jnp.asarray(x) for x in _ways(self.layout))
+        cells = jnp.arange(self.height * self.width, dtype=jnp.int32)
+        robot, here = jnp.arange(self.agents), s.row * self.width + s.column
+
+        def spread(words: Array) -> Array:
+            bits = (words[:, None] >> jnp.arange(self.width, dtype=jnp.uint32)) & jnp.uint32(1)
+            return bits.reshape(-1) == 1
+
+        # without a load to a requested shelf, if possible to one that no other robot is nearer to
+        down, right = cells // self.width - s.row[:, None], cells % self.width - s.column[:, None]
+        free = (s.load == NOTHING)[:, None]
+        far = jnp.where(free, jnp.abs(down) + jnp.abs(right), FAR)
+        nearer = (far[None] < far[:, None]) | ((far[None] == far[:, None]) & (robot < robot[:, None])[..., None])
+        nearer = nearer.any(1)
+        free_cost = jnp.where(spread(s.requested), far + jnp.where(nearer, FAR, 0), 3 * FAR)
+
+        # with a requested one to a goal, with another one to an empty place
+        goals = spread(jnp.asarray(self.hall.words(GOAL)))
+        targets = jnp.where((s.load == REQUESTED)[:, None], goals, spread(s.empty))
+        loaded_cost = jnp.where(targets, distance[here], 3 * FAR)
+
+        target = jnp.int32(jnp.argmin(jnp.where(free, free_cost, loaded_cost), 1))
+        row, column = lax.div(target, jnp.int32(self.width)), lax.rem(target, jnp.int32(self.width))
+        direct = self._towards(row - s.row, column - s.column)
+        heading = jnp.where(s.load == NOTHING, direct, way[here, target])
+
+        # another that does not go the same way is avoided on the right
+        there = here + jnp.asarray(STEP_DOWN)[heading] * self.width + jnp.asarray(STEP_RIGHT)[heading]
+        met = ((there[:, None] == here) & (heading[:, None] != heading)).any(1)
+        side = (heading + 1) & (FACINGS - 1)
+        row, column = s.row + jnp.asarray(STEP_DOWN)[side], s.column + jnp.asarray(STEP_RIGHT)[side]
+        inside = (row >= 0) & (row < self.height) & (column >= 0) & (column < self.width)
+        stands = self._is_set(self.places & ~s.empty, row, jnp.clip(column, 0, self.width - 1))
+        heading = jnp.where(met & inside & ((s.load == NOTHING) | ~stands), side, heading)
+        return jnp.where(here == target, LOAD, self._head(s, heading))
+
+    def _towards(self, down: Array, right: Array) -> Array:
+        """The facing that shortens the longer of two distances."""
+        vertical, horizontal = jnp.where(down > 0, DOWN, UP), jnp.where(right > 0, RIGHT, LEFT)
+        return jnp.where(jnp.abs(down) > jnp.abs(right), vertical, horizontal)
+
+    def _head(self, s: State, heading: Array) -> Array:
+        """The action that turns the robots to a heading, or moves them if they have it."""
+        turn = (heading - s.facing) & (FACINGS - 1)
+        return jnp.where(turn == 0, FORWARD, jnp.where(turn == 3, TURN_LEFT, TURN_RIGHT))
+
+    def player(self, s: State, stream: Array) -> Array:
+        # by plan, with some random actions; some lift any shelf, some go round in circles in the middle, some play at
+        # random
+        style = s.rng[0] % jnp.uint32(8)
+        _, drawn = rng.each(stream, 2 * self.agents)
+        chance, anything = rng.unit(drawn[: self.agents]), jnp.int32(rng.unit(drawn[self.agents :]) * 5)
+        planned = self.plan(s)
+        planned = jnp.where(
+            (style == 1) & (s.load == SHELF), self.plan(s.replace(load=s.load * 0 + REQUESTED)), planned
+        )
+        down, right = self.height // 2 - 1 - s.row, 4 - s.column
+        middle = (down >= -1) & (down <= 0) & (right >= -1) & (right <= 0)
+        round_about = jnp.where(down == 0, jnp.where(right == 0, RIGHT, DOWN), jnp.where(right == 0, UP, LEFT))
+        circling = self._head(s, jnp.where(middle, round_about, self._towards(down, right)))
+        planned = jnp.where(style == 2, circling, planned)
+        random = chance < jnp.where(style == 0, 1.0, jnp.where(style == 2, 0.01, 0.15))
+        lifts = (style == 1) & (chance > 0.9)
+        return jnp.where(random, anything, jnp.where(lifts, LOAD, planned))
+
+    def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
+        n, load, acts = next_state, s.load, action == LOAD
+        row, column = s.row + jnp.asarray(STEP_DOWN)[s.facing], s.column + jnp.asarray(STEP_RIGHT)[s.facing]
+        inside = (row >= 0) & (row < self.height) & (column >= 0) & (column < self.width)
+        shelves = self.places & ~s.empty
+        shelf_ahead = inside & self._is_set(shelves, row, jnp.clip(column, 0, self.width - 1))
+        shelf_here, asked = self._is_set(shelves, s.row, s.column), self._is_set(s.requested, s.row, s.column)
+        drives, moved = (action == FORWARD) & inside, (n.row != s.row) | (n.column != s.column)
+        ahead = (row[:, None] == s.row) & (column[:, None] == s.column)
+        follows = ahead & moved[:, None] & moved
+        twice = (follows[:, :, None] & follows[None]).any(1)
+        four_times = (twice[:, :, None] & twice[None]).any(1)
+        swap = ahead & ahead.T & drives[:, None] & drives
+        stopped = drives & ~moved & ~((load != NOTHING) & shelf_ahead) & ~swap.any(1)
+        robot = jnp.arange(self.agents)
+        contest = (row[:, None] == row) & (column[:, None] == column) & drives & (robot[:, None] < robot)
+        contest = contest & (drives & (stopped | moved))[:, None]  # the first of two could go as well
+        lifted, put = (load == NOTHING) & (n.load != NOTHING), (load != NOTHING) & (n.load == NOTHING)
+        delivered = (n.delivered - s.delivered).sum()
+        at_goal = self._is_set(jnp.asarray(self.hall.words(GOAL)), n.row, n.column)
+        return {
+            "stays": (action == STAY).any(),
+            "turns left": (action == TURN_LEFT).any(),
+            "turns right": (action == TURN_RIGHT).any(),
+            "moves to a free cell": (moved & ~ahead.any(1)).any(),
+            "moves to a cell that another leaves": follows.any(),
+            "three move in a row": (twice & ~np.eye(self.agents, dtype=bool)).any(),
+            "four move in a circle": (four_times & np.eye(self.agents, dtype=bool)).any(),
+            "a swap is refused": swap.any(),
+            "a robot that stays is in the way": (stopped[:, None] & ahead & ~drives).any(),
+            "a robot that is stopped is in the way": (stopped[:, None] & ahead & drives & ~moved).any(),
+            "the first of two goes": (contest & moved[:, None] & ~moved).any(),
+            "the second goes as its queue is longer": (contest & ~moved[:, None] & moved).any(),
+            "the wall is ahead": ((action == FORWARD) & ~inside).any(),
+            "a shelf stops a robot with a load": (drives & shelf_ahead & (load != NOTHING) & ~moved).any(),
+            "a robot goes under a shelf": (moved & shelf_ahead).any(),
+            "a robot with a load goes to an empty place": (moved & self._is_set(s.empty, n.row, n.column)).any(),
+            "a requested shelf is lifted": (lifted & asked).any(),
+            "another shelf is lifted": (lifted & ~asked).any(),
+            "nothing to lift": (acts & (load == NOTHING) & ~shelf_here).any(),
+            "a requested shelf is put back": (put & (load == REQUESTED)).any(),
+            "another shelf is put down": (put & (load == SHELF)).any(),
+            "a delivered shelf is put down": (put & (load == DELIVERED)).any(),
+            "no place to put a shelf down": (acts & (load != NOTHING) & ~put).any(),
+            "a shelf is delivered": delivered > 0,
+            "two shelves are delivered at once": delivered > 1,
+            "a shelf that is not requested comes to a goal": (moved & at_goal & (load == SHELF)).any(),
+            "time limit": n.steps >= self.max_steps,
+        }
+
+    def edge_case(self, s: State, stream: Array) -> State:
+        # all robots in a corner of four by four cells anywhere, with any loads, and few steps left
+        _, drawn = rng.each(stream, 5 + 3 * self.agents)
+        draws = jnp.int32(drawn >> jnp.uint32(8))
+        # multiples of an odd number are different cells
+        cell = (draws[0] % 16 + (2 * (draws[1] % 8) + 1) * jnp.arange(self.agents, dtype=jnp.int32)) % 16
+        load, facing, keeps = draws[5:].reshape(3, self.agents)
+        return s.replace(
+            row=draws[2] % (self.height - 3) + cell // 4,
+            column=draws[3] % (self.width - 3) + cell % 4,
+            facing=jnp.where(keeps % 4 == 0, s.facing, facing % FACINGS),
+            load=load % 4,
+            steps=jnp.maximum(self.max_steps - draws[4] % 3, 0),
+        )
+
+
+# for the scripted player
+
+FAR = 1000  # a cell that cannot be reached
+
+
+@functools.cache
+def _ways(layout: int) -> tuple[np.ndarray, np.ndarray]:
+    """For a robot with a load, from cell c to cell t: steps forward, and the first one's facing, int32 (c, t).
+
+    Goals are entered along the wall and left away from it, so that robots do not meet there.
+    """
+    hall = LAYOUTS[layout].cells
+    height, width = len(hall), len(hall[0])
+    kinds = {(y, x): int(cell) for y, row in enumerate(hall) for x, cell in enumerate(row)}
+    distance, way = (np.full((height * width, height * width), x, np.int32) for x in (FAR, UP))
+    for target, kind in kinds.items():
+        t = target[0] * width + target[1]
+        distance[t, t] = 0
+        reached = [target]
+        for y, x in reached:  # grows: breadth first
+            for facing in range(FACINGS):
+                down, right = int(STEP_DOWN[facing]), int(STEP_RIGHT[facing])
+                before, beyond, behind = (y - down, x - right), (y + down, x + right), (y - 2 * down, x - 2 * right)
+                b = before[0] * width + before[1]
+                if before not in kinds or distance[b, t] < FAR or (kinds[y, x] == GOAL and beyond not in kinds):
+                    continue
+                if kinds[before] == GOAL and kind != GOAL and behind in kinds:
+                    continue
+                distance[b, t], way[b, t] = distance[y * width + x, t] + 1, facing
+                if kinds[before] != STANDING:  # a place can only be the first cell
+                    reached.append(before)
+    return distance, way
+
+
+# the picture
+
+PIXELS = 20  # of a cell's side
+LANE_COLOUR, PLACE_COLOUR, GOAL_COLOUR = (38, 44, 56), (60, 68, 84), (84, 160, 104)
+SHELF_COLOUR, REQUESTED_COLOUR, DELIVERED_COLOUR = (126, 104, 84), (236, 120, 60), (222, 214, 190)
+ROBOT_COLOUR, FRONT_COLOUR = (86, 156, 214), (241, 241, 241)
+
+
+def _grid() -> tuple[np.ndarray, np.ndarray]:
+    """How far down and to the right of the middle of a cell each pixel is, from -1 to 1."""
+    y, x = (np.mgrid[:PIXELS, :PIXELS] + 0.5) / PIXELS * 2 - 1
+    return y, x
+
+
+@functools.cache
+def _cells() -> np.ndarray:
+    """A picture of each kind of cell, uint8 (kinds, PIXELS, PIXELS, 3)."""
+    y, x = _grid()
+    colours = (LANE_COLOUR, LANE_COLOUR, PLACE_COLOUR, SHELF_COLOUR, REQUESTED_COLOUR, GOAL_COLOUR)
+    cells = np.broadcast_to(np.array(colours, np.uint8)[:, None, None], (len(colours), PIXELS, PIXELS, 3)).copy()
+    cells[:, np.maximum(np.abs(y), np.abs(x)) > 0.9] = LANE_COLOUR
+    return cells
+
+
+@functools.cache
+def _robots() -> np.ndarray:
+    """A picture of a robot by load and facing, with whether a pixel belongs to it: (4, 4, PIXELS, PIXELS, 4)."""
+    y, x = _grid()
+    robots = np.zeros((4, FACINGS, PIXELS, PIXELS, 4), np.uint8)
+    for load, colour in ((SHELF, SHELF_COLOUR), (REQUESTED, REQUESTED_COLOUR), (DELIVERED, DELIVERED_COLOUR)):
+        robots[load][:, np.maximum(np.abs(y), np.abs(x)) < 0.9] = (*colour, 255)
+    for facing in range(FACINGS):
+        front_y, front_x = 0.35 * STEP_DOWN[facing], 0.35 * STEP_RIGHT[facing]
+        robots[:, facing, y**2 + x**2 < 0.65**2] = (*ROBOT_COLOUR, 255)
+        robots[:, facing, (y - front_y) ** 2 + (x - front_x) ** 2 < 0.22**2] = (*FRONT_COLOUR, 255)
+    return robots
