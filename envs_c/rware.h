@@ -32,7 +32,7 @@ enum {
   RWARE_MAX_COLUMNS = 20,
   RWARE_MAX_VISION = 3,  // cells
   RWARE_MAX_SIDE = 2 * RWARE_MAX_VISION + 1,
-  RWARE_STRIDE = 32,  // cells from one row to the next, with the margin: RWARE_MAX_COLUMNS + 2 * RWARE_MAX_VISION at least
+  RWARE_STRIDE = 32,     // bytes of a row of cells with its margin, and more
   RWARE_ROBOT = 8,       // above the numbers of cells
   RWARE_GOALS = 2,
 };
@@ -49,8 +49,7 @@ typedef struct {
 
 static const rware_layout RWARE_LAYOUTS[] = {
   {11, 10, {10, 10}, {4, 5}, 10,  // tiny
-    {
-     "11111111110000000000",
+    {"11111111110000000000",
      "13311113310000000000",
      "13311113310000000000",
      "13311113310000000000",
@@ -62,8 +61,7 @@ static const rware_layout RWARE_LAYOUTS[] = {
      "11111111110000000000",
      "11115511110000000000"}},
   {10, 20, {4, 5}, {0, 0}, 8,  // small
-    {
-     "11111111111111111111",
+    {"11111111111111111111",
      "11333333331333333331",
      "11333333331333333331",
      "11111111111111111111",
@@ -74,8 +72,7 @@ static const rware_layout RWARE_LAYOUTS[] = {
      "11333333331333333331",
      "11111111111111111111"}},
   {16, 20, {7, 8}, {0, 0}, 7,  // medium
-    {
-     "11111111111111111111",
+    {"11111111111111111111",
      "11333333331333333331",
      "11333333331333333331",
      "11111111111111111111",
@@ -137,15 +134,9 @@ static inline const rware_layout *rware_hall(const rware_params *p) { return &RW
 static inline int32_t rware_is_set(uint32_t word, int32_t column) { return (int32_t)((word >> column) & 1); }
 
 
-// is there a place for a shelf?
-static inline int32_t rware_is_place(const rware_params *p, int32_t row, int32_t column) {
-  return rware_hall(p)->cells[row][column] == '0' + RWARE_STANDING;
-}
-
-
 // does a shelf stand there?
 static inline int32_t rware_stands(const rware_params *p, const rware_state *s, int32_t row, int32_t column) {
-  return rware_is_place(p, row, column) && !rware_is_set(s->empty[row], column);
+  return rware_hall(p)->cells[row][column] == '0' + RWARE_STANDING && !rware_is_set(s->empty[row], column);
 }
 
 
@@ -341,7 +332,7 @@ static inline void rware_observe(const rware_params *p, const rware_state *s, rw
   float per_cell = 1.0f / (float)(hall->width > hall->height ? hall->width : hall->height);
   for (int32_t i = 0; i < p->agents; i++) {
     // the cells around it, from ahead on the left
-    int32_t facing = s->facing[i], right_of = (facing + 1) % RWARE_FACINGS;
+    int32_t facing = s->facing[i], right_of = (facing + 1) & (RWARE_FACINGS - 1);
     int32_t ahead = RWARE_STEP_DOWN[facing] * RWARE_STRIDE + RWARE_STEP_RIGHT[facing];
     int32_t right = RWARE_STEP_DOWN[right_of] * RWARE_STRIDE + RWARE_STEP_RIGHT[right_of];
     const int8_t *line = &first[s->row[i] * RWARE_STRIDE + s->column[i]] + p->vision * (ahead - right);

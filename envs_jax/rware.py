@@ -28,9 +28,6 @@ NO_ROBOT = 0
 EMPTY_ROBOT = 1
 LOADED_ROBOT = EMPTY_ROBOT + FACINGS
 
-# cells down and to the right of a step, by facing
-STEP_DOWN, STEP_RIGHT = np.array([-1, 0, 1, 0], np.int32), np.array([0, 1, 0, -1], np.int32)
-
 
 class Layout(NamedTuple):
     name: str
@@ -111,7 +108,7 @@ class Rware(Env[State]):
     layout: int = static(default=0, minimum=0, maximum=2)  # number of the warehouse in LAYOUTS
     agents: int = static(default=4, minimum=1, maximum=16)  # robots
     requests: int = static(default=4, minimum=1, maximum=64)  # shelves requested at a time
-    vision: int = static(default=2, minimum=1, maximum=3)  # cells seen in each direction
+    vision: int = static(default=1, minimum=1, maximum=3)  # cells seen in each direction
     load_reward: float = param(default=0.5)
     deliver_reward: float = param(default=0.5)
     return_reward: float = param(default=1.0)
@@ -163,16 +160,22 @@ class Rware(Env[State]):
         """The words of the places for shelves, uint32 (height,)."""
         return jnp.asarray(self.hall.words(STANDING))
 
+    def _step(self, facing: Array) -> tuple[Array, Array]:
+        """Cells down and to the right of a step."""
+        return jnp.int32(facing == DOWN) - jnp.int32(facing == UP), jnp.int32(facing == RIGHT) - jnp.int32(
+            facing == LEFT
+        )
+
     def _is_set(self, words: Array, row: Array, column: Array) -> Array:
         """Is the bit of a cell set? For each of the rows and columns, int32 (n,)."""
-        at = jnp.arange(self.height, dtype=jnp.int32) == row[:, None]
-        word = jnp.where(at, words, jnp.uint32(0)).sum(1, dtype=jnp.uint32)
+        at = jnp.arange(self.height, dtype=jnp.int32)[None] == row[:, None]
+        word = jnp.where(at, words[None], jnp.uint32(0)).sum(1, dtype=jnp.uint32)
         return (word >> jnp.uint32(column)) & jnp.uint32(1) == 1
 
     def _words(self, row: Array, column: Array, chosen: Array) -> Array:
         """The words that have the bits of these cells, uint32 (height,); the chosen ones differ."""
-        at = (jnp.arange(self.height, dtype=jnp.int32)[:, None] == row) & chosen
-        return jnp.where(at, jnp.uint32(1) << jnp.uint32(column), jnp.uint32(0)).sum(1, dtype=jnp.uint32)
+        at = (jnp.arange(self.height, dtype=jnp.int32)[:, None] == row[None]) & chosen[None]
+        return jnp.where(at, (jnp.uint32(1) << jnp.uint32(column))[None], jnp.uint32(0)).sum(1, dtype=jnp.uint32)
 
     def _pick(self, stream: Array, words: Array) -> tuple[Array, Array, Array]:
         """A uniformly random one of the bits that are set: the stream, its row and its column."""
@@ -254,13 +257,14 @@ class Rware(Env[State]):
     def _move(self, s: State, action: Array) -> State:
         """The robots that want to, and can, move one cell ahead, all at once."""
         # who wants to: not out of the warehouse, and with a load not where a shelf stands
-        row, column = s.row + jnp.asarray(STEP_DOWN)[s.facing], s.column + jnp.asarray(STEP_RIGHT)[s.facing]
+        down, right = self._step(s.facing)
+        row, column = s.row + down, s.column + right
         inside = (row >= 0) & (row < self.height) & (column >= 0) & (column < self.width)
         blocked = (s.load != NOTHING) & self._is_set(self.places & ~s.empty, row, jnp.clip(column, 0, self.width - 1))
         wants = (action == FORWARD) & inside & ~blocked
 
         # the robot that is in the way, (agents, agents); two that would swap places stay
-        in_the_way = wants[:, None] & (row[:, None] == s.row) & (column[:, None] == s.column)
+        in_the_way = wants[:, None] & (row[:, None] == s.row[None]) & (column[:, None] == s.column[None])
         wants = wants & ~(in_the_way & in_the_way.T).any(1)
         in_the_way = in_the_way & wants[:, None]
 
@@ -271,13 +275,13 @@ class Rware(Env[State]):
 
         # of those that want one cell only the one with the longest queue moves, the first if they are equal
         robot = np.arange(self.agents)
-        rival = wants & (row[:, None] == row) & (column[:, None] == column)
-        first = (queue > queue[:, None]) | ((queue == queue[:, None]) & (robot < robot[:, None]))
+        rival = wants[None] & (row[:, None] == row[None]) & (column[:, None] == column[None])
+        first = (queue[None] > queue[:, None]) | ((queue[None] == queue[:, None]) & (robot[None] < robot[:, None]))
         moves = wants & ~(rival & first).any(1)
 
         # and only if the robot in the way moves too: until nothing changes
         for _ in range(self.agents):
-            moves = moves & ~(in_the_way & ~moves).any(1)
+            moves = moves & ~(in_the_way & ~moves[None]).any(1)
 
         return s.replace(row=jnp.where(moves, row, s.row), column=jnp.where(moves, column, s.column))
 
@@ -307,6 +311,11 @@ class Rware(Env[State]):
         """Robots end only with their world."""
         return s
 
+    def _seen_from(self, facing: Array, down: Array, right: Array) -> tuple[Array, Array]:
+        """How far ahead and to its right a robot sees what is some cells down and to the right."""
+        down_ahead, right_ahead = self._step(facing)
+        return down * down_ahead + right * right_ahead, right * -down_ahead + down * right_ahead
+
     def _bits(self, s: State) -> Array:
         """The warehouse as it is observed, without robots: words of the three bits of each cell, uint32 (3, height)."""
         floor, goal = (jnp.asarray(self.hall.words(*kinds)) for kinds in ((LANE, GOAL), (GOAL,)))
@@ -320,8 +329,10 @@ class Rware(Env[State]):
 
         # the cells around each robot, with up above
         row, column, facing = s.row, s.column, s.facing
-        rows = bits[:, row[:, None] + np.arange(side)] >> jnp.uint32(column)[:, None]
-        one, two, four = jnp.int8((rows[..., None] >> np.arange(side, dtype=np.uint32)) & jnp.uint32(1))
+        rows = bits[:, row[:, None] + np.arange(side)[None]] >> jnp.uint32(column)[None, :, None]
+        one, two, four = jnp.int8(
+            (rows[..., None] >> jnp.arange(side, dtype=jnp.uint32)[None, None, None]) & jnp.uint32(1)
+        )
         ground = one + 2 * two + 4 * four
 
         # turned, so that what is ahead is above
@@ -331,15 +342,14 @@ class Rware(Env[State]):
         turned = jnp.where(turn == LEFT, ground.swapaxes(1, 2)[:, :, ::-1], turned)
 
         # the other robots, from ahead on the left
-        down, right = jnp.asarray(STEP_DOWN), jnp.asarray(STEP_RIGHT)
-        right_of = lax.rem(facing + 1, jnp.int32(FACINGS))
-        apart_down, apart_right = row - row[:, None], column - column[:, None]
-        ahead = apart_down * down[facing][:, None] + apart_right * right[facing][:, None]
-        beside = apart_down * down[right_of][:, None] + apart_right * right[right_of][:, None]
-        kind = jnp.where(s.load == NOTHING, EMPTY_ROBOT, LOADED_ROBOT) + ((facing - facing[:, None]) & 3)
+        ahead, beside = self._seen_from(facing[:, None], row[None] - row[:, None], column[None] - column[:, None])
+        kind = jnp.where(s.load == NOTHING, EMPTY_ROBOT, LOADED_ROBOT)[None] + (
+            (facing[None] - facing[:, None]) & (FACINGS - 1)
+        )
         kind = jnp.where(np.eye(self.agents, dtype=bool), NO_ROBOT, kind)
         window = np.arange(side, dtype=np.int32) - self.vision
-        there = (ahead[:, None, None] == -window[:, None, None]) & (beside[:, None, None] == window[None, :, None])
+        there = ahead[:, None, None] == -window[None, :, None, None]
+        there = there & (beside[:, None, None] == window[None, None, :, None])
         robots = jnp.where(there, jnp.int8(kind)[:, None, None], jnp.int8(0)).sum(-1, dtype=jnp.int8)
 
         # the way to the nearest goal
@@ -349,12 +359,7 @@ class Rware(Env[State]):
             down_to, right_to = jnp.where(nearer, y, down_to), jnp.where(nearer, x, right_to)
 
         per_cell = 1 / jnp.float32(max(self.height, self.width))
-        numbers = [
-            row,
-            column,
-            down_to * down[facing] + right_to * right[facing],
-            down_to * down[right_of] + right_to * right[right_of],
-        ]
+        numbers = [row, column, *self._seen_from(facing, down_to, right_to)]
         return Seen(
             ground=turned,
             robots=robots,
@@ -376,19 +381,19 @@ class Rware(Env[State]):
     def render(self, s: State) -> Array:
         # the warehouse
         x = np.arange(self.width, dtype=np.uint32)
-        one, two, four = jnp.int32((self._bits(s)[..., None] >> x) & jnp.uint32(1))
+        one, two, four = jnp.int32((self._bits(s)[..., None] >> x[None, None]) & jnp.uint32(1))
         picture = jnp.asarray(_cells())[one + 2 * two + 4 * four]
 
         # robots with their loads
         robots = jnp.asarray(_robots())[s.load, s.facing]
         for i in range(self.agents):
-            here = (jnp.arange(self.height)[:, None] == s.row[i]) & (x == jnp.uint32(s.column[i]))
-            robot = robots[i]
+            here = (jnp.arange(self.height) == s.row[i])[:, None] & (x == jnp.uint32(s.column[i]))[None]
+            robot = robots[i][None, None]
             picture = jnp.where(here[..., None, None, None] & (robot[..., 3:] > 0), robot[..., :3], picture)
         return picture.swapaxes(1, 2).reshape(self.height * PIXELS, self.width * PIXELS, 3)
 
     variants: ClassVar = (
-        {"layout": 1, "agents": 5, "requests": 3, "vision": 1, "levels": 3, "first_level": 100, "max_steps": 100},
+        {"layout": 1, "agents": 5, "requests": 3, "vision": 2, "levels": 3, "first_level": 100, "max_steps": 100},
         {"layout": 2, "agents": 3, "requests": 6, "vision": 3},
     )
 
@@ -399,20 +404,21 @@ class Rware(Env[State]):
         robot, here = jnp.arange(self.agents), s.row * self.width + s.column
 
         def spread(words: Array) -> Array:
-            bits = (words[:, None] >> jnp.arange(self.width, dtype=jnp.uint32)) & jnp.uint32(1)
+            bits = (words[:, None] >> jnp.arange(self.width, dtype=jnp.uint32)[None]) & jnp.uint32(1)
             return bits.reshape(-1) == 1
 
         # without a load to a requested shelf, if possible to one that no other robot is nearer to
-        down, right = cells // self.width - s.row[:, None], cells % self.width - s.column[:, None]
+        down, right = (cells // self.width)[None] - s.row[:, None], (cells % self.width)[None] - s.column[:, None]
         free = (s.load == NOTHING)[:, None]
         far = jnp.where(free, jnp.abs(down) + jnp.abs(right), FAR)
-        nearer = (far[None] < far[:, None]) | ((far[None] == far[:, None]) & (robot < robot[:, None])[..., None])
+        first = (robot[None] < robot[:, None])[..., None]
+        nearer = (far[None] < far[:, None]) | ((far[None] == far[:, None]) & first)
         nearer = nearer.any(1)
-        free_cost = jnp.where(spread(s.requested), far + jnp.where(nearer, FAR, 0), 3 * FAR)
+        free_cost = jnp.where(spread(s.requested)[None], far + jnp.where(nearer, FAR, 0), 3 * FAR)
 
         # with a requested one to a goal, with another one to an empty place
         goals = spread(jnp.asarray(self.hall.words(GOAL)))
-        targets = jnp.where((s.load == REQUESTED)[:, None], goals, spread(s.empty))
+        targets = jnp.where((s.load == REQUESTED)[:, None], goals[None], spread(s.empty)[None])
         loaded_cost = jnp.where(targets, distance[here], 3 * FAR)
 
         target = jnp.int32(jnp.argmin(jnp.where(free, free_cost, loaded_cost), 1))
@@ -421,10 +427,12 @@ class Rware(Env[State]):
         heading = jnp.where(s.load == NOTHING, direct, way[here, target])
 
         # another that does not go the same way is avoided on the right
-        there = here + jnp.asarray(STEP_DOWN)[heading] * self.width + jnp.asarray(STEP_RIGHT)[heading]
-        met = ((there[:, None] == here) & (heading[:, None] != heading)).any(1)
+        down, right = self._step(heading)
+        there = here + down * self.width + right
+        met = ((there[:, None] == here[None]) & (heading[:, None] != heading[None])).any(1)
         side = (heading + 1) & (FACINGS - 1)
-        row, column = s.row + jnp.asarray(STEP_DOWN)[side], s.column + jnp.asarray(STEP_RIGHT)[side]
+        down, right = self._step(side)
+        row, column = s.row + down, s.column + right
         inside = (row >= 0) & (row < self.height) & (column >= 0) & (column < self.width)
         stands = self._is_set(self.places & ~s.empty, row, jnp.clip(column, 0, self.width - 1))
         heading = jnp.where(met & inside & ((s.load == NOTHING) | ~stands), side, heading)
@@ -461,20 +469,22 @@ class Rware(Env[State]):
 
     def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
         n, load, acts = next_state, s.load, action == LOAD
-        row, column = s.row + jnp.asarray(STEP_DOWN)[s.facing], s.column + jnp.asarray(STEP_RIGHT)[s.facing]
+        down, right = self._step(s.facing)
+        row, column = s.row + down, s.column + right
         inside = (row >= 0) & (row < self.height) & (column >= 0) & (column < self.width)
         shelves = self.places & ~s.empty
         shelf_ahead = inside & self._is_set(shelves, row, jnp.clip(column, 0, self.width - 1))
         shelf_here, asked = self._is_set(shelves, s.row, s.column), self._is_set(s.requested, s.row, s.column)
         drives, moved = (action == FORWARD) & inside, (n.row != s.row) | (n.column != s.column)
-        ahead = (row[:, None] == s.row) & (column[:, None] == s.column)
-        follows = ahead & moved[:, None] & moved
+        ahead = (row[:, None] == s.row[None]) & (column[:, None] == s.column[None])
+        follows = ahead & moved[:, None] & moved[None]
         twice = (follows[:, :, None] & follows[None]).any(1)
         four_times = (twice[:, :, None] & twice[None]).any(1)
-        swap = ahead & ahead.T & drives[:, None] & drives
+        swap = ahead & ahead.T & drives[:, None] & drives[None]
         stopped = drives & ~moved & ~((load != NOTHING) & shelf_ahead) & ~swap.any(1)
         robot = jnp.arange(self.agents)
-        contest = (row[:, None] == row) & (column[:, None] == column) & drives & (robot[:, None] < robot)
+        contest = (row[:, None] == row[None]) & (column[:, None] == column[None]) & (robot[:, None] < robot[None])
+        contest = contest & drives[None]
         contest = contest & (drives & (stopped | moved))[:, None]  # the first of two could go as well
         lifted, put = (load == NOTHING) & (n.load != NOTHING), (load != NOTHING) & (n.load == NOTHING)
         delivered = (n.delivered - s.delivered).sum()
@@ -488,10 +498,10 @@ class Rware(Env[State]):
             "three move in a row": (twice & ~np.eye(self.agents, dtype=bool)).any(),
             "four move in a circle": (four_times & np.eye(self.agents, dtype=bool)).any(),
             "a swap is refused": swap.any(),
-            "a robot that stays is in the way": (stopped[:, None] & ahead & ~drives).any(),
-            "a robot that is stopped is in the way": (stopped[:, None] & ahead & drives & ~moved).any(),
-            "the first of two goes": (contest & moved[:, None] & ~moved).any(),
-            "the second goes as its queue is longer": (contest & ~moved[:, None] & moved).any(),
+            "a robot that stays is in the way": (stopped[:, None] & ahead & ~drives[None]).any(),
+            "a robot that is stopped is in the way": (stopped[:, None] & ahead & (drives & ~moved)[None]).any(),
+            "the first of two goes": (contest & moved[:, None] & ~moved[None]).any(),
+            "the second goes as its queue is longer": (contest & ~moved[:, None] & moved[None]).any(),
             "the wall is ahead": ((action == FORWARD) & ~inside).any(),
             "a shelf stops a robot with a load": (drives & shelf_ahead & (load != NOTHING) & ~moved).any(),
             "a robot goes under a shelf": (moved & shelf_ahead).any(),
@@ -525,9 +535,10 @@ class Rware(Env[State]):
         )
 
 
-# for the scripted player
+# for the scripted player and the picture
 
 FAR = 1000  # a cell that cannot be reached
+STEPS = ((-1, 0), (0, 1), (1, 0), (0, -1))  # cells down and to the right, by facing
 
 
 @functools.cache
@@ -546,7 +557,7 @@ def _ways(layout: int) -> tuple[np.ndarray, np.ndarray]:
         reached = [target]
         for y, x in reached:  # grows: breadth first
             for facing in range(FACINGS):
-                down, right = int(STEP_DOWN[facing]), int(STEP_RIGHT[facing])
+                down, right = STEPS[facing]
                 before, beyond, behind = (y - down, x - right), (y + down, x + right), (y - 2 * down, x - 2 * right)
                 b = before[0] * width + before[1]
                 if before not in kinds or distance[b, t] < FAR or (kinds[y, x] == GOAL and beyond not in kinds):
@@ -591,7 +602,7 @@ def _robots() -> np.ndarray:
     for load, colour in ((SHELF, SHELF_COLOUR), (REQUESTED, REQUESTED_COLOUR), (DELIVERED, DELIVERED_COLOUR)):
         robots[load][:, np.maximum(np.abs(y), np.abs(x)) < 0.9] = (*colour, 255)
     for facing in range(FACINGS):
-        front_y, front_x = 0.35 * STEP_DOWN[facing], 0.35 * STEP_RIGHT[facing]
+        front_y, front_x = (0.35 * step for step in STEPS[facing])
         robots[:, facing, y**2 + x**2 < 0.65**2] = (*ROBOT_COLOUR, 255)
         robots[:, facing, (y - front_y) ** 2 + (x - front_x) ** 2 < 0.22**2] = (*FRONT_COLOUR, 255)
     return robots
