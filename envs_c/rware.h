@@ -1,9 +1,9 @@
 // rware.h: robots bring the shelves of a warehouse to a goal and back. Twin of envs_jax/rware.py.
 //
-// observation  ground int8 (side, side), robots int8 (side, side), own int8 (2,), numbers float32 (4,)
-//              per robot, side = 2 vision + 1: what stands around it and which robots, itself in the
-//              middle and what is ahead above; its facing and its load; its row and column, and how
-//              far ahead and to its right the nearest goal is
+// observation  window int8 (2 vision + 1, 2 vision + 1, 2), numbers float32 (12,) per robot: what stands in
+//              each cell around it and which robot is there, itself in the middle and what is ahead
+//              above; its row and column, how far ahead and to its right the nearest goal is, and
+//              1 at its facing and at its load
 // action       discrete   0 stay, 1 forward, 2 turn left, 3 turn right, 4 lift or put down a shelf
 // reward       load_reward for lifting a requested shelf, and minus that for putting it back;
 //              deliver_reward for bringing it to a goal; return_reward for putting it down after that
@@ -48,7 +48,7 @@ typedef struct {
 } rware_layout;
 
 static const rware_layout RWARE_LAYOUTS[] = {
-  {11, 10, {10, 10}, {4, 5}, 10,  // tiny
+  {11, 10, {10, 10}, {4, 5}, 15,  // tiny
     {"11111111110000000000",
      "13311113310000000000",
      "13311113310000000000",
@@ -71,7 +71,7 @@ static const rware_layout RWARE_LAYOUTS[] = {
      "11333333331333333331",
      "11333333331333333331",
      "11111111111111111111"}},
-  {16, 20, {7, 8}, {0, 0}, 7,  // medium
+  {16, 20, {7, 8}, {0, 0}, 6,  // medium
     {"11111111111111111111",
      "11333333331333333331",
      "11333333331333333331",
@@ -116,10 +116,8 @@ typedef struct {
 } rware_state;
 
 typedef struct {
-  int8_t ground[RWARE_MAX_SIDE * RWARE_MAX_SIDE + 3];
-  int8_t robots[RWARE_MAX_SIDE * RWARE_MAX_SIDE + 3];
-  int8_t own[2];
-  float numbers[4];
+  int8_t window[RWARE_MAX_SIDE * RWARE_MAX_SIDE * 2 + 2];
+  float numbers[12];
 } rware_obs;
 
 typedef struct {
@@ -320,8 +318,10 @@ static inline void rware_observe(const rware_params *p, const rware_state *s, rw
   for (int32_t y = 0; y < hall->height; y++) {
     int8_t *row = &first[y * RWARE_STRIDE];
     for (int32_t x = 0; x < RWARE_MAX_COLUMNS; x++) row[x] = (int8_t)(hall->cells[y][x] - '0');
-    for (uint32_t word = s->empty[y]; word != 0; word &= word - 1) row[__builtin_ctz(word)]--;
-    for (uint32_t word = s->requested[y]; word != 0; word &= word - 1) row[__builtin_ctz(word)]++;
+    for (uint32_t word = s->empty[y] | s->requested[y]; word != 0; word &= word - 1) {
+      int32_t x = __builtin_ctz(word);  // its lowest bit
+      row[x] = rware_is_set(s->empty[y], x) ? RWARE_PLACE : RWARE_WANTED;
+    }
   }
   for (int32_t i = 0; i < p->agents; i++) {
     int32_t robot = (s->load[i] == RWARE_NOTHING ? RWARE_EMPTY_ROBOT : RWARE_LOADED_ROBOT) + s->facing[i];
@@ -336,16 +336,17 @@ static inline void rware_observe(const rware_params *p, const rware_state *s, rw
     int32_t ahead = RWARE_STEP_DOWN[facing] * RWARE_STRIDE + RWARE_STEP_RIGHT[facing];
     int32_t right = RWARE_STEP_DOWN[right_of] * RWARE_STRIDE + RWARE_STEP_RIGHT[right_of];
     const int8_t *line = &first[s->row[i] * RWARE_STRIDE + s->column[i]] + p->vision * (ahead - right);
-    for (int32_t y = 0, k = 0; y < side; y++, line -= ahead) {
+    int8_t *seen = obs[i].window;
+    for (int32_t y = 0; y < side; y++, line -= ahead) {
       const int8_t *cell = line;
-      for (int32_t x = 0; x < side; x++, k++, cell += right) {
-        obs[i].ground[k] = *cell & (RWARE_ROBOT - 1);
+      for (int32_t x = 0; x < side; x++, seen += 2, cell += right) {
+        seen[0] = *cell & (RWARE_ROBOT - 1);
         if (*cell < RWARE_ROBOT) continue;
         int32_t robot = *cell / RWARE_ROBOT - RWARE_EMPTY_ROBOT, loaded = robot & RWARE_FACINGS;
-        obs[i].robots[k] = (int8_t)(RWARE_EMPTY_ROBOT + loaded + ((robot - facing) & (RWARE_FACINGS - 1)));
+        seen[1] = (int8_t)(RWARE_EMPTY_ROBOT + loaded + ((robot - facing) & (RWARE_FACINGS - 1)));
       }
     }
-    obs[i].robots[p->vision * side + p->vision] = RWARE_NO_ROBOT;  // itself
+    obs[i].window[side * side] = RWARE_NO_ROBOT;  // itself
 
     // the way to the nearest goal
     int32_t down_to = 0, right_to = 0, far = hall->height + hall->width;
@@ -358,12 +359,12 @@ static inline void rware_observe(const rware_params *p, const rware_state *s, rw
       right_to = x;
     }
 
-    obs[i].own[0] = (int8_t)facing;
-    obs[i].own[1] = (int8_t)s->load[i];
     obs[i].numbers[0] = (float)s->row[i] * per_cell;
     obs[i].numbers[1] = (float)s->column[i] * per_cell;
     obs[i].numbers[2] = (float)(down_to * RWARE_STEP_DOWN[facing] + right_to * RWARE_STEP_RIGHT[facing]) * per_cell;
     obs[i].numbers[3] = (float)(down_to * RWARE_STEP_DOWN[right_of] + right_to * RWARE_STEP_RIGHT[right_of]) * per_cell;
+    obs[i].numbers[4 + facing] = 1.0f;
+    obs[i].numbers[4 + RWARE_FACINGS + s->load[i]] = 1.0f;
   }
 }
 

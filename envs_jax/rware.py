@@ -19,6 +19,7 @@ FACINGS = 4
 
 # what a robot carries
 NOTHING, SHELF, REQUESTED, DELIVERED = range(4)
+LOADS = 4
 
 # a cell as it is observed: a place is empty, or a shelf stands there, or a requested one
 OUTSIDE, LANE, PLACE, STANDING, WANTED, GOAL = range(6)
@@ -47,11 +48,11 @@ class Layout(NamedTuple):
 # rows of the larger ones
 LANES, BLOCKS, GOAL_AND_BLOCK = "11111111111111111111", "11333333331333333331", "51111111111333333331"
 LAYOUTS = (
-    Layout("tiny", 10, ("1111111111", *("1331111331",) * 8, "1111111111", "1111551111")),
+    Layout("tiny", 15, ("1111111111", *("1331111331",) * 8, "1111111111", "1111551111")),
     Layout("small", 8, (LANES, BLOCKS, BLOCKS, LANES, *(GOAL_AND_BLOCK,) * 2, LANES, BLOCKS, BLOCKS, LANES)),
     Layout(
         "medium",
-        7,
+        6,
         (*(LANES, BLOCKS, BLOCKS) * 2, LANES, *(GOAL_AND_BLOCK,) * 2, *(LANES, BLOCKS, BLOCKS) * 2, LANES),
     ),
 )
@@ -71,10 +72,8 @@ class State(PyTreeNode):
 
 class Seen(PyTreeNode):
     # arrays; in the space, a Box each
-    ground: Any  # int8 (side, side), what stands around the robot
-    robots: Any  # int8 (side, side), the robots around it
-    own: Any  # int8 (2,), its facing and its load
-    numbers: Any  # float32 (4,), its row and column; how far ahead and to its right the nearest goal is
+    window: Any  # int8 (2 vision + 1, 2 vision + 1, 2), what stands around the robot, and the robots there
+    numbers: Any  # float32 (12,), its place, the way to the nearest goal, its facing, its load
 
 
 class Rware(Env[State]):
@@ -84,15 +83,14 @@ class Rware(Env[State]):
     cell and put it down in any empty place. All move at once; those that block each other wait. The `layout` is one
     of three: 0 tiny, 1 small, 2 medium.
 
-    Observation: ground int8 (side, side), robots int8 (side, side), own int8 (2,), numbers float32 (4,) per robot,
-        side = 2 vision + 1. The cells around the robot, itself in the middle, and what is ahead above.
-        ground: 0 outside, 1 lane, 2 empty place, 3 shelf in its place, 4 requested shelf in its place, 5 goal.
-        robots: 0 none, 1 to 4 another without a load, that faces the same way, to the right, back, to the left,
-        5 to 8 the same with a load.
-        own: its facing, 0 up, 1 right, 2 down, 3 left; its load, 0 nothing, 1 a shelf, 2 a requested one, 3 one that
-        it has delivered.
-        numbers: its row and its column, and how far ahead and to its right the nearest goal is, all divided by the
-        longer side of the warehouse.
+    Observation: window int8 (2 vision + 1, 2 vision + 1, 2), numbers float32 (12,) per robot.
+        window: the cells around the robot, itself in the middle, and what is ahead above. Of each cell first what
+        stands there: 0 outside, 1 lane, 2 empty place, 3 shelf, 4 requested shelf, 5 goal. Then the robot: 0 none or
+        itself, 1 to 4 one without a load, that faces the same way, to the right, back, to the left, 5 to 8 the same
+        with a load.
+        numbers: its row and its column; how far ahead and to its right the nearest goal is; all divided by the longer
+        side of the warehouse. 1 for its facing: up, right, down, left. 1 for its load: nothing, a shelf, a requested
+        one, one that it has delivered.
     Action: Discrete(5): stay, forward, turn left, turn right, lift the shelf above or put down the own one.
     Reward: `load_reward` for lifting a requested shelf, and minus that for putting it back; `deliver_reward` for
         bringing it to a goal; `return_reward` for putting it down after that.
@@ -136,10 +134,8 @@ class Rware(Env[State]):
         side = 2 * self.vision + 1
         return Composite(
             Seen(
-                ground=Box(OUTSIDE, GOAL, (side, side), np.dtype(np.int8)),
-                robots=Box(NO_ROBOT, LOADED_ROBOT + LEFT, (side, side), np.dtype(np.int8)),
-                own=Box(0, 3, (2,), np.dtype(np.int8)),
-                numbers=Box(-1.0, 1.0, (4,)),
+                window=Box(0, LOADED_ROBOT + LEFT, (side, side, 2), np.dtype(np.int8)),
+                numbers=Box(-1.0, 1.0, (12,)),
             )
         )
 
@@ -359,12 +355,11 @@ class Rware(Env[State]):
             down_to, right_to = jnp.where(nearer, y, down_to), jnp.where(nearer, x, right_to)
 
         per_cell = 1 / jnp.float32(max(self.height, self.width))
-        numbers = [row, column, *self._seen_from(facing, down_to, right_to)]
+        numbers = jnp.float32(jnp.stack([row, column, *self._seen_from(facing, down_to, right_to)], 1)) * per_cell
+        kinds = [x[:, None] == np.arange(n)[None] for x, n in ((facing, FACINGS), (s.load, LOADS))]
         return Seen(
-            ground=turned,
-            robots=robots,
-            own=jnp.int8(jnp.stack([facing, s.load], 1)),
-            numbers=jnp.float32(jnp.stack(numbers, 1)) * per_cell,
+            window=jnp.stack([turned, robots], -1),
+            numbers=jnp.concatenate([numbers, *(jnp.float32(kind) for kind in kinds)], 1),
         )
 
     def score(self, s: State) -> Array:

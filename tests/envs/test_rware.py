@@ -304,7 +304,7 @@ def test_observation_by_hand() -> None:
 . . . r s
 """
     seen = observe(ENV, world(drawing, (3, 4)))
-    assert seen.ground[0].tolist() == [
+    assert seen.window[0, :, :, 0].tolist() == [
         [3, 4, 3, 3, 3],
         [3, 2, 3, 3, 4],
         [1, 1, 1, 1, 1],
@@ -312,19 +312,20 @@ def test_observation_by_hand() -> None:
         [1, 1, 1, 1, 1],
     ]
     # 1 looks to the right of 0's own direction, 2 back to it with a load
-    assert seen.robots[0].tolist() == [[0] * 5, [0] * 5, [0] * 5, [0, 2, 0, 7, 0], [0] * 5]
-    assert seen.own[0].tolist() == [1, REQUESTED]
+    assert seen.window[0, :, :, 1].tolist() == [[0] * 5, [0] * 5, [0] * 5, [0, 2, 0, 7, 0], [0] * 5]
     # row 5, column 6 of 11 rows; the goal at row 10, column 5 is 1 cell behind and 5 to the right
-    np.testing.assert_allclose(seen.numbers[0], np.array([5, 6, -1, 5]) / 11, rtol=1e-6)
+    np.testing.assert_allclose(seen.numbers[0, :4], np.array([5, 6, -1, 5]) / 11, rtol=1e-6)
+    assert seen.numbers[0, 4:].tolist() == [0, 1, 0, 0, 0, 0, 1, 0]
     # robot 1 looks down: it sees 0 on its left, one cell ahead
-    assert int(seen.robots[1, 1, 3]) == 0 and int(seen.robots[1, 1, 1]) == 8
-    assert seen.robots[1].tolist()[0] == [0, 0, 5 + 1, 0, 0]
+    robots = seen.window[1, :, :, 1].tolist()
+    assert robots == [[0, 0, 6, 0, 0], [0, 8, 0, 0, 0], *[[0] * 5] * 3]
+    assert seen.numbers[1, 4:].tolist() == [0, 0, 1, 0, 1, 0, 0, 0]
 
 
 def test_the_edge_is_seen() -> None:
     seen = observe(ENV, world("\n.0<\n", (10, 3)))
     # ahead is the left: the lower wall is on the left side of the window
-    assert seen.ground[0].tolist() == [
+    assert seen.window[0, :, :, 0].tolist() == [
         [OUTSIDE, OUTSIDE, 1, 1, STANDING],
         [OUTSIDE, OUTSIDE, 1, 1, STANDING],
         [OUTSIDE, OUTSIDE, 1, 1, 1],
