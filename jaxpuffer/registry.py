@@ -20,6 +20,7 @@ ENVS = {
     "cartpole_continuous": "cartpole.CartPoleContinuous",
     "connect4": "connect4.Connect4",
     "cpr": "cpr.Cpr",
+    "convert": "convert.Convert",
     "drone": "drone.Drone",
     "g2048": "g2048.G2048",
     "go": "go.Go",
