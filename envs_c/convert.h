@@ -53,7 +53,7 @@ typedef struct {
   float speed[CONVERT_MAX_AGENTS];          // px per step
   int32_t item[CONVERT_MAX_AGENTS];         // that it carries
   int32_t converted[CONVERT_MAX_AGENTS];    // items since the world began
-  float factory_x[CONVERT_MAX_FACTORIES];   // those for item 0, then those for item 1 ...
+  float factory_x[CONVERT_MAX_FACTORIES];   // one for each item, then the second one for each ...
   float factory_y[CONVERT_MAX_FACTORIES];
   float factory_vx[CONVERT_MAX_FACTORIES];  // px per step
   float factory_vy[CONVERT_MAX_FACTORIES];
@@ -106,6 +106,7 @@ static inline void convert_transition(const convert_params *p, convert_state *s,
                                       int32_t *reset) {
   s->steps++;
   *reset = s->steps >= p->max_steps;
+  int32_t all = p->items * p->factories;
   uint32_t key[2];
   rng_key(s->rng, key);
 
@@ -113,8 +114,8 @@ static inline void convert_transition(const convert_params *p, convert_state *s,
   float sine[CONVERT_MAX_AGENTS], cosine[CONVERT_MAX_AGENTS];
   for (int32_t i = 0; i < p->agents; i++) {
     float heading = s->heading[i] + (float)(action[CONVERT_CHOICES * i] - CONVERT_STRAIGHT) * CONVERT_TURNING;
-    float round = heading > CONVERT_HALF_TURN ? CONVERT_TURN : heading < -CONVERT_HALF_TURN ? -CONVERT_TURN : 0.0f;
-    s->heading[i] = heading - round;
+    float excess = heading > CONVERT_HALF_TURN ? CONVERT_TURN : heading < -CONVERT_HALF_TURN ? -CONVERT_TURN : 0.0f;
+    s->heading[i] = heading - excess;
     float faster = (float)(action[CONVERT_CHOICES * i + 1] - CONVERT_STEADY);
     s->speed[i] = num_clip(s->speed[i] + faster, -CONVERT_MAX_SPEED, CONVERT_MAX_SPEED);
   }
@@ -133,8 +134,8 @@ static inline void convert_transition(const convert_params *p, convert_state *s,
 
   // a factory within reach that takes the item gives the next one for it
   for (int32_t i = 0; i < p->agents; i++) {
-    int32_t first = s->item[i] * p->factories, taken = 0;
-    for (int32_t f = first; f < first + p->factories; f++) {
+    int32_t taken = 0;
+    for (int32_t f = s->item[i]; f < all; f += p->items) {
       float dx = s->factory_x[f] - s->x[i], dy = s->factory_y[f] - s->y[i];
       taken |= dx * dx + dy * dy <= CONVERT_REACH_SQUARED;
     }
@@ -147,7 +148,7 @@ static inline void convert_transition(const convert_params *p, convert_state *s,
   }
 
   // factories move; at a border they take another direction
-  for (int32_t f = 0; f < p->items * p->factories; f++) {
+  for (int32_t f = 0; f < all; f++) {
     float x = s->factory_x[f] + s->factory_vx[f], y = s->factory_y[f] + s->factory_vy[f];
     s->factory_x[f] = num_clip(x, CONVERT_LEFT, CONVERT_RIGHT);
     s->factory_y[f] = num_clip(y, CONVERT_TOP, CONVERT_BOTTOM);
@@ -171,19 +172,27 @@ static inline void convert_respawn(const convert_params *p, convert_state *s, co
 
 static inline void convert_observe(const convert_params *p, const convert_state *s, float *restrict obs) {
   // from each factory to the nearest one for the next item
+  float next_x[CONVERT_MAX_FACTORIES], next_y[CONVERT_MAX_FACTORIES], least[CONVERT_MAX_FACTORIES];
   float onward_x[CONVERT_MAX_FACTORIES], onward_y[CONVERT_MAX_FACTORIES];
   int32_t all = p->items * p->factories;
   for (int32_t f = 0; f < all; f++) {
-    int32_t first = (f / p->factories + 1) % p->items * p->factories;
-    float least = CONVERT_FAR;
+    int32_t next = (f + 1) % p->items == 0 ? f + 1 - p->items : f + 1;
+    next_x[f] = s->factory_x[next];
+    next_y[f] = s->factory_y[next];
+    least[f] = CONVERT_FAR;
     onward_x[f] = onward_y[f] = 0.0f;
-    for (int32_t k = first; k < first + p->factories; k++) {
-      float dx = s->factory_x[k] - s->factory_x[f], dy = s->factory_y[k] - s->factory_y[f];
-      float squared = dx * dx + dy * dy;
-      if (squared >= least) continue;
-      least = squared;
-      onward_x[f] = dx;
-      onward_y[f] = dy;
+  }
+  for (int32_t from = 0; from < all; from += p->items) {
+    for (int32_t to = 0; to < all; to += p->items) {
+      for (int32_t item = 0; item < p->items; item++) {
+        int32_t f = from + item;
+        float dx = next_x[to + item] - s->factory_x[f], dy = next_y[to + item] - s->factory_y[f];
+        float squared = dx * dx + dy * dy;
+        int32_t nearer = squared < least[f];
+        least[f] = nearer ? squared : least[f];
+        onward_x[f] = nearer ? dx : onward_x[f];
+        onward_y[f] = nearer ? dy : onward_y[f];
+      }
     }
   }
 
@@ -191,16 +200,16 @@ static inline void convert_observe(const convert_params *p, const convert_state 
   for (int32_t i = 0; i < p->agents; i++) num_sin_cos(s->heading[i], &sine[i], &cosine[i]);
   for (int32_t i = 0; i < p->agents; i++) {
     // the two nearest factories that take the item
-    int32_t first = s->item[i] * p->factories, near[2] = {first, first};
-    float least = CONVERT_FAR, second = CONVERT_FAR;
-    for (int32_t f = first; f < first + p->factories; f++) {
+    int32_t near[2] = {s->item[i], s->item[i]};
+    float first = CONVERT_FAR, second = CONVERT_FAR;
+    for (int32_t f = s->item[i]; f < all; f += p->items) {
       float dx = s->factory_x[f] - s->x[i], dy = s->factory_y[f] - s->y[i];
       float squared = dx * dx + dy * dy;
-      int32_t nearest = squared < least, nearer = squared < second;
+      int32_t nearest = squared < first, nearer = squared < second;
       near[1] = nearest ? near[0] : nearer ? f : near[1];
-      second = nearest ? least : nearer ? squared : second;
+      second = nearest ? first : nearer ? squared : second;
       near[0] = nearest ? f : near[0];
-      least = nearest ? squared : least;
+      first = nearest ? squared : first;
     }
 
     // forwards and to the right

@@ -53,7 +53,7 @@ class State(PyTreeNode):
     speed: Array  # float32 (agents,), px per step
     item: Array  # int32 (agents,), that it carries
     converted: Array  # int32 (agents,), items since the world began
-    factory_x: Array  # float32 (items * factories,), those for item 0, then those for item 1 ...
+    factory_x: Array  # float32 (items * factories,), one for each item, then the second one for each ...
     factory_y: Array  # float32 (items * factories,)
     factory_vx: Array  # float32 (items * factories,), px per step
     factory_vy: Array  # float32 (items * factories,)
@@ -75,11 +75,11 @@ class Convert(Env[State]):
         the factories for their own item, from their own direction; a whole episode is scored, and it has an end.
     """
 
-    agents: int = static(default=1024, minimum=1, maximum=MAX_AGENTS)
+    agents: int = static(default=16, minimum=1, maximum=MAX_AGENTS)
     items: int = static(default=8, minimum=2, maximum=MAX_ITEMS)  # kinds of items, in a cycle
     factories: int = static(default=4, minimum=2, maximum=MAX_FACTORIES)  # for each item
     factory_speed: float = param(default=2.0, minimum=0.0, maximum=100.0)  # px per step
-    max_steps: int = param(default=1000, minimum=1)  # steps of the world before it is reset
+    max_steps: int = param(default=500, minimum=1)  # steps of the world before it is reset
     levels: int = param(default=0, minimum=0)  # number of fixed worlds, of which each is one; 0: new ones
     first_level: int = param(default=0, minimum=0)  # number of the first of them
 
@@ -127,12 +127,12 @@ class Convert(Env[State]):
             steps=jnp.int32(0),
         )
 
-    def own(self, s: State, of_all: Array) -> list[Array]:
-        """Of each agent's item the factories' values, one array (agents,) for each factory."""
-        by_item = of_all.reshape(self.items, self.factories)
-        own = [jnp.broadcast_to(by_item[0, k], self.agents) for k in range(self.factories)]
+    def own(self, s: State, of_all: Array) -> Array:
+        """Of the factories for each agent's item, (factories, agents)."""
+        by_item = of_all.reshape(self.factories, self.items, 1)
+        own = jnp.broadcast_to(by_item[:, 0], (self.factories, self.agents))
         for item in range(1, self.items):
-            own = [jnp.where(s.item == item, by_item[item, k], x) for k, x in enumerate(own)]
+            own = jnp.where((s.item == item)[None], by_item[:, item], own)
         return own
 
     def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
@@ -141,8 +141,8 @@ class Convert(Env[State]):
 
         # all turn, speed up and move, within the borders
         heading = s.heading + jnp.float32(action[:, 0] - STRAIGHT) * TURNING
-        round = jnp.where(heading > HALF_TURN, TURN, jnp.where(heading < -HALF_TURN, -TURN, 0.0))
-        heading = heading - round
+        excess = jnp.where(heading > HALF_TURN, TURN, jnp.where(heading < -HALF_TURN, -TURN, 0.0))
+        heading = heading - excess
         speed = jnp.clip(s.speed + jnp.float32(action[:, 1] - STEADY), -MAX_SPEED, MAX_SPEED)
         x = jnp.clip(s.x + speed * numerics.cos(heading), LEFT, RIGHT)
         y = jnp.clip(s.y + speed * numerics.sin(heading), TOP, BOTTOM)
@@ -153,10 +153,8 @@ class Convert(Env[State]):
         y = jnp.where(jumps, self.down(drawn[2]), y)
 
         # a factory within reach that takes the item gives the next one for it
-        taken = jnp.zeros(self.agents, bool)
-        for factory_x, factory_y in zip(self.own(s, s.factory_x), self.own(s, s.factory_y), strict=True):
-            dx, dy = factory_x - x, factory_y - y
-            taken = taken | (dx * dx + dy * dy <= REACH_SQUARED)
+        dx, dy = self.own(s, s.factory_x) - x[None], self.own(s, s.factory_y) - y[None]
+        taken = (dx * dx + dy * dy <= REACH_SQUARED).any(0)
         item = s.item + jnp.int32(taken)
         item = jnp.where(item == self.items, 0, item)
 
@@ -188,38 +186,40 @@ class Convert(Env[State]):
 
     def observe(self, s: State) -> Array:
         # from each factory to the nearest one for the next item
-        by_item = s.factory_x.reshape(self.items, -1), s.factory_y.reshape(self.items, -1)
-        next_x, next_y = (jnp.roll(of_all, -1, 0) for of_all in by_item)
-        least = jnp.full(by_item[0].shape, FAR, jnp.float32)
+        factory_x, factory_y = (of_all.reshape(self.factories, self.items) for of_all in (s.factory_x, s.factory_y))
+        next_x, next_y = jnp.roll(factory_x, -1, 1), jnp.roll(factory_y, -1, 1)
+        least = jnp.full(factory_x.shape, FAR, jnp.float32)
         onward_x = onward_y = jnp.zeros_like(least)
         for k in range(self.factories):
-            dx, dy = next_x[:, k, None] - by_item[0], next_y[:, k, None] - by_item[1]
+            dx, dy = next_x[k][None] - factory_x, next_y[k][None] - factory_y
             squared = dx * dx + dy * dy
             nearer = squared < least
             least = jnp.where(nearer, squared, least)
             onward_x, onward_y = jnp.where(nearer, dx, onward_x), jnp.where(nearer, dy, onward_y)
+        onward_x, onward_y = onward_x.reshape(-1), onward_y.reshape(-1)
 
         # the two nearest factories that take the item
-        near = second_near = s.item * self.factories
-        least = second = jnp.full(self.agents, FAR, jnp.float32)
-        for k, (x, y) in enumerate(zip(self.own(s, s.factory_x), self.own(s, s.factory_y), strict=True)):
-            f = s.item * self.factories + k
-            dx, dy = x - s.x, y - s.y
+        own_x, own_y = self.own(s, s.factory_x), self.own(s, s.factory_y)
+        near = [s.item, s.item]
+        first = second = jnp.full(self.agents, FAR, jnp.float32)
+        for k in range(self.factories):
+            f = s.item + k * self.items
+            dx, dy = own_x[k] - s.x, own_y[k] - s.y
             squared = dx * dx + dy * dy
-            nearest, nearer = squared < least, squared < second
-            second_near = jnp.where(nearest, near, jnp.where(nearer, f, second_near))
-            second = jnp.where(nearest, least, jnp.where(nearer, squared, second))
-            near = jnp.where(nearest, f, near)
-            least = jnp.where(nearest, squared, least)
+            nearest, nearer = squared < first, squared < second
+            near[1] = jnp.where(nearest, near[0], jnp.where(nearer, f, near[1]))
+            second = jnp.where(nearest, first, jnp.where(nearer, squared, second))
+            near[0] = jnp.where(nearest, f, near[0])
+            first = jnp.where(nearest, squared, first)
 
         # forwards and to the right
         cosine, sine = numerics.cos(s.heading), numerics.sin(s.heading)
         seen = []
-        for f in (near, second_near):
+        for f in near:
             for x, y, scale in (
                 (s.factory_x[f] - s.x, s.factory_y[f] - s.y, PER_OFFSET),
                 (s.factory_vx[f], s.factory_vy[f], PER_VELOCITY),
-                (onward_x.reshape(-1)[f], onward_y.reshape(-1)[f], PER_OFFSET),
+                (onward_x[f], onward_y[f], PER_OFFSET),
             ):
                 seen += [(x * cosine + y * sine) * scale, (y * cosine - x * sine) * scale]
         seen += [s.speed * PER_MAX_SPEED, cosine, sine, s.x * PER_WIDTH, s.y * PER_WIDTH]
@@ -237,7 +237,7 @@ class Convert(Env[State]):
         shrink = 4.0  # px of the plane per px of the picture
         colours = jnp.array(COLOURS, jnp.uint8)
         picture = jnp.full((int(HEIGHT / shrink), int(WIDTH / shrink), 3), jnp.array(GROUND, jnp.uint8))
-        kind = np.arange(self.items * self.factories) // self.factories
+        kind = np.arange(self.items * self.factories) % self.items
         for xs, ys, radius, colour in (
             (s.factory_x, s.factory_y, 8, colours[kind] // 2),
             (s.factory_x, s.factory_y, 4, colours[kind]),
@@ -245,8 +245,8 @@ class Convert(Env[State]):
         ):
             down, right = np.mgrid[-radius : radius + 1, -radius : radius + 1]
             disc = down * down + right * right <= radius * (radius + 1)
-            rows = jnp.int32(ys / shrink)[:, None] + down[disc]
-            columns = jnp.int32(xs / shrink)[:, None] + right[disc]
+            rows = jnp.int32(ys / shrink)[:, None] + down[disc][None]
+            columns = jnp.int32(xs / shrink)[:, None] + right[disc][None]
             picture = picture.at[rows, columns].set(colour[:, None], mode="drop")
         return picture
 
@@ -267,12 +267,12 @@ class Convert(Env[State]):
     def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
         n = next_state
         # who is within reach of which factory when items are converted
-        dx, dy = s.factory_x - n.x[:, None], s.factory_y - n.y[:, None]
-        kind = np.arange(self.items * self.factories) // self.factories
+        dx, dy = s.factory_x[None] - n.x[:, None], s.factory_y[None] - n.y[:, None]
+        kind = np.arange(self.items * self.factories)[None] % self.items
         near = dx * dx + dy * dy <= REACH_SQUARED
         own, next_item = s.item[:, None] == kind, (s.item[:, None] + 1) % self.items == kind
         converts = n.converted > s.converted
-        # two steps' way is less than a jump, mostly
+        # further than anyone moves
         jumps = (jnp.abs(n.x - s.x) > 2.0 * MAX_SPEED) | (jnp.abs(n.y - s.y) > 2.0 * MAX_SPEED)
         turned = (n.factory_vx != s.factory_vx) | (n.factory_vy != s.factory_vy)
         return {
@@ -304,7 +304,7 @@ class Convert(Env[State]):
         # whole px, so that the distances are exact
         whole = s.replace(factory_x=jnp.floor(s.factory_x), factory_y=jnp.floor(s.factory_y))
         item = jnp.where(off % 2 == 0, s.item, self.items - 1)
-        f = item * self.factories + off % self.factories
+        f = item + off % self.factories * self.items
         distance = jnp.array([0.0, 31.0, 32.0, 33.0], jnp.float32)[off]
         at_factory = whole.replace(
             x=whole.factory_x[f] - distance, y=whole.factory_y[f], speed=jnp.zeros_like(s.speed), item=item
