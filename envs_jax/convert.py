@@ -233,22 +233,23 @@ class Convert(Env[State]):
         return jnp.minimum(jnp.float32(s.converted) * (1 / good), 1.0)
 
     def render(self, s: State) -> Array:
-        # factories as large as their reach, agents as small squares in the colour of their item
-        shrink = 4.0  # px of the plane per px of the picture
+        # factories as large as their reach, agents as small discs in the colour of their item
+        shrink, border = 4.0, 8  # px of the plane per px of the picture; px that are cut off again on each side
         colours = jnp.array(COLOURS, jnp.uint8)
-        picture = jnp.full((int(HEIGHT / shrink), int(WIDTH / shrink), 3), jnp.array(GROUND, jnp.uint8))
+        shape = int(HEIGHT / shrink) + 2 * border, int(WIDTH / shrink) + 2 * border, 3
+        picture = jnp.full(shape, jnp.array(GROUND, jnp.uint8))
         kind = np.arange(self.items * self.factories) % self.items
         for xs, ys, radius, colour in (
             (s.factory_x, s.factory_y, 8, colours[kind] // 2),
             (s.factory_x, s.factory_y, 4, colours[kind]),
-            (s.x, s.y, 1, colours[s.item]),
+            (s.x, s.y, 2, colours[s.item]),
         ):
             down, right = np.mgrid[-radius : radius + 1, -radius : radius + 1]
             disc = down * down + right * right <= radius * (radius + 1)
-            rows = jnp.int32(ys / shrink)[:, None] + down[disc][None]
-            columns = jnp.int32(xs / shrink)[:, None] + right[disc][None]
-            picture = picture.at[rows, columns].set(colour[:, None], mode="drop")
-        return picture
+            rows = jnp.int32(ys / shrink)[:, None] + border + down[disc][None]
+            columns = jnp.int32(xs / shrink)[:, None] + border + right[disc][None]
+            picture = picture.at[rows, columns].set(colour[:, None])
+        return picture[border:-border, border:-border]
 
     def player(self, s: State, stream: Array) -> Array:
         """Most go to the nearest factory; some drive straight on, forwards or backwards, and some play at random."""
