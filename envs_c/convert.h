@@ -28,7 +28,6 @@ enum { CONVERT_JUMP_SHIFT = 22 };  // leaves ten bits of a draw: the number of t
 #define CONVERT_MAX_SPEED 20.0f          // px per step, forwards or backwards
 #define CONVERT_HALF_TURN 3.14159265f    // rad
 #define CONVERT_TURN 6.2831853f          // rad
-#define CONVERT_FAR 1e9f                 // px^2, more than any distance
 #define CONVERT_PER_OFFSET 0.0025f       // 1/px, of observed offsets: 1/400
 #define CONVERT_PER_VELOCITY 0.5f        // steps per px, of observed velocities of factories
 #define CONVERT_PER_MAX_SPEED 0.05f      // steps per px, of the observed speed
@@ -179,7 +178,7 @@ static inline void convert_observe(const convert_params *p, const convert_state 
     int32_t next = (f + 1) % p->items == 0 ? f + 1 - p->items : f + 1;
     next_x[f] = s->factory_x[next];
     next_y[f] = s->factory_y[next];
-    least[f] = CONVERT_FAR;
+    least[f] = NUM_INFINITY;
     onward_x[f] = onward_y[f] = 0.0f;
   }
   for (int32_t from = 0; from < all; from += p->items) {
@@ -201,7 +200,7 @@ static inline void convert_observe(const convert_params *p, const convert_state 
   for (int32_t i = 0; i < p->agents; i++) {
     // the two nearest factories that take the item
     int32_t near[2] = {s->item[i], s->item[i]};
-    float first = CONVERT_FAR, second = CONVERT_FAR;
+    float first = NUM_INFINITY, second = NUM_INFINITY;
     for (int32_t f = s->item[i]; f < all; f += p->items) {
       float dx = s->factory_x[f] - s->x[i], dy = s->factory_y[f] - s->y[i];
       float squared = dx * dx + dy * dy;

@@ -25,7 +25,6 @@ TURNING = 0.083333336  # rad per choice: 1/12
 MAX_SPEED = 20.0  # px per step, forwards or backwards
 HALF_TURN = 3.14159265  # rad
 TURN = 6.2831853  # rad
-FAR = 1e9  # px^2, more than any distance
 PER_OFFSET = 0.0025  # 1/px, of observed offsets: 1/400
 PER_VELOCITY = 0.5  # steps per px, of observed velocities of factories
 PER_MAX_SPEED = 0.05  # steps per px, of the observed speed
@@ -188,7 +187,7 @@ class Convert(Env[State]):
         # from each factory to the nearest one for the next item
         factory_x, factory_y = (of_all.reshape(self.factories, self.items) for of_all in (s.factory_x, s.factory_y))
         next_x, next_y = jnp.roll(factory_x, -1, 1), jnp.roll(factory_y, -1, 1)
-        least = jnp.full(factory_x.shape, FAR, jnp.float32)
+        least = jnp.full(factory_x.shape, jnp.inf, jnp.float32)
         onward_x = onward_y = jnp.zeros_like(least)
         for k in range(self.factories):
             dx, dy = next_x[k][None] - factory_x, next_y[k][None] - factory_y
@@ -201,7 +200,7 @@ class Convert(Env[State]):
         # the two nearest factories that take the item
         own_x, own_y = self.own(s, s.factory_x), self.own(s, s.factory_y)
         near = [s.item, s.item]
-        first = second = jnp.full(self.agents, FAR, jnp.float32)
+        first = second = jnp.full(self.agents, jnp.inf, jnp.float32)
         for k in range(self.factories):
             f = s.item + k * self.items
             dx, dy = own_x[k] - s.x, own_y[k] - s.y
@@ -283,7 +282,6 @@ class Convert(Env[State]):
             "a factory for the next item as well": (converts & (near & next_item).any(1)).any(),
             "only factories for other items": (near.any(1) & ~(near & own).any(1)).any(),
             "jumped": jumps.any(),
-            "jumped to a factory": (jumps & converts).any(),
             "full speed ahead": (n.speed >= MAX_SPEED).any(),
             "full speed backwards": (n.speed <= -MAX_SPEED).any(),
             "at the left": (n.x <= LEFT).any(),
