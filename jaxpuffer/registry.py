@@ -27,6 +27,7 @@ ENVS = {
     "maze": "maze.Maze",
     "memory": "memory.Memory",
     "overcooked": "overcooked.Overcooked",
+    "pacman": "pacman.Pacman",
     "pong": "pong.Pong",
     "rware": "rware.Rware",
     "snake": "snake.Snake",
