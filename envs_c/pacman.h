@@ -227,8 +227,8 @@ static inline void pacman_init(const pacman_params *p, pacman_state *s) {
 static inline int32_t pacman_tick(const pacman_params *p, pacman_state *s) {
   if (s->frightened > 0) {
     s->frightened--;
-    for (int32_t i = 0; i < PACMAN_GHOSTS; i++)
-      if (s->frightened == 0 && s->ghost_mode[i] == PACMAN_FRIGHTENED) s->ghost_mode[i] = PACMAN_NORMAL;
+    for (int32_t i = 0; i < PACMAN_GHOSTS && s->frightened == 0; i++)
+      if (s->ghost_mode[i] == PACMAN_FRIGHTENED) s->ghost_mode[i] = PACMAN_NORMAL;
     return 0;
   }
   int32_t over = s->period_left == 0 && s->periods < 2 * p->scatters - 1;
@@ -374,6 +374,14 @@ static inline void pacman_transition(const pacman_params *p, pacman_state *s, co
 }
 
 
+// the low eight bits as eight bytes of 0 or 1
+static inline uint64_t pacman_spread(uint32_t bits) {
+  uint64_t ones = 0x0101010101010101u;
+  uint64_t bytes = (bits & 255u) * ones & 0x8040201008040201u;
+  return (bytes + 0x7F * ones) >> 7 & ones;
+}
+
+
 static inline void pacman_observe(const pacman_params *p, const pacman_state *s, pacman_obs *obs) {
   // the tiles around the player; the window goes round the sides
   int32_t left = s->column - PACMAN_VISION;
@@ -384,8 +392,9 @@ static inline void pacman_observe(const pacman_params *p, const pacman_state *s,
     uint32_t low = walls | (pills & pacman_power_pills(s->row + y - PACMAN_VISION)), high = pills;
     low = low >> left | low << (PACMAN_WIDTH - left);
     high = high >> left | high << (PACMAN_WIDTH - left);
-    for (int32_t x = 0; x < PACMAN_SIDE; x++)
-      obs->window[y * PACMAN_SIDE + x] = (int8_t)((low >> x & 1u) + 2 * (high >> x & 1u));
+    uint64_t eight = pacman_spread(low) + 2 * pacman_spread(high);
+    memcpy(&obs->window[y * PACMAN_SIDE], &eight, 8);
+    obs->window[y * PACMAN_SIDE + 8] = (int8_t)((low >> 8 & 1u) + 2 * (high >> 8 & 1u));
   }
 
   // the blocks around the player's

@@ -198,6 +198,7 @@ class Pacman(Env[State]):
     levels: int = param(default=0, minimum=0)  # number of fixed starts, of which each episode has one; 0: new ones
     first_level: int = param(default=0, minimum=0)  # number of the first of them
 
+    cheap_init = False
     action_space = Discrete(4)
     observation_space = Composite(
         Seen(
@@ -208,8 +209,6 @@ class Pacman(Env[State]):
     )
 
     def init(self, stream: Array) -> State:
-        # all pills
-
         # the player at its place, or where a random dot is
         stream, world = rng.level(stream, self.levels, self.first_level)
         world, dot = rng.below(world, len(DOTS))
@@ -244,14 +243,13 @@ class Pacman(Env[State]):
     def _tick(self, s: State) -> tuple[State, Array]:
         """Scatter and chase periods; their time stands still while ghosts are frightened. Do the ghosts turn round?"""
         fear = s.frightened > 0
-        frightened = jnp.where(fear, s.frightened - 1, s.frightened)
-        calm = (frightened == 0) & (s.ghost_mode == FRIGHTENED)
+        calm = (s.frightened == 1) & (s.ghost_mode == FRIGHTENED)
         over = ~fear & (s.period_left == 0) & (s.periods < 2 * self.scatters - 1)
         periods = s.periods + jnp.int32(over)
         length = jnp.where(periods % 2 == 0, self.scatter_steps, self.chase_steps)
         period_left = jnp.where(over, length, s.period_left)
         s = s.replace(
-            frightened=frightened,
+            frightened=jnp.where(fear, s.frightened - 1, s.frightened),
             ghost_mode=jnp.where(calm, NORMAL, s.ghost_mode),
             periods=periods,
             period_left=jnp.where(~fear & (period_left > 0), period_left - 1, period_left),
@@ -387,7 +385,7 @@ class Pacman(Env[State]):
             ((row >> left) | (row << (WIDTH - left)))[:, None] >> x & jnp.uint32(1)
             for row in (walls | (pills & power), pills)
         )
-        window = jnp.int8(low + jnp.uint32(2) * high)
+        window = jnp.int8(low + jnp.uint32(2) * high).reshape(-1)
 
         # the blocks around the player's
         up, before = s.row // BLOCK_ROWS, s.column // BLOCK_COLUMNS
@@ -411,18 +409,18 @@ class Pacman(Env[State]):
         right = jnp.where(right < -WIDTH // 2, right + WIDTH, right)
         near = (down >= -VISION) & (down <= VISION) & (right >= -VISION) & (right <= VISION)
         seen = near & (s.ghost_mode != EYES)
-        place = jnp.where(seen, (VISION + down) * SIDE + VISION + right, -1)
+        place = jnp.where(seen, (VISION + down) * SIDE + VISION + right, SIDE * SIDE)
         tile = jnp.int8(jnp.where(s.ghost_mode == FRIGHTENED, PREY, GHOST + s.ghost_direction))
-        places = jnp.arange(SIDE * SIDE, dtype=jnp.int32).reshape(SIDE, SIDE)
         for i in range(GHOSTS):
-            window = jnp.where(places == place[i], tile[i], window)
+            window = window.at[place[i]].set(tile[i], mode="drop")
         of_ghosts = [
             jnp.float32(down) * (1 / jnp.float32(HEIGHT)),
             jnp.float32(right) * (1 / jnp.float32(WIDTH)),
             jnp.float32(s.ghost_mode == FRIGHTENED),
             jnp.float32(s.ghost_mode == EYES),
         ]
-        return Seen(window, blocks, jnp.concatenate([jnp.stack(numbers), jnp.stack(of_ghosts, 1).reshape(-1)]))
+        numbers = [jnp.stack(numbers), jnp.stack(of_ghosts, 1).reshape(-1)]
+        return Seen(window.reshape(SIDE, SIDE), blocks, jnp.concatenate(numbers))
 
     def score(self, s: State) -> Array:
         """Pills and ghosts."""
@@ -433,3 +431,161 @@ class Pacman(Env[State]):
 
     def figures(self, s: State) -> dict[str, Array]:
         return {"cleared": jnp.float32(s.pills_eaten == PILLS), "ghosts_eaten": jnp.float32(s.ghosts_eaten)}
+
+    def player(self, s: State, stream: Array) -> Array:
+        # to the nearest pill or prey, but not where a ghost is near; some do not look at ghosts, some only at them, and
+        # some go at random
+        steps, number = (jnp.asarray(x) for x in _ways())
+        row, column = (jnp.asarray(x) for x in OPEN_TILES)
+        style = s.rng[0] % jnp.uint32(8)
+        exits = _exits(s.row, s.column)
+        ghosts = number[s.ghost_row * WIDTH + s.ghost_column]
+        prey = (s.ghost_mode == FRIGHTENED) & (ghosts >= 0)
+        hunts = (s.ghost_mode == NORMAL) & (ghosts >= 0) & (style != 1)
+        pills = (s.pills[VISION + row] >> jnp.uint32(column) & jnp.uint32(1)) == 1
+
+        costs = []
+        for d in range(4):
+            way = jnp.int32(d)
+            tile = number[(s.row + _down(way)) * WIDTH + _beside(s.column, way)]
+            to_ghosts = steps[tile, ghosts]
+            to_pill = jnp.where(pills, steps[tile], AWAY).min()
+            to_prey = jnp.where(prey & (2 * to_ghosts < s.frightened), to_ghosts, AWAY).min()
+            danger = jnp.where(hunts, to_ghosts, AWAY).min()
+            cost = jnp.where(style == 2, 0, jnp.minimum(to_pill, to_prey)) - jnp.where(style == 2, danger, 0)
+            cost = cost + jnp.where(danger <= CAUTION, AWAY * (CAUTION + 1 - danger), 0)
+            costs.append(jnp.where(exits >> d & 1 == 1, cost, AWAY * AWAY))
+
+        stream, slips = rng.bernoulli(stream, jnp.where(style == 0, 1.0, 0.03))
+        _, anything = rng.below(stream, 4)
+        return jnp.where(slips, anything, jnp.int32(jnp.argmin(jnp.stack(costs))))
+
+    def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
+        n = next_state
+        ate = n.pills_eaten > s.pills_eaten
+        power = ((s.pills ^ n.pills) & jnp.asarray(POWER_ROWS)).any()
+        moved = (n.row != s.row) | (n.column != s.column)
+        came = (n.ghost_row != s.ghost_row) | (n.ghost_column != s.ghost_column)
+        exits = _exits(s.row, s.column)
+        eaten, mode = n.ghosts_eaten > s.ghosts_eaten, n.ghost_mode
+        here = (n.ghost_row == n.row) & (n.ghost_column == n.column)
+        past = (
+            (n.ghost_row == s.row)
+            & (n.ghost_column == s.column)
+            & (s.ghost_row == n.row)
+            & (s.ghost_column == n.column)
+        )
+        turned = came & (n.ghost_direction == s.ghost_direction ^ 1)
+        over = n.periods > s.periods
+        down, right = s.ghost_row - n.row, s.ghost_column - n.column
+        near = (down * down + right * right)[CLYDE] <= CLYDE_RADIUS**2
+        chases = n.periods % 2 == 1
+        ways = _exits(s.ghost_row, s.ghost_column) & ~(1 << (s.ghost_direction ^ 1))
+        crossing = came & (ways & (ways - 1) != 0)
+        in_house = (
+            (s.ghost_row >= HOUSE_TOP) & (s.ghost_row <= HOUSE_BOTTOM) & (jnp.abs(s.ghost_column - DOOR_COLUMN) < 4)
+        )
+        events = {
+            "a dot": ate & ~power,
+            "a power pill": power,
+            "a power pill while ghosts are frightened": power & (s.frightened > 1),
+            "a wall blocks the new direction": moved & (n.direction != action),
+            "a wall blocks both": ~moved,
+            "turned round": moved & (n.direction == s.direction ^ 1),
+            "through the tunnel to the left": n.column - s.column > 1,
+            "through the tunnel to the right": s.column - n.column > 1,
+            "a ghost through the tunnel to the left": (n.ghost_column - s.ghost_column > 2).any(),
+            "a ghost through the tunnel to the right": (s.ghost_column - n.ghost_column > 2).any(),
+            "a ghost waits": (s.ghost_wait > 0).any(),
+            "a ghost is out of the house": (in_house & (n.ghost_row == DOOR_ROW) & came).any(),
+            "a chase begins": over & chases,
+            "a scatter begins": over & ~chases,
+            "the last chase begins": over & (n.periods == 2 * self.scatters - 1),
+            "ghosts turn round at a period's end": over & turned.any(),
+            "frightened ghosts turn round": power & turned.any(),
+            "a ghost cannot turn round": ((over | power) & came & ~turned & (mode != EYES)).any(),
+            "eyes do not turn round": ((over | power) & came & ~turned & (mode == EYES) & (s.ghost_mode == EYES)).any(),
+            "a frightened ghost at a crossing": (crossing & (mode == FRIGHTENED)).any(),
+            "a frightened ghost rests": ((mode == FRIGHTENED) & ~came & (s.ghost_wait == 0)).any(),
+            "ghosts are no longer frightened": (s.frightened == 1) & (n.frightened == 0),
+            "Clyde is near in a chase": chases & crossing[CLYDE] & near & (mode[CLYDE] == NORMAL),
+            "Clyde is far in a chase": chases & crossing[CLYDE] & ~near & (mode[CLYDE] == NORMAL),
+            "a ghost eaten": eaten,
+            "two ghosts eaten in a step": n.ghosts_eaten > s.ghosts_eaten + 1,
+            "a ghost eaten as they pass": (past & ~here & (mode == EYES) & (s.ghost_mode != EYES)).any(),
+            "a ghost eaten and another one hunts": eaten & (mode == NORMAL).any(),
+            "eyes are home": ((s.ghost_mode == EYES) & (mode == NORMAL)).any(),
+            "eyes pass the player": ((here | past) & (s.ghost_mode == EYES)).any(),
+            "caught on a tile": (here & (mode == NORMAL)).any(),
+            "caught as they pass": (past & ~here & (mode == NORMAL)).any(),
+            "all pills eaten": n.pills_eaten == PILLS,
+            "time limit": n.steps >= self.max_steps,
+        }
+        for i, name in enumerate(("Blinky", "Pinky", "Inky", "Clyde")):
+            events[f"{name} chooses in a chase"] = chases & crossing[i] & (mode[i] == NORMAL)
+            events[f"{name} chooses in a scatter"] = ~chases & crossing[i] & (mode[i] == NORMAL)
+        return events
+
+    def edge_case(self, s: State, stream: Array) -> State:
+        # the player anywhere, also at the tunnel's ends, with ghosts of any mode around it; the last pills, and periods,
+        # fear and time that end
+        steps, number = (jnp.asarray(x) for x in _ways())
+        stream, drawn = rng.each(stream, 32)
+        draws = jnp.int32(drawn >> jnp.uint32(8))
+        which = jnp.array([0, WIDTH - 1, s.column], jnp.int32)[draws[0] % 3]
+        tile = jnp.where(draws[0] % 3 < 2, HOME_ROW * WIDTH + which, s.row * WIDTH + s.column)
+        anywhere = jnp.asarray(OPEN_TILES[0] * WIDTH + OPEN_TILES[1], jnp.int32)[draws[1] % len(OPEN_TILES[0])]
+        tile = jnp.where(draws[2] % 2 == 0, anywhere, tile)
+
+        # each ghost on a tile at most three steps away, or where it was
+        stream, lots = rng.each(stream, GHOSTS * len(steps))
+        lots = rng.unit(lots).reshape(GHOSTS, len(steps))
+        there = jnp.int32(jnp.argmax(jnp.where(steps[number[tile]] <= 3, lots, 0.0), 1))
+        moved = draws[4:8] % 4 > 0
+        ghost = jnp.asarray(OPEN_TILES[0] * WIDTH + OPEN_TILES[1], jnp.int32)[there]
+        ghost = jnp.where(moved, ghost, s.ghost_row * WIDTH + s.ghost_column)
+        frightened = jnp.array([0, 1, 2, self.frightened_steps], jnp.int32)[draws[3] % 4]
+        mode = jnp.where(moved, draws[8:12] % 3, s.ghost_mode)
+        return s.replace(
+            row=lax.div(tile, jnp.int32(WIDTH)),
+            column=lax.rem(tile, jnp.int32(WIDTH)),
+            direction=draws[16] % 4,
+            ghost_row=lax.div(ghost, jnp.int32(WIDTH)),
+            ghost_column=lax.rem(ghost, jnp.int32(WIDTH)),
+            ghost_direction=jnp.where(moved, draws[12:16] % 4, s.ghost_direction),
+            ghost_mode=jnp.where((frightened == 0) & (mode == FRIGHTENED), NORMAL, mode),
+            ghost_wait=jnp.where(draws[20:24] % 4 == 0, draws[20:24] // 4 % 2, 0),
+            periods=draws[17] % (2 * self.scatters),
+            period_left=draws[18] % 3,
+            frightened=frightened,
+            pills_eaten=jnp.where(draws[19] % 2 == 0, PILLS - draws[19] // 2 % 3, s.pills_eaten),
+            steps=jnp.maximum(self.max_steps - draws[24] % 3, 0),
+        )
+
+
+# for the scripted player
+
+AWAY = 1000  # steps, more than any way is long
+CAUTION = 3  # steps to a ghost that are too few
+OPEN_TILES = np.nonzero(_drawn(" .o"))
+
+
+@functools.cache
+def _ways() -> tuple[np.ndarray, np.ndarray]:
+    """Steps between any two of the open tiles, int32 (n, n), and the number of each tile, -1 for others."""
+    number = np.full(HEIGHT * WIDTH, -1, np.int32)
+    tiles = OPEN_TILES[0] * WIDTH + OPEN_TILES[1]
+    number[tiles] = np.arange(len(tiles))
+    steps = np.full((len(tiles), len(tiles)), AWAY, np.int32)
+    for k, tile in enumerate(tiles):
+        steps[k, k] = 0
+        reached = [tile]
+        for here in reached:  # grows: breadth first
+            y, x = divmod(here, WIDTH)
+            for d in range(4):
+                if EXITS[here] >> d & 1:
+                    there = (y + (d == DOWN) - (d == UP)) * WIDTH + (x + (d == RIGHT) - (d == LEFT)) % WIDTH
+                    if steps[k, number[there]] == AWAY:
+                        steps[k, number[there]] = steps[k, number[here]] + 1
+                        reached.append(there)
+    return steps, number
