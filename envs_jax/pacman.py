@@ -1,7 +1,6 @@
 """Eat all the pills of a maze in which four ghosts hunt. Twin of envs_c/pacman.h."""
 
 import functools
-from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -432,6 +431,29 @@ class Pacman(Env[State]):
     def figures(self, s: State) -> dict[str, Array]:
         return {"cleared": jnp.float32(s.pills_eaten == PILLS), "ghosts_eaten": jnp.float32(s.ghosts_eaten)}
 
+    def render(self, s: State) -> Array:
+        # the maze and its pills
+        columns = np.arange(WIDTH, dtype=np.uint32)
+        eaten = (s.pills[VISION : VISION + HEIGHT, None] >> columns & jnp.uint32(1)) == 0
+        tiles = jnp.array([["#.o-".find(drawn) for drawn in row.replace("=", " ")] for row in MAZE])
+        tiles = jnp.where(eaten & jnp.asarray(_drawn(".o")), -1, tiles)
+        picture = jnp.asarray(_sprites())[tiles].swapaxes(1, 2).reshape(HEIGHT * PIXELS, WIDTH * PIXELS, 3)
+
+        # the ghosts, and the player with its mouth open
+        y, x = np.mgrid[: HEIGHT * PIXELS, : WIDTH * PIXELS]
+        looks = jnp.where(s.ghost_mode == FRIGHTENED, GHOSTS, jnp.where(s.ghost_mode == EYES, GHOSTS + 1, np.arange(4)))
+        for i in range(GHOSTS):
+            down, right = y - s.ghost_row[i] * PIXELS - MIDDLE, x - s.ghost_column[i] * PIXELS - MIDDLE
+            body = (jnp.abs(right) <= RADIUS) & (down <= RADIUS) & ((down >= 0) | (right**2 + down**2 <= RADIUS**2))
+            eye = (jnp.abs(jnp.abs(right - _right(s.ghost_direction[i])) - 2) <= 1) & (jnp.abs(down + 1) <= 1)
+            picture = jnp.where(body[..., None], jnp.array(GHOST_COLOURS, jnp.uint8)[looks[i]], picture)
+            picture = jnp.where(eye[..., None], jnp.array(EYE_COLOUR, jnp.uint8), picture)
+        down, right = y - s.row * PIXELS - MIDDLE, x - s.column * PIXELS - MIDDLE
+        ahead = down * _down(s.direction) + right * _right(s.direction)
+        aside = jnp.abs(down * _right(s.direction)) + jnp.abs(right * _down(s.direction))
+        body = (right**2 + down**2 <= RADIUS**2) & ~((ahead >= 0) & (aside < ahead))
+        return jnp.where(body[..., None], jnp.array(PLAYER_COLOUR, jnp.uint8), picture)
+
     def player(self, s: State, stream: Array) -> Array:
         # to the nearest pill or prey, but not where a ghost is near; some do not look at ghosts, some only at them, and
         # some go at random
@@ -466,7 +488,6 @@ class Pacman(Env[State]):
         power = ((s.pills ^ n.pills) & jnp.asarray(POWER_ROWS)).any()
         moved = (n.row != s.row) | (n.column != s.column)
         came = (n.ghost_row != s.ghost_row) | (n.ghost_column != s.ghost_column)
-        exits = _exits(s.row, s.column)
         eaten, mode = n.ghosts_eaten > s.ghosts_eaten, n.ghost_mode
         here = (n.ghost_row == n.row) & (n.ghost_column == n.column)
         past = (
@@ -527,7 +548,7 @@ class Pacman(Env[State]):
         return events
 
     def edge_case(self, s: State, stream: Array) -> State:
-        # the player anywhere, also at the tunnel's ends, with ghosts of any mode around it; the last pills, and periods,
+        # the player anywhere, also at the tunnel's ends, with ghosts of any mode around it; the last pills; periods,
         # fear and time that end
         steps, number = (jnp.asarray(x) for x in _ways())
         stream, drawn = rng.each(stream, 32)
@@ -589,3 +610,32 @@ def _ways() -> tuple[np.ndarray, np.ndarray]:
                         steps[k, number[there]] = steps[k, number[here]] + 1
                         reached.append(there)
     return steps, number
+
+
+# the picture
+
+PIXELS = 9  # of a tile's side
+MIDDLE = PIXELS // 2
+RADIUS = 5  # pixels
+FLOOR_COLOUR, WALL_COLOUR, DOT_COLOUR, DOOR_COLOUR = (12, 14, 24), (38, 58, 160), (250, 210, 180), (240, 160, 200)
+PLAYER_COLOUR, EYE_COLOUR = (255, 224, 60), (250, 250, 250)
+# Blinky, Pinky, Inky, Clyde, frightened, eyes
+GHOST_COLOURS = ((230, 50, 40), (250, 160, 200), (60, 210, 220), (240, 160, 60), (60, 90, 250), (90, 100, 120))
+
+
+@functools.cache
+def _sprites() -> np.ndarray:
+    """A picture of a wall, a dot, a power pill, the door and a floor, uint8 (5, PIXELS, PIXELS, 3)."""
+    y, x = np.mgrid[:PIXELS, :PIXELS] - MIDDLE
+    sprites = np.zeros((5, PIXELS, PIXELS, 3), np.uint8)
+    sprites[:] = FLOOR_COLOUR
+    for kind, (colour, where) in enumerate(
+        (
+            (WALL_COLOUR, y == y),
+            (DOT_COLOUR, np.maximum(abs(x), abs(y)) <= 1),
+            (DOT_COLOUR, x**2 + y**2 <= 12),
+            (DOOR_COLOUR, abs(y) <= 1),
+        )
+    ):
+        sprites[kind][where] = colour
+    return sprites
