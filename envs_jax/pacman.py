@@ -5,6 +5,7 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from jaxpuffer import rng
 from jaxpuffer.env import Env, Outcome, PyTreeNode, param
@@ -129,17 +130,17 @@ class Seen(PyTreeNode):
     numbers: Array  # float32 (25,)
 
 
-def _down(direction: Array) -> Array:
+def _down(direction: ArrayLike) -> Array:
     """Rows that a step goes down."""
     return jnp.int32(direction == DOWN) - jnp.int32(direction == UP)
 
 
-def _right(direction: Array) -> Array:
+def _right(direction: ArrayLike) -> Array:
     """Columns that it goes to the right."""
     return jnp.int32(direction == RIGHT) - jnp.int32(direction == LEFT)
 
 
-def _beside(column: Array, direction: Array) -> Array:
+def _beside(column: Array, direction: ArrayLike) -> Array:
     """The column that it leads to: beyond a side it is the other side's."""
     column = column + _right(direction)
     return jnp.where(column < 0, WIDTH - 1, jnp.where(column == WIDTH, 0, column))
@@ -318,8 +319,8 @@ class Pacman(Env[State]):
         direction, nearest = s.ghost_direction, jnp.full(GHOSTS, FAR, jnp.int32)
         for d in ORDER:
             is_way = ways >> d & 1 == 1
-            down = s.ghost_row + (d == DOWN) - (d == UP) - target_row
-            right = s.ghost_column + (d == RIGHT) - (d == LEFT) - target_column
+            down = s.ghost_row + _down(d) - target_row
+            right = s.ghost_column + _right(d) - target_column
             far = jnp.where(s.ghost_mode == FRIGHTENED, jnp.int32(way != 0), down * down + right * right)
             way = way - jnp.int32(is_way)
             nearer = is_way & (far < nearest)
@@ -379,7 +380,7 @@ class Pacman(Env[State]):
             for rows in (jnp.asarray(WALL_ROWS), jnp.asarray(POWER_ROWS), s.pills)
         )
         # two bits of a tile's number: floor 0, wall 1, dot 2, power pill 3
-        x = np.arange(SIDE, dtype=np.uint32)
+        x = np.arange(SIDE, dtype=np.uint32)[None, :]
         low, high = (
             ((row >> left) | (row << (WIDTH - left)))[:, None] >> x & jnp.uint32(1)
             for row in (walls | (pills & power), pills)
@@ -433,7 +434,7 @@ class Pacman(Env[State]):
 
     def render(self, s: State) -> Array:
         # the maze and its pills
-        columns = np.arange(WIDTH, dtype=np.uint32)
+        columns = np.arange(WIDTH, dtype=np.uint32)[None, :]
         eaten = (s.pills[VISION : VISION + HEIGHT, None] >> columns & jnp.uint32(1)) == 0
         tiles = jnp.array([["#.o-".find(drawn) for drawn in row.replace("=", " ")] for row in MAZE])
         tiles = jnp.where(eaten & jnp.asarray(_drawn(".o")), -1, tiles)
@@ -468,8 +469,7 @@ class Pacman(Env[State]):
 
         costs = []
         for d in range(4):
-            way = jnp.int32(d)
-            tile = number[(s.row + _down(way)) * WIDTH + _beside(s.column, way)]
+            tile = number[(s.row + _down(d)) * WIDTH + _beside(s.column, d)]
             to_ghosts = steps[tile, ghosts]
             to_pill = jnp.where(pills, steps[tile], AWAY).min()
             to_prey = jnp.where(prey & (2 * to_ghosts < s.frightened), to_ghosts, AWAY).min()
