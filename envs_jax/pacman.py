@@ -233,7 +233,7 @@ class Pacman(Env[State]):
             ghost_mode=jnp.full(GHOSTS, NORMAL, jnp.int32),
             ghost_wait=jnp.stack(waits),
             periods=nothing,
-            period_left=self.scatter_steps,
+            period_left=jnp.int32(self.scatter_steps),
             frightened=nothing,
             pills_eaten=nothing,
             ghosts_eaten=nothing,
@@ -315,7 +315,7 @@ class Pacman(Env[State]):
         ways = exits & ~(1 << back)
         target_row, target_column = self._targets(s)
         count = (ways & 1) + (ways >> 1 & 1) + (ways >> 2 & 1) + (ways >> 3 & 1)
-        way = jnp.int32(drawn >> np.arange(0, 8 * GHOSTS, 8, np.uint32) & jnp.uint32(255)) * count >> 8
+        way = jnp.int32(drawn >> np.arange(0, 8 * GHOSTS, 8, dtype=np.uint32) & jnp.uint32(255)) * count >> 8
         direction, nearest = s.ghost_direction, jnp.full(GHOSTS, FAR, jnp.int32)
         for d in ORDER:
             is_way = ways >> d & 1 == 1
