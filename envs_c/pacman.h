@@ -1,8 +1,8 @@
 // pacman.h: eat all the pills of a maze in which four ghosts hunt. Twin of envs_jax/pacman.py.
 //
-// observation  window int8 (9, 9), blocks float32 (7, 7), numbers float32 (25,):
+// observation  window int8 (9, 9), blocks float32 (7, 7), numbers float32 (26,):
 //              the tiles around the player, with ghosts; the pills left in the blocks of 8 by 7 tiles around its own;
-//              its direction and place, the ghosts' modes, the time left, and where each ghost is
+//              its direction and place, fear, period and time left, and where each ghost is
 // action       discrete   0 up, 1 down, 2 left, 3 right
 // reward       +1 for each dot, power pill and ghost eaten
 // ends         terminated when a ghost catches the player or all pills are eaten, truncated after max_steps
@@ -45,7 +45,7 @@ enum {
   PACMAN_START_COLUMN = 13,
   PACMAN_CLYDE_RADIUS = 8,  // tiles
   PACMAN_FAR = 1000000,     // more than any squared distance
-  PACMAN_NUMBERS = 25,
+  PACMAN_NUMBERS = 26,
 };
 
 // of equally near ways a ghost takes the first
@@ -410,8 +410,10 @@ static inline void pacman_observe(const pacman_params *p, const pacman_state *s,
   numbers[4] = (float)s->row * (1.0f / PACMAN_HEIGHT);
   numbers[5] = (float)s->column * (1.0f / PACMAN_WIDTH);
   numbers[6] = (float)s->frightened * (1.0f / (float)p->frightened_steps);
-  numbers[7] = s->periods % 2 == 0 ? 1.0f : 0.0f;
-  numbers[8] = (float)(p->max_steps - s->steps) * (1.0f / (float)p->max_steps);
+  int32_t scatters = s->periods % 2 == 0, length = scatters ? p->scatter_steps : p->chase_steps;
+  numbers[7] = (float)scatters;
+  numbers[8] = (float)s->period_left * (1.0f / (float)length);
+  numbers[9] = (float)(p->max_steps - s->steps) * (1.0f / (float)p->max_steps);
   for (int32_t i = 0; i < PACMAN_GHOSTS; i++) {
     // the shorter way round
     int32_t down = s->ghost_row[i] - s->row, right = s->ghost_column[i] - s->column;
@@ -422,7 +424,7 @@ static inline void pacman_observe(const pacman_params *p, const pacman_state *s,
     if (near && mode != PACMAN_EYES)
       obs->window[(PACMAN_VISION + down) * PACMAN_SIDE + PACMAN_VISION + right] =
           (int8_t)(mode == PACMAN_FRIGHTENED ? PACMAN_PREY : PACMAN_GHOST + s->ghost_direction[i]);
-    float *of_ghost = &numbers[9 + 4 * i];
+    float *of_ghost = &numbers[10 + 4 * i];
     of_ghost[0] = (float)down * (1.0f / PACMAN_HEIGHT);
     of_ghost[1] = (float)right * (1.0f / PACMAN_WIDTH);
     of_ghost[2] = mode == PACMAN_FRIGHTENED ? 1.0f : 0.0f;

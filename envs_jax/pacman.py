@@ -69,7 +69,7 @@ HOUSE_TOP, HOUSE_BOTTOM, HOUSE_LEFT, HOUSE_RIGHT = 12, 15, 11, 16
 START_ROW, START_COLUMN = 23, 13  # of the player
 CLYDE_RADIUS = 8  # tiles
 FAR = 1000000  # more than any squared distance
-NUMBERS = 25
+NUMBERS = 26
 
 # of equally near ways a ghost takes the first
 ORDER = (UP, LEFT, DOWN, RIGHT)
@@ -127,7 +127,7 @@ class State(PyTreeNode):
 class Seen(PyTreeNode):
     window: Array  # int8 (9, 9), the tiles around the player, with ghosts
     blocks: Array  # float32 (7, 7), share of a full block's pills in the blocks around the player's
-    numbers: Array  # float32 (25,)
+    numbers: Array  # float32 (26,)
 
 
 def _down(direction: ArrayLike) -> Array:
@@ -171,14 +171,14 @@ class Pacman(Env[State]):
     The maze is the arcade game's, of 31 by 28 tiles; everybody moves one tile in a step. Ghosts scatter to their
     corners and chase the player in turns; a power pill frightens them, and then they can be eaten.
 
-    Observation: window int8 (9, 9), blocks float32 (7, 7), numbers float32 (25,).
+    Observation: window int8 (9, 9), blocks float32 (7, 7), numbers float32 (26,).
         The window has the player in the middle, and goes round the sides: 0 floor, 1 wall, 2 dot, 3 power pill,
         4 frightened ghost, 5 to 8 other ghosts that go up, down, left, right. The blocks: the maze is divided into
         4 by 4 blocks of 8 by 7 tiles; the pills left in each / 22, the player's in the middle, 0 outside. The
         numbers: 1 for the direction the player goes in, of four; its row / 31 and column / 28; steps for which
-        ghosts are frightened / `frightened_steps`; 1 in a scatter period; share of the time left; for each
-        ghost its rows below the player / 31, its columns to the right / 28 by the shorter way round, 1 if
-        it is frightened, 1 if it is eyes on their way home.
+        ghosts are frightened / `frightened_steps`; 1 in a scatter period; share of the period left; share of the time
+        left; for each ghost its rows below the player / 31, its columns to the right / 28 by the shorter way round,
+        1 if it is frightened, 1 if it is eyes on their way home.
     Action: Discrete(4): up, down, left, right. If a wall blocks it, the player goes on in its old direction.
     Reward: +1 for each dot, power pill and ghost eaten.
     Ends: terminated when a ghost catches the player or all pills are eaten, truncated after `max_steps`.
@@ -394,12 +394,15 @@ class Pacman(Env[State]):
         blocks = lax.dynamic_slice(blocks, (up, before), (BLOCKS_SIDE, BLOCKS_SIDE))
 
         # the player, the time and the ghosts
+        scatters = s.periods % 2 == 0
+        length = jnp.where(scatters, self.scatter_steps, self.chase_steps)
         numbers = [
             *(jnp.float32(s.direction == d) for d in range(4)),
             jnp.float32(s.row) * (1 / jnp.float32(HEIGHT)),
             jnp.float32(s.column) * (1 / jnp.float32(WIDTH)),
             jnp.float32(s.frightened) * (1 / jnp.float32(self.frightened_steps)),
-            jnp.float32(s.periods % 2 == 0),
+            jnp.float32(scatters),
+            jnp.float32(s.period_left) * (1 / jnp.float32(length)),
             jnp.float32(self.max_steps - s.steps) * (1 / jnp.float32(self.max_steps)),
         ]
 

@@ -485,19 +485,19 @@ def test_a_ghost_beyond_the_side_is_seen() -> None:
     seen = ENV.observe(world((14, 1, LEFT), {BLINKY: (14, 26, UP), PINKY: (14, 4, DOWN)}))
     assert seen.window[4].tolist() == [0, 5, 0, 0, 0, 0, 0, 6, 0]
     # 25 columns to the right are 3 to the left
-    np.testing.assert_allclose(seen.numbers[9:17], [0, -3 / 28, 0, 0, 0, 3 / 28, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(seen.numbers[10:18], [0, -3 / 28, 0, 0, 0, 3 / 28, 0, 0], rtol=1e-6)
 
 
 def test_blocks_and_numbers_by_hand() -> None:
     ghosts = {BLINKY: (5, 6, RIGHT), PINKY: (20, 10, RIGHT, FRIGHTENED), INKY: (7, 1, UP, EYES), CLYDE: (10, 14, UP)}
-    s = world((10, 13, RIGHT), ghosts, frightened=7, periods=2, steps=250)
+    s = world((10, 13, RIGHT), ghosts, frightened=7, periods=2, period_left=56, steps=250)
     s = s.replace(left=s.left.at[3].set(11))
     seen = ENV.observe(s)
     # the player is in the second block of the second row: two rows of blocks are outside above, and two columns left
     blocks = np.zeros((7, 7))
     blocks[2:6, 2:6] = [[22, 18, 18, 11], [13, 4, 4, 13], [18, 14, 14, 18], [18, 15, 15, 18]]
     np.testing.assert_allclose(seen.blocks, blocks / 22, rtol=1e-6)
-    own = [0, 0, 0, 1, 10 / 31, 13 / 28, 7 / 35, 1, 0.75]
+    own = [0, 0, 0, 1, 10 / 31, 13 / 28, 7 / 35, 1, 56 / 70, 0.75]
     of_ghosts = [-5 / 31, -7 / 28, 0, 0], [10 / 31, -3 / 28, 1, 0], [-3 / 31, -12 / 28, 0, 1], [0, 1 / 28, 0, 0]
     np.testing.assert_allclose(seen.numbers, [*own, *np.ravel(of_ghosts)], rtol=1e-6)
     assert ENV.observation_space.contains(jax.tree.map(np.asarray, seen))
