@@ -194,7 +194,7 @@ class Pacman(Env[State]):
     frightened_steps: int = param(default=35, minimum=1)  # steps for which a power pill frightens the ghosts
     max_wait: int = param(default=49, minimum=0, maximum=65535)  # most steps that a ghost waits before it first moves
     random_start: int = param(default=0, minimum=0, maximum=1)  # 1: the player starts on a random dot's tile
-    max_steps: int = param(default=1000, minimum=1)  # steps before truncation
+    max_steps: int = param(default=500, minimum=1)  # steps before truncation
     levels: int = param(default=0, minimum=0)  # number of fixed starts, of which each episode has one; 0: new ones
     first_level: int = param(default=0, minimum=0)  # number of the first of them
 

@@ -98,7 +98,7 @@ def test_default_parameters() -> None:
     env = make("pacman")
     assert (int(env.scatter_steps), int(env.chase_steps), int(env.scatters)) == (70, 140, 4)
     assert (int(env.frightened_steps), int(env.max_wait), int(env.random_start)) == (35, 49, 0)
-    assert (int(env.max_steps), int(env.levels), int(env.first_level)) == (1000, 0, 0)
+    assert (int(env.max_steps), int(env.levels), int(env.first_level)) == (500, 0, 0)
 
 
 def test_the_maze() -> None:
@@ -490,7 +490,7 @@ def test_a_ghost_beyond_the_side_is_seen() -> None:
 
 def test_blocks_and_numbers_by_hand() -> None:
     ghosts = {BLINKY: (5, 6, RIGHT), PINKY: (20, 10, RIGHT, FRIGHTENED), INKY: (7, 1, UP, EYES), CLYDE: (10, 14, UP)}
-    s = world((10, 13, RIGHT), ghosts, frightened=7, periods=2, period_left=56, steps=250)
+    s = world((10, 13, RIGHT), ghosts, frightened=7, periods=2, period_left=56, steps=125)
     s = s.replace(left=s.left.at[3].set(11))
     seen = ENV.observe(s)
     # the player is in the second block of the second row: two rows of blocks are outside above, and two columns left
