@@ -14,6 +14,7 @@ from jaxpuffer.pytree import check_names
 
 # one line per environment: its name, and its class in envs_jax; its C twin is envs_c/NAME.h
 ENVS = {
+    "asteroids": "asteroids.Asteroids",
     "boids": "boids.Boids",
     "breakout": "breakout.Breakout",
     "cartpole": "cartpole.CartPole",

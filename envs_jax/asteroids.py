@@ -1,0 +1,445 @@
+"""A ship among asteroids, in a field without edges. Twin of envs_c/asteroids.h."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxpuffer import numerics, rng
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, repeat, static
+from jaxpuffer.spaces import Box, Composite, MultiDiscrete
+
+LEFT, STRAIGHT, RIGHT = range(3)
+
+HEADINGS = 64  # of a whole turn
+QUARTER = 16  # of them
+BULLETS = 4  # in flight at once
+FAMILY = 4  # small asteroids of which a large one is made
+MAX_ROCKS = 32
+SEEN = 20  # asteroids
+SMALL, MIDDLE, LARGE = 10, 20, 40  # px, radius
+SHIP = 12  # px, radius
+COARSE = 20  # bits left out where distances are compared: they are in 1/4096 of the side
+SIDEWAYS = 4  # bits: what is random in a piece's velocity
+
+# places are in 2^-32 of the field's side of 500 px, so that they wrap round by themselves; velocities are in the
+# same units per frame
+PX = 8589934.592  # units of a px
+PER_HALF = 4.6566129e-10  # halves of the side per unit: 2^-31
+PER_SPEED = 1.49011612e-8  # sixty-fourths of the side per frame, per unit: 2^-26
+PER_RADIUS = 0.025  # 1/px: 1 / 40
+PER_BULLET = 0.25  # 1 / 4
+PER_COARSE = 4.8828125e-4  # halves of the side per coarse unit: 2^-11
+COARSE_PX = 8.192  # coarse units of a px
+THRUST = 5153960.8  # 0.6 px per frame, added in a frame
+FRICTION = 0.95  # share of the velocity that is left after a frame
+MUZZLE = 171798692.0  # 20 px, from the ship's middle to where bullets start
+BULLET_SPEED = 60129542.0  # 7 px per frame
+PER_GOOD = 0.01  # 1 / 100 asteroids hit, a good number
+
+# sine of the headings, one and a quarter turns; the cosine is a quarter further
+SINE = np.float32(np.round(np.sin(np.arange(HEADINGS + QUARTER) * (2 * np.pi / HEADINGS)), 9))
+
+BACKGROUND, ROCK_COLOUR, RIM_COLOUR = (12, 14, 24), (110, 104, 98), (170, 162, 150)
+SHIP_COLOUR, NOSE_COLOUR, BULLET_COLOUR = (80, 170, 240), (241, 241, 241), (250, 210, 90)
+
+
+class State(PyTreeNode):
+    rng: Array  # uint32 (2,)
+    x: Array  # uint32 (), of the ship, from the left
+    y: Array  # uint32 (), from the top
+    vx: Array  # int32 ()
+    vy: Array  # int32 ()
+    heading: Array  # int32 (), 0 up, clockwise
+    reload: Array  # int32 (), frames until it can shoot
+    bullet_x: Array  # uint32 (4,)
+    bullet_y: Array  # uint32 (4,)
+    bullet_vx: Array  # int32 (4,)
+    bullet_vy: Array  # int32 (4,)
+    bullet_life: Array  # int32 (4,), frames left, 0: there is none
+    rock_x: Array  # uint32 (4 families,), a family is four of these in a row
+    rock_y: Array  # uint32 (4 families,)
+    rock_vx: Array  # int32 (4 families,)
+    rock_vy: Array  # int32 (4 families,)
+    rock_radius: Array  # int32 (4 families,), px, 0: there is none
+    hits: Array  # int32 ()
+    steps: Array  # int32 (), since the episode began
+
+
+class Seen(PyTreeNode):
+    rocks: Array  # float32 (20, 7), the nearest first
+    numbers: Array  # float32 (7,)
+
+
+def direction(heading: Array) -> tuple[Array, Array]:
+    """Of a heading: x to the right, y downwards."""
+    sine = jnp.asarray(SINE)
+    return sine[heading], -sine[heading + QUARTER]
+
+
+def apart(ax: Array, ay: Array, bx: Array, by: Array) -> Array:
+    """The squared distance of two places, in coarse units: a whole number, and the shorter way round."""
+    dx, dy = jnp.float32(jnp.int32(ax - bx) >> COARSE), jnp.float32(jnp.int32(ay - by) >> COARSE)
+    return dx * dx + dy * dy
+
+
+def reach(radius: Array) -> Array:
+    """The squared distance at which a thing of this radius is touched."""
+    across = jnp.float32(radius) * COARSE_PX
+    return across * across
+
+
+def veer(vx: Array, vy: Array, bits: Array) -> tuple[Array, Array]:
+    """The velocity of a piece: that of the whole, and up to as much again to a side, by four random bits."""
+    sideways = 2 * jnp.int32(bits & jnp.uint32(15)) - 15
+    return vx - (vy >> SIDEWAYS) * sideways, vy + (vx >> SIDEWAYS) * sideways
+
+
+class Asteroids(Env[State]):
+    """A ship among asteroids, in a field without edges.
+    """
+
+    frame_skip: int = static(default=2, minimum=1, maximum=16)  # frames of a step
+    families: int = static(default=6, minimum=1, maximum=8)  # large asteroids, whole or in pieces, at once
+    rock_speed: float = param(default=1.5, minimum=0, maximum=10)  # px per frame, of a large asteroid
+    spawn_steps: int = param(default=50, minimum=1)  # steps from one moment at which one can come in to the next
+    reload: int = param(default=18, minimum=1)  # frames from one shot to the next
+    bullet_life: int = param(default=60, minimum=1)  # frames
+    max_steps: int = param(default=1800, minimum=1)  # steps before truncation
+    levels: int = param(default=0, minimum=0)  # number of fixed starts, of which each episode has one; 0: new ones
+    first_level: int = param(default=0, minimum=0)  # number of the first of them
+
+    action_space: ClassVar = MultiDiscrete((3, 2, 2))
+    observation_space: ClassVar = Composite(
+        Seen(rocks=Box(-4.0, 4.0, (SEEN, 7)), numbers=Box(-4.0, 4.0, (7,)))  # type: ignore[arg-type]
+    )
+
+    @property
+    def rocks(self) -> int:
+        return self.families * FAMILY
+
+    def come_in(self, s: State, bits: Array) -> tuple[Array, ...]:
+        """Large asteroids on the edge of the square field that has the ship in its middle.
+
+        For each, 23 random bits say where, and where it goes: (x, y, vx, vy, radius).
+        """
+        ahead_x, ahead_y = direction(jnp.int32(bits & jnp.uint32(HEADINGS - 1)))
+        half, along = jnp.uint32(1 << 31), bits & jnp.uint32(0xFFFF0000)
+        vertical = (bits >> 6) & jnp.uint32(1) != 0
+        speed = self.rock_speed * PX
+        return (
+            s.x + jnp.where(vertical, half, along),
+            s.y + jnp.where(vertical, along, half),
+            jnp.int32(ahead_x * speed),
+            jnp.int32(ahead_y * speed),
+            jnp.full_like(bits, LARGE, jnp.int32),
+        )
+
+    def init(self, stream: Array) -> State:
+        # the ship at rest in the middle
+        stream, world = rng.level(stream, self.levels, self.first_level)
+        none, places, middle = jnp.int32(0), jnp.zeros(self.rocks, jnp.uint32), jnp.uint32(1 << 31)
+        no_bullets, no_rocks = jnp.zeros(BULLETS, jnp.int32), jnp.zeros(self.rocks, jnp.int32)
+        s = State(
+            rng=stream,
+            x=middle,
+            y=middle,
+            vx=none,
+            vy=none,
+            heading=none,
+            reload=none,
+            bullet_x=jnp.zeros(BULLETS, jnp.uint32),
+            bullet_y=jnp.zeros(BULLETS, jnp.uint32),
+            bullet_vx=no_bullets,
+            bullet_vy=no_bullets,
+            bullet_life=no_bullets,
+            rock_x=places,
+            rock_y=places,
+            rock_vx=no_rocks,
+            rock_vy=no_rocks,
+            rock_radius=no_rocks,
+            hits=none,
+            steps=none,
+        )
+
+        # large asteroids around it
+        _, bits = rng.each(world, self.families)
+        first = np.arange(self.rocks) % FAMILY == 0
+        x, y, vx, vy, radius = (jnp.where(first, a.repeat(FAMILY), jnp.zeros_like(a[0])) for a in self.come_in(s, bits))
+        return s.replace(rock_x=x, rock_y=y, rock_vx=vx, rock_vy=vy, rock_radius=radius)
+
+    def spawn(self, s: State) -> State:
+        """At fixed times a large asteroid comes in, if a family is gone."""
+        gone = (s.rock_radius.reshape(self.families, FAMILY) == 0).all(1)
+        family = jnp.where(gone, jnp.arange(self.families, dtype=jnp.int32), self.families).min()
+        comes = (s.steps % self.spawn_steps == 0) & (family < self.families)
+        stream, bits = rng.bits(s.rng)
+        here = comes & (np.arange(self.rocks) == family * FAMILY)
+        x, y, vx, vy, radius = self.come_in(s, bits)
+        return s.replace(
+            rng=jnp.where(comes, stream, s.rng),
+            rock_x=jnp.where(here, x, s.rock_x),
+            rock_y=jnp.where(here, y, s.rock_y),
+            rock_vx=jnp.where(here, vx, s.rock_vx),
+            rock_vy=jnp.where(here, vy, s.rock_vy),
+            rock_radius=jnp.where(here, radius, s.rock_radius),
+        )
+
+    def fly(self, s: State, action: Array) -> State:
+        """The ship turns, slows down, is pushed, shoots, and moves."""
+        heading = (s.heading + action[0] - STRAIGHT) & (HEADINGS - 1)
+        ahead_x, ahead_y = direction(heading)
+        vx, vy = jnp.int32(jnp.float32(s.vx) * FRICTION), jnp.int32(jnp.float32(s.vy) * FRICTION)
+        vx = jnp.where(action[1] == 1, vx + jnp.int32(ahead_x * THRUST), vx)
+        vy = jnp.where(action[1] == 1, vy + jnp.int32(ahead_y * THRUST), vy)
+
+        # the first bullet that is not in flight
+        reload = jnp.maximum(s.reload - 1, 0)
+        bullets = jnp.arange(BULLETS, dtype=jnp.int32)
+        free = jnp.where(s.bullet_life == 0, bullets, BULLETS).min()
+        shoots = (action[2] == 1) & (reload == 0) & (free < BULLETS)
+        new = shoots & (bullets == free)
+        return s.replace(
+            x=s.x + jnp.uint32(vx),
+            y=s.y + jnp.uint32(vy),
+            vx=vx,
+            vy=vy,
+            heading=heading,
+            reload=jnp.where(shoots, self.reload, reload),
+            bullet_x=jnp.where(new, s.x + jnp.uint32(jnp.int32(ahead_x * MUZZLE)), s.bullet_x),
+            bullet_y=jnp.where(new, s.y + jnp.uint32(jnp.int32(ahead_y * MUZZLE)), s.bullet_y),
+            bullet_vx=jnp.where(new, jnp.int32(ahead_x * BULLET_SPEED), s.bullet_vx),
+            bullet_vy=jnp.where(new, jnp.int32(ahead_y * BULLET_SPEED), s.bullet_vy),
+            bullet_life=jnp.where(new, self.bullet_life, s.bullet_life),
+        )
+
+    def drift(self, s: State) -> State:
+        """Bullets and asteroids move on."""
+        return s.replace(
+            bullet_x=s.bullet_x + jnp.uint32(s.bullet_vx),
+            bullet_y=s.bullet_y + jnp.uint32(s.bullet_vy),
+            rock_x=s.rock_x + jnp.uint32(s.rock_vx),
+            rock_y=s.rock_y + jnp.uint32(s.rock_vy),
+        )
+
+    def split(self, s: State, hit: Array, bits: Array) -> State:
+        """Those that are hit become two of half the radius: itself, and another at a free place of its family.
+
+        Two places on for a large one, one for a middle one. A small one is gone.
+        """
+        place = np.arange(self.rocks) % FAMILY
+        bits = bits >> jnp.uint32(8 * place)
+        small, half = s.rock_radius == SMALL, s.rock_radius >> 1
+
+        # the others, from where they come
+        def from_whole(x: Array) -> Array:
+            return jnp.where(place == 2, jnp.roll(x, 2), jnp.roll(x, 1))
+
+        whole = np.where(place == 2, LARGE, MIDDLE)
+        new = from_whole(jnp.where(hit, s.rock_radius, 0)) == whole
+        new = new & (place > 0)
+        vx, vy = veer(s.rock_vx, s.rock_vy, bits)
+        other_vx, other_vy = veer(s.rock_vx, s.rock_vy, bits >> 4)
+        radius = jnp.where(hit, jnp.where(small, 0, half), s.rock_radius)
+        stays = hit & ~small
+        return s.replace(
+            rock_x=jnp.where(new, from_whole(s.rock_x), s.rock_x),
+            rock_y=jnp.where(new, from_whole(s.rock_y), s.rock_y),
+            rock_vx=jnp.where(new, from_whole(other_vx), jnp.where(stays, vx, s.rock_vx)),
+            rock_vy=jnp.where(new, from_whole(other_vy), jnp.where(stays, vy, s.rock_vy)),
+            rock_radius=jnp.where(new, whole // 2, radius),
+        )
+
+    def strike(self, s: State) -> State:
+        """One bullet after the other hits the first asteroid that it touches and that no other has hit in this frame.
+
+        Then all that were hit split.
+        """
+        rocks = jnp.arange(self.rocks, dtype=jnp.int32)
+        hit, life = jnp.zeros(self.rocks, bool), []
+        touched = apart(s.bullet_x[:, None], s.bullet_y[:, None], s.rock_x[None], s.rock_y[None])
+        touched = (touched < reach(s.rock_radius)[None]) & (s.bullet_life > 0)[:, None]
+        for b in range(BULLETS):
+            first = jnp.where(touched[b] & ~hit, rocks, self.rocks).min()
+            hit = hit | (rocks == first)
+            life.append(jnp.where(first < self.rocks, 0, jnp.maximum(s.bullet_life[b] - 1, 0)))
+        stream, bits = rng.bits(s.rng)
+        s = s.replace(
+            rng=jnp.where(hit.any(), stream, s.rng), bullet_life=jnp.stack(life), hits=s.hits + hit.sum(dtype=jnp.int32)
+        )
+        return self.split(s, hit, bits)
+
+    def crash(self, s: State) -> Array:
+        """Does an asteroid touch the ship?"""
+        near = apart(s.rock_x, s.rock_y, s.x, s.y) < reach(s.rock_radius + SHIP)
+        return (near & (s.rock_radius > 0)).any()
+
+    def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
+        before = s.hits
+
+        def frame(_: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
+            s, crash = carry
+            s = self.strike(self.drift(self.fly(s, action)))
+            return s, crash | self.crash(s)
+
+        s, crash = repeat(self.frame_skip, frame, (self.spawn(s), jnp.bool_(False)))
+        s = s.replace(steps=s.steps + 1)
+        return s, Outcome(
+            reward=jnp.float32(s.hits - before - jnp.int32(crash)),
+            terminated=crash,
+            truncated=s.steps >= self.max_steps,
+        )
+
+    def observe(self, s: State) -> Seen:
+        ahead_x, ahead_y = direction(s.heading)
+
+        # squared distances, the number of the asteroid in the last bits: the nearest first, at equal distances the
+        # first; what is not there comes last
+        rocks = jnp.arange(self.rocks, dtype=jnp.int32)
+        key = jnp.int32(apart(s.rock_x, s.rock_y, s.x, s.y)) * MAX_ROCKS + rocks
+        key = jnp.where(s.rock_radius > 0, key, jnp.int32(1 << 30) + rocks)
+        rank = (key[None] < key[:, None]).sum(1, dtype=jnp.int32)
+        seen = jnp.arange(SEEN, dtype=jnp.int32)[:, None]
+        order = jnp.where(rank[None] == seen, rocks, 0).sum(1, dtype=jnp.int32)
+
+        dx, dy = jnp.float32(jnp.int32(s.rock_x - s.x)) * PER_HALF, jnp.float32(jnp.int32(s.rock_y - s.y)) * PER_HALF
+        vx, vy = jnp.float32(s.rock_vx - s.vx) * PER_SPEED, jnp.float32(s.rock_vy - s.vy) * PER_SPEED
+        rock = jnp.stack(
+            [
+                dx * ahead_x + dy * ahead_y,
+                dy * ahead_x - dx * ahead_y,
+                jnp.sqrt(jnp.float32(key >> 5)) * PER_COARSE,
+                vx * ahead_x + vy * ahead_y,
+                vy * ahead_x - vx * ahead_y,
+                jnp.float32(s.rock_radius) * PER_RADIUS,
+                jnp.ones(self.rocks, jnp.float32),
+            ],
+            -1,
+        )
+        there = seen < (s.rock_radius > 0).sum(dtype=jnp.int32)
+
+        own_vx, own_vy = jnp.float32(s.vx) * PER_SPEED, jnp.float32(s.vy) * PER_SPEED
+        numbers = [
+            own_vx * ahead_x + own_vy * ahead_y,
+            own_vy * ahead_x - own_vx * ahead_y,
+            ahead_x,
+            -ahead_y,
+            jnp.float32(s.reload) * (1 / jnp.float32(self.reload)),
+            jnp.float32((s.bullet_life > 0).sum(dtype=jnp.int32)) * PER_BULLET,
+            jnp.float32(self.max_steps - s.steps) * (1 / jnp.float32(self.max_steps)),
+        ]
+        return Seen(jnp.where(there, rock[order], 0.0), jnp.stack(numbers))
+
+    def score(self, s: State) -> Array:
+        return jnp.float32(s.hits)
+
+    def perf(self, s: State) -> Array:
+        return jnp.minimum(jnp.float32(s.hits) * PER_GOOD, 1.0)
+
+    def render(self, s: State) -> Array:
+        # px of the picture as places of the field, 2 px of the field each; what is at an edge shows at the other too
+        side = 250
+        grid = np.uint32(np.arange(side) * (2**32 / side))
+
+        def offset(x: Array, y: Array) -> tuple[Array, Array]:
+            """From each thing to each px of the picture, in px of the field, (things, 1, side), (things, side, 1)."""
+            right, down = (jnp.float32(jnp.int32(grid - place[:, None])) * (1 / PX) for place in (x, y))
+            return right[:, None, :], down[:, :, None]
+
+        def disc(x: Array, y: Array, radius: Array) -> Array:
+            right, down = offset(x, y)
+            return (right * right + down * down < (radius * radius)[:, None, None]).any(0)
+
+        right, down = offset(s.x[None], s.y[None])
+        ahead_x, ahead_y = direction(s.heading)
+        ahead, across = (right * ahead_x + down * ahead_y)[0], (down * ahead_x - right * ahead_y)[0]
+        ship = (ahead > -SHIP) & (jnp.abs(across) < 0.4 * (20.0 - ahead))
+        notch = (ahead < -6.0) & (jnp.abs(across) < 6.0)
+        radius = jnp.float32(s.rock_radius)
+        parts = (
+            (disc(s.rock_x, s.rock_y, radius), RIM_COLOUR),
+            (disc(s.rock_x, s.rock_y, jnp.maximum(radius - 3.0, 0.0)), ROCK_COLOUR),
+            (ship & ~notch, SHIP_COLOUR),
+            (ship & (ahead > 8.0), NOSE_COLOUR),
+            (disc(s.bullet_x, s.bullet_y, jnp.where(s.bullet_life > 0, 3.0, 0.0)), BULLET_COLOUR),
+        )
+        picture = jnp.full((side, side, 3), jnp.array(BACKGROUND, jnp.uint8))
+        for inside, colour in parts:
+            picture = jnp.where(inside[:, :, None], jnp.array(colour, jnp.uint8), picture)
+        return picture
+
+    def aim(self, s: State) -> tuple[Array, Array]:
+        """How far the nearest asteroid is from straight ahead when a bullet gets there, in rad, and its distance in px."""
+        away = jnp.where(s.rock_radius > 0, apart(s.rock_x, s.rock_y, s.x, s.y), jnp.inf)
+        i = away.argmin()
+        distance = jnp.sqrt(away[i]) * (1 / COARSE_PX)
+        time = distance * (1 / 7.0)
+        dx = jnp.float32(jnp.int32(s.rock_x[i] - s.x)) + jnp.float32(s.rock_vx[i]) * time
+        dy = jnp.float32(jnp.int32(s.rock_y[i] - s.y)) + jnp.float32(s.rock_vy[i]) * time
+        ahead_x, ahead_y = direction(s.heading)
+        return numerics.atan2((dy * ahead_x - dx * ahead_y) / PX, (dx * ahead_x + dy * ahead_y) / PX), distance
+
+    def player(self, s: State, stream: Array) -> Array:
+        # turns to the nearest asteroid and shoots; some fly about, and some do not look
+        angle, distance = self.aim(s)
+        stream, turn = rng.below(stream, 3)
+        stream, thrust = rng.below(stream, 2)
+        stream, shoot = rng.below(stream, 2)
+        _, chance = rng.below(stream, 16)
+        hunts = jnp.stack(
+            [
+                jnp.where(angle > 0.05, RIGHT, jnp.where(angle < -0.05, LEFT, STRAIGHT)),
+                jnp.int32((distance > 200.0) & (chance == 0)),
+                jnp.int32(jnp.abs(angle) < 0.2),
+            ]
+        )
+        style = s.rng[0] % jnp.uint32(8)
+        wild = jnp.stack([turn, thrust, shoot])
+        flies = hunts.at[1].set(1)
+        return jnp.where((style == 0) | (chance == 1), wild, jnp.where(style == 1, flies, hunts))
+
+    def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
+        n = next_state
+        there, before = (n.rock_radius > 0).sum(), (s.rock_radius > 0).sum()
+        hits, family = n.hits - s.hits, s.rock_radius.reshape(self.families, FAMILY)
+        gone = (family == 0).all(1)
+        came = gone & (n.rock_radius.reshape(self.families, FAMILY)[:, 0] == LARGE)
+        due = s.steps % self.spawn_steps == 0
+        shot, flew = (n.bullet_life > s.bullet_life).any(), s.bullet_life > 0
+        far = jnp.uint32(1 << 31)
+
+        def wrapped(before: Array, after: Array) -> Array:
+            """The place is at the other edge: half of the side or more further, as a number."""
+            return jnp.maximum(before, after) - jnp.minimum(before, after) > far
+
+        return {
+            "turned past up": jnp.abs(n.heading - s.heading) > HEADINGS // 2,
+            "pushed": action[1] == 1,
+            "shot": shot,
+            "not reloaded": (action[2] == 1) & (s.reload > self.frame_skip),
+            "all bullets in flight": (action[2] == 1) & (s.reload <= 1) & ~shot & flew.all(),
+            "a bullet's life ended": (flew & (s.bullet_life <= self.frame_skip) & (n.bullet_life == 0)).any(),
+            "a large one split": ((s.rock_radius == LARGE) & (n.rock_radius == MIDDLE)).any(),
+            "a middle one split": ((s.rock_radius == MIDDLE) & (n.rock_radius == SMALL)).any(),
+            "a small one gone": ((s.rock_radius == SMALL) & (n.rock_radius == 0)).any(),
+            "two hits in a step": hits >= 2,
+            "a family gone": (~gone & (n.rock_radius.reshape(self.families, FAMILY) == 0).all(1)).any(),
+            "one came in": came.any(),
+            "no room to come in": due & ~gone.any(),
+            "more than can be seen": there > SEEN,
+            "few are left": (there < 4) & (before > 0),
+            "the ship over the edge": wrapped(s.x, n.x) | wrapped(s.y, n.y),
+            "a bullet over the edge": (flew & (n.bullet_life > 0) & wrapped(s.bullet_x, n.bullet_x)).any(),
+            "an asteroid over the edge": ((s.rock_radius > 0) & wrapped(s.rock_y, n.rock_y)).any(),
+            "the ship is hit": self.crash(n),
+            "time limit": n.steps >= self.max_steps,
+        }
+
+    def edge_case(self, s: State, stream: Array) -> State:
+        # the last steps, and the times at which one can come in
+        stream, what = rng.below(stream, 4)
+        stream, few = rng.below(stream, 3)
+        steps = jnp.where(what == 0, self.max_steps - few, jnp.where(what == 1, self.spawn_steps * few, s.steps))
+        return s.replace(steps=jnp.maximum(steps, 0))
