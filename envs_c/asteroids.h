@@ -18,18 +18,16 @@ enum {
   ASTEROIDS_HEADINGS = 64,     // of a whole turn
   ASTEROIDS_QUARTER = 16,      // of them
   ASTEROIDS_BULLETS = 4,       // in flight at once
-  ASTEROIDS_FAMILY = 4,        // small asteroids of which a large one is made
+  ASTEROIDS_FAMILY = 4,        // small asteroids that a large one is made of
   ASTEROIDS_MAX_FAMILIES = 8,
   ASTEROIDS_MAX_ROCKS = ASTEROIDS_MAX_FAMILIES * ASTEROIDS_FAMILY,
   ASTEROIDS_SEEN = 20,         // asteroids
   ASTEROIDS_FEATURES = 7,      // of each
   ASTEROIDS_NUMBERS = 7,
-  ASTEROIDS_SMALL = 10,        // px, radius
-  ASTEROIDS_MIDDLE = 20,       // px
-  ASTEROIDS_LARGE = 40,        // px
+  ASTEROIDS_RADIUS = 10,       // px, for each small one that an asteroid is made of: 10, 20, 40
   ASTEROIDS_SHIP = 12,         // px, radius
   ASTEROIDS_COARSE = 20,       // bits left out where distances are compared: they are in 1/4096 of the side
-  ASTEROIDS_SIDEWAYS = 4,      // bits: what is random in a piece's velocity
+  ASTEROIDS_SIDEWAYS = 4,      // random bits of a piece's velocity
 };
 
 // places are in 2^-32 of the field's side of 500 px, so that they wrap round by themselves; velocities are in the
@@ -37,7 +35,7 @@ enum {
 #define ASTEROIDS_PX 8589934.592f            // units of a px
 #define ASTEROIDS_PER_HALF 4.6566129e-10f    // halves of the side per unit: 2^-31
 #define ASTEROIDS_PER_SPEED 1.49011612e-8f   // sixty-fourths of the side per frame, per unit: 2^-26
-#define ASTEROIDS_PER_RADIUS 0.025f          // 1/px: 1 / 40
+#define ASTEROIDS_PER_SIZE 0.25f             // of a large one: 1 / 4
 #define ASTEROIDS_PER_BULLET 0.25f           // 1 / 4
 #define ASTEROIDS_PER_COARSE 4.8828125e-4f   // halves of the side per coarse unit: 2^-11
 #define ASTEROIDS_COARSE_PX 8.192f           // coarse units of a px
@@ -86,11 +84,11 @@ typedef struct {
   int32_t bullet_vx[ASTEROIDS_BULLETS];
   int32_t bullet_vy[ASTEROIDS_BULLETS];
   int32_t bullet_life[ASTEROIDS_BULLETS];  // frames left, 0: there is none
-  uint32_t rock_x[ASTEROIDS_MAX_ROCKS];    // a family is four of these in a row
-  uint32_t rock_y[ASTEROIDS_MAX_ROCKS];
+  uint32_t rock_x[ASTEROIDS_MAX_ROCKS];    // of small ones, four in a row for each family. What hangs together
+  uint32_t rock_y[ASTEROIDS_MAX_ROCKS];    // has the same place, velocity and size
   int32_t rock_vx[ASTEROIDS_MAX_ROCKS];
   int32_t rock_vy[ASTEROIDS_MAX_ROCKS];
-  int32_t rock_radius[ASTEROIDS_MAX_ROCKS];  // px, 0: there is none
+  int32_t rock_size[ASTEROIDS_MAX_ROCKS];  // small ones that hang together: 4, 2 or 1, 0 if it is gone
   int32_t hits;
   int32_t steps;    // since the episode began
 } asteroids_state;
@@ -118,24 +116,32 @@ static inline float asteroids_apart(uint32_t ax, uint32_t ay, uint32_t bx, uint3
 }
 
 
-// the squared distance at which a thing of this radius is touched
+// the squared distance at which a thing of this radius, in px, is touched
 static inline float asteroids_reach(int32_t radius) {
   float reach = (float)radius * ASTEROIDS_COARSE_PX;
   return reach * reach;
 }
 
 
+// is a small one the first of an asteroid, for which it then stands?
+static inline int32_t asteroids_leads(const asteroids_state *s, int32_t i) {
+  return s->rock_size[i] > 0 && (i & (s->rock_size[i] - 1)) == 0;
+}
+
+
 // a large asteroid on the edge of the square field that has the ship in its middle; 23 random bits say where, and
 // where it goes
 static inline void asteroids_come_in(const asteroids_params *p, asteroids_state *s, int32_t family, uint32_t bits) {
-  int32_t rock = family * ASTEROIDS_FAMILY, heading = (int32_t)(bits & (ASTEROIDS_HEADINGS - 1));
+  int32_t heading = (int32_t)(bits & (ASTEROIDS_HEADINGS - 1));
   uint32_t half = 1u << 31, along = bits & 0xFFFF0000u, vertical = (bits >> 6) & 1u;
   float speed = p->rock_speed * ASTEROIDS_PX;
-  s->rock_x[rock] = s->x + (vertical ? half : along);
-  s->rock_y[rock] = s->y + (vertical ? along : half);
-  s->rock_vx[rock] = (int32_t)(asteroids_direction_x(heading) * speed);
-  s->rock_vy[rock] = (int32_t)(asteroids_direction_y(heading) * speed);
-  s->rock_radius[rock] = ASTEROIDS_LARGE;
+  for (int32_t i = family * ASTEROIDS_FAMILY; i < (family + 1) * ASTEROIDS_FAMILY; i++) {
+    s->rock_x[i] = s->x + (vertical ? half : along);
+    s->rock_y[i] = s->y + (vertical ? along : half);
+    s->rock_vx[i] = (int32_t)(asteroids_direction_x(heading) * speed);
+    s->rock_vy[i] = (int32_t)(asteroids_direction_y(heading) * speed);
+    s->rock_size[i] = ASTEROIDS_FAMILY;
+  }
 }
 
 
@@ -158,9 +164,8 @@ static inline void asteroids_init(const asteroids_params *p, asteroids_state *s)
 static inline void asteroids_spawn(const asteroids_params *p, asteroids_state *s) {
   if (s->steps % p->spawn_steps != 0) return;
   for (int32_t f = 0; f < p->families; f++) {
-    int32_t largest = 0;
-    for (int32_t i = 0; i < ASTEROIDS_FAMILY; i++) largest |= s->rock_radius[f * ASTEROIDS_FAMILY + i];
-    if (largest > 0) continue;
+    const int32_t *size = &s->rock_size[f * ASTEROIDS_FAMILY];
+    if ((size[0] | size[1] | size[2] | size[3]) != 0) continue;
     asteroids_come_in(p, s, f, rng_bits(s->rng));
     break;
   }
@@ -178,19 +183,16 @@ static inline void asteroids_fly(const asteroids_params *p, asteroids_state *s, 
     s->vy += (int32_t)(ahead_y * ASTEROIDS_THRUST);
   }
 
-  // the first bullet that is not in flight
+  // with the first bullet that is not in flight
   if (s->reload > 0) s->reload--;
-  if (action[2] && s->reload == 0) {
-    for (int32_t b = 0; b < ASTEROIDS_BULLETS; b++) {
-      if (s->bullet_life[b] > 0) continue;
-      s->bullet_x[b] = s->x + (uint32_t)(int32_t)(ahead_x * ASTEROIDS_MUZZLE);
-      s->bullet_y[b] = s->y + (uint32_t)(int32_t)(ahead_y * ASTEROIDS_MUZZLE);
-      s->bullet_vx[b] = (int32_t)(ahead_x * ASTEROIDS_BULLET_SPEED);
-      s->bullet_vy[b] = (int32_t)(ahead_y * ASTEROIDS_BULLET_SPEED);
-      s->bullet_life[b] = p->bullet_life;
-      s->reload = p->reload;
-      break;
-    }
+  for (int32_t b = 0; b < ASTEROIDS_BULLETS && action[2] && s->reload == 0; b++) {
+    if (s->bullet_life[b] > 0) continue;
+    s->bullet_x[b] = s->x + (uint32_t)(int32_t)(ahead_x * ASTEROIDS_MUZZLE);
+    s->bullet_y[b] = s->y + (uint32_t)(int32_t)(ahead_y * ASTEROIDS_MUZZLE);
+    s->bullet_vx[b] = (int32_t)(ahead_x * ASTEROIDS_BULLET_SPEED);
+    s->bullet_vy[b] = (int32_t)(ahead_y * ASTEROIDS_BULLET_SPEED);
+    s->bullet_life[b] = p->bullet_life;
+    s->reload = p->reload;
   }
   s->x += (uint32_t)s->vx;
   s->y += (uint32_t)s->vy;
@@ -210,55 +212,40 @@ static inline void asteroids_drift(const asteroids_params *p, asteroids_state *s
 }
 
 
-// the velocity of a piece: that of the whole, and up to as much again to a side, by four random bits
-static inline void asteroids_veer(int32_t vx, int32_t vy, uint32_t bits, int32_t *piece_vx, int32_t *piece_vy) {
-  int32_t sideways = 2 * (int32_t)(bits & 15u) - 15;
-  *piece_vx = vx - (vy >> ASTEROIDS_SIDEWAYS) * sideways;
-  *piece_vy = vy + (vx >> ASTEROIDS_SIDEWAYS) * sideways;
-}
-
-
-// one that is hit becomes two of half the radius: itself, and another at a free place of its family, two places on for
-// a large one, one for a middle one. A small one is gone
-static inline void asteroids_split(asteroids_state *s, int32_t i, uint32_t bits) {
-  int32_t radius = s->rock_radius[i], vx = s->rock_vx[i], vy = s->rock_vy[i];
-  s->rock_radius[i] = 0;
-  if (radius == ASTEROIDS_SMALL) return;
-  int32_t other = radius == ASTEROIDS_LARGE ? i + 2 : i + 1;
-  s->rock_x[other] = s->rock_x[i];
-  s->rock_y[other] = s->rock_y[i];
-  s->rock_radius[i] = s->rock_radius[other] = radius / 2;
-  asteroids_veer(vx, vy, bits, &s->rock_vx[i], &s->rock_vy[i]);
-  asteroids_veer(vx, vy, bits >> 4, &s->rock_vx[other], &s->rock_vy[other]);
-}
-
-
-// one bullet after the other hits the first asteroid that it touches and that no other has hit in this frame; then all
-// that were hit split
-static inline void asteroids_strike(const asteroids_params *p, asteroids_state *s) {
-  int32_t rocks = asteroids_rocks(p), before = s->hits;
-  uint8_t hit[ASTEROIDS_MAX_ROCKS] = {0};
+// one bullet after the other hits the first asteroid that it touches and that no other has hit in this frame: flags of
+// the small ones
+static inline void asteroids_strike(const asteroids_params *p, asteroids_state *s, uint8_t *hit) {
   float reach[ASTEROIDS_MAX_ROCKS];
-  for (int32_t i = 0; i < rocks; i++) reach[i] = asteroids_reach(s->rock_radius[i]);
+  int32_t rocks = asteroids_rocks(p);
+  for (int32_t i = 0; i < rocks; i++) reach[i] = asteroids_reach(ASTEROIDS_RADIUS * s->rock_size[i]);
   for (int32_t b = 0; b < ASTEROIDS_BULLETS; b++) {
     if (s->bullet_life[b] == 0) continue;
     s->bullet_life[b]--;
-    int32_t near = 0;  // mostly it touches none
-    for (int32_t i = 0; i < rocks; i++)
-      near |= asteroids_apart(s->bullet_x[b], s->bullet_y[b], s->rock_x[i], s->rock_y[i]) < reach[i];
-    if (!near) continue;
-    for (int32_t i = 0; i < rocks; i++) {
-      if (hit[i] || asteroids_apart(s->bullet_x[b], s->bullet_y[b], s->rock_x[i], s->rock_y[i]) >= reach[i]) continue;
-      hit[i] = 1;
-      s->bullet_life[b] = 0;
-      s->hits++;
-      break;
-    }
+    uint32_t x = s->bullet_x[b], y = s->bullet_y[b];
+    int32_t touches = 0, i = 0;  // mostly it touches none
+    for (int32_t k = 0; k < rocks; k++) touches |= asteroids_apart(x, y, s->rock_x[k], s->rock_y[k]) < reach[k];
+    if (!touches) continue;
+    while (i < rocks && (hit[i] || asteroids_apart(x, y, s->rock_x[i], s->rock_y[i]) >= reach[i])) i++;
+    if (i == rocks) continue;
+    memset(hit + i, 1, (size_t)s->rock_size[i]);
+    s->bullet_life[b] = 0;
+    s->hits++;
   }
-  if (s->hits == before) return;
+}
+
+
+// what is hit falls into halves, of which each flies on with up to as much again to a side; a small one is gone
+static inline void asteroids_split(const asteroids_params *p, asteroids_state *s, const uint8_t *hit) {
   uint32_t bits = rng_bits(s->rng);
-  for (int32_t i = 0; i < rocks; i++)
-    if (hit[i]) asteroids_split(s, i, bits >> (8 * (i % ASTEROIDS_FAMILY)));
+  for (int32_t i = 0; i < asteroids_rocks(p); i++) {
+    if (!hit[i]) continue;
+    int32_t half = s->rock_size[i] / 2, place = i % ASTEROIDS_FAMILY, vx = s->rock_vx[i], vy = s->rock_vy[i];
+    uint32_t own = bits >> (ASTEROIDS_SIDEWAYS * (half == 2 ? place & 2 : place));
+    int32_t sideways = 2 * (int32_t)(own & 15u) - 15;
+    s->rock_vx[i] = vx - (vy >> ASTEROIDS_SIDEWAYS) * sideways;
+    s->rock_vy[i] = vy + (vx >> ASTEROIDS_SIDEWAYS) * sideways;
+    s->rock_size[i] = half;
+  }
 }
 
 
@@ -266,9 +253,8 @@ static inline void asteroids_strike(const asteroids_params *p, asteroids_state *
 static inline int32_t asteroids_crash(const asteroids_params *p, const asteroids_state *s) {
   int32_t crash = 0;
   for (int32_t i = 0; i < asteroids_rocks(p); i++) {
-    int32_t near = asteroids_apart(s->rock_x[i], s->rock_y[i], s->x, s->y) <
-                   asteroids_reach(s->rock_radius[i] + ASTEROIDS_SHIP);
-    crash |= near & (s->rock_radius[i] > 0);
+    float reach = asteroids_reach(ASTEROIDS_RADIUS * s->rock_size[i] + ASTEROIDS_SHIP);
+    crash |= (s->rock_size[i] > 0) & (asteroids_apart(s->rock_x[i], s->rock_y[i], s->x, s->y) < reach);
   }
   return crash;
 }
@@ -281,7 +267,10 @@ static inline void asteroids_transition(const asteroids_params *p, asteroids_sta
   for (int32_t frame = 0; frame < p->frame_skip; frame++) {
     asteroids_fly(p, s, action);
     asteroids_drift(p, s);
-    asteroids_strike(p, s);
+    uint8_t hit[ASTEROIDS_MAX_ROCKS] = {0};
+    int32_t hits = s->hits;
+    asteroids_strike(p, s, hit);
+    if (s->hits > hits) asteroids_split(p, s, hit);
     crash |= asteroids_crash(p, s);
   }
   s->steps++;
@@ -298,8 +287,9 @@ static inline void asteroids_observe(const asteroids_params *p, const asteroids_
   // squared distances, the number of the asteroid in the last bits: the nearest first, at equal distances the first
   int32_t order[ASTEROIDS_MAX_ROCKS], present = 0;
   for (int32_t i = 0; i < asteroids_rocks(p); i++) {
-    if (s->rock_radius[i] == 0) continue;
-    int32_t key = (int32_t)asteroids_apart(s->rock_x[i], s->rock_y[i], s->x, s->y) * ASTEROIDS_MAX_ROCKS + i, k = present++;
+    if (!asteroids_leads(s, i)) continue;
+    int32_t apart = (int32_t)asteroids_apart(s->rock_x[i], s->rock_y[i], s->x, s->y);
+    int32_t key = apart * ASTEROIDS_MAX_ROCKS + i, k = present++;
     for (; k > 0 && order[k - 1] > key; k--) order[k] = order[k - 1];
     order[k] = key;
   }
@@ -316,7 +306,7 @@ static inline void asteroids_observe(const asteroids_params *p, const asteroids_
     rock[2] = num_sqrt((float)(order[k] / ASTEROIDS_MAX_ROCKS)) * ASTEROIDS_PER_COARSE;
     rock[3] = vx * ahead_x + vy * ahead_y;
     rock[4] = vy * ahead_x - vx * ahead_y;
-    rock[5] = (float)s->rock_radius[i] * ASTEROIDS_PER_RADIUS;
+    rock[5] = (float)s->rock_size[i] * ASTEROIDS_PER_SIZE;
     rock[6] = 1.0f;
   }
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jaxpuffer import numerics, rng
 from jaxpuffer.env import Env, Outcome, PyTreeNode, param, repeat, static
@@ -16,20 +16,20 @@ LEFT, STRAIGHT, RIGHT = range(3)
 HEADINGS = 64  # of a whole turn
 QUARTER = 16  # of them
 BULLETS = 4  # in flight at once
-FAMILY = 4  # small asteroids of which a large one is made
+FAMILY = 4  # small asteroids that a large one is made of
 MAX_ROCKS = 32
 SEEN = 20  # asteroids
-SMALL, MIDDLE, LARGE = 10, 20, 40  # px, radius
+RADIUS = 10  # px, for each small one that an asteroid is made of: 10, 20, 40
 SHIP = 12  # px, radius
 COARSE = 20  # bits left out where distances are compared: they are in 1/4096 of the side
-SIDEWAYS = 4  # bits: what is random in a piece's velocity
+SIDEWAYS = 4  # random bits of a piece's velocity
 
 # places are in 2^-32 of the field's side of 500 px, so that they wrap round by themselves; velocities are in the
 # same units per frame
 PX = 8589934.592  # units of a px
 PER_HALF = 4.6566129e-10  # halves of the side per unit: 2^-31
 PER_SPEED = 1.49011612e-8  # sixty-fourths of the side per frame, per unit: 2^-26
-PER_RADIUS = 0.025  # 1/px: 1 / 40
+PER_SIZE = 0.25  # of a large one: 1 / 4
 PER_BULLET = 0.25  # 1 / 4
 PER_COARSE = 4.8828125e-4  # halves of the side per coarse unit: 2^-11
 COARSE_PX = 8.192  # coarse units of a px
@@ -59,11 +59,11 @@ class State(PyTreeNode):
     bullet_vx: Array  # int32 (4,)
     bullet_vy: Array  # int32 (4,)
     bullet_life: Array  # int32 (4,), frames left, 0: there is none
-    rock_x: Array  # uint32 (4 families,), a family is four of these in a row
-    rock_y: Array  # uint32 (4 families,)
+    rock_x: Array  # uint32 (4 families,), of small ones, four in a row for each family. What hangs together
+    rock_y: Array  # uint32 (4 families,), has the same place, velocity and size
     rock_vx: Array  # int32 (4 families,)
     rock_vy: Array  # int32 (4 families,)
-    rock_radius: Array  # int32 (4 families,), px, 0: there is none
+    rock_size: Array  # int32 (4 families,), small ones that hang together: 4, 2 or 1, 0 if it is gone
     hits: Array  # int32 ()
     steps: Array  # int32 (), since the episode began
 
@@ -86,15 +86,9 @@ def apart(ax: Array, ay: Array, bx: Array, by: Array) -> Array:
 
 
 def reach(radius: Array) -> Array:
-    """The squared distance at which a thing of this radius is touched."""
+    """The squared distance at which a thing of this radius, in px, is touched."""
     across = jnp.float32(radius) * COARSE_PX
     return across * across
-
-
-def veer(vx: Array, vy: Array, bits: Array) -> tuple[Array, Array]:
-    """The velocity of a piece: that of the whole, and up to as much again to a side, by four random bits."""
-    sideways = 2 * jnp.int32(bits & jnp.uint32(15)) - 15
-    return vx - (vy >> SIDEWAYS) * sideways, vy + (vx >> SIDEWAYS) * sideways
 
 
 class Asteroids(Env[State]):
@@ -120,21 +114,24 @@ class Asteroids(Env[State]):
     def rocks(self) -> int:
         return self.families * FAMILY
 
-    def come_in(self, s: State, bits: Array) -> tuple[Array, ...]:
+    def leads(self, s: State) -> Array:
+        """Is a small one the first of an asteroid, for which it then stands? For all of them, bool (4 families,)."""
+        return (s.rock_size > 0) & (jnp.arange(self.rocks, dtype=jnp.int32) & (s.rock_size - 1) == 0)
+
+    def come_in(self, s: State, here: Array, bits: Array) -> State:
         """Large asteroids on the edge of the square field that has the ship in its middle.
 
-        For each, 23 random bits say where, and where it goes: (x, y, vx, vy, radius).
+        `here` are their small ones, bool (4 families,); 23 random bits say where, and where they go.
         """
         ahead_x, ahead_y = direction(jnp.int32(bits & jnp.uint32(HEADINGS - 1)))
-        half, along = jnp.uint32(1 << 31), bits & jnp.uint32(0xFFFF0000)
-        vertical = (bits >> 6) & jnp.uint32(1) != 0
+        half, along, vertical = jnp.uint32(1 << 31), bits & jnp.uint32(0xFFFF0000), (bits >> 6) & jnp.uint32(1) == 1
         speed = self.rock_speed * PX
-        return (
-            s.x + jnp.where(vertical, half, along),
-            s.y + jnp.where(vertical, along, half),
-            jnp.int32(ahead_x * speed),
-            jnp.int32(ahead_y * speed),
-            jnp.full_like(bits, LARGE, jnp.int32),
+        return s.replace(
+            rock_x=jnp.where(here, s.x + jnp.where(vertical, half, along), s.rock_x),
+            rock_y=jnp.where(here, s.y + jnp.where(vertical, along, half), s.rock_y),
+            rock_vx=jnp.where(here, jnp.int32(ahead_x * speed), s.rock_vx),
+            rock_vy=jnp.where(here, jnp.int32(ahead_y * speed), s.rock_vy),
+            rock_size=jnp.where(here, FAMILY, s.rock_size),
         )
 
     def init(self, stream: Array) -> State:
@@ -159,33 +156,24 @@ class Asteroids(Env[State]):
             rock_y=places,
             rock_vx=no_rocks,
             rock_vy=no_rocks,
-            rock_radius=no_rocks,
+            rock_size=no_rocks,
             hits=none,
             steps=none,
         )
 
         # large asteroids around it
         _, bits = rng.each(world, self.families)
-        first = np.arange(self.rocks) % FAMILY == 0
-        x, y, vx, vy, radius = (jnp.where(first, a.repeat(FAMILY), jnp.zeros_like(a[0])) for a in self.come_in(s, bits))
-        return s.replace(rock_x=x, rock_y=y, rock_vx=vx, rock_vy=vy, rock_radius=radius)
+        return self.come_in(s, jnp.ones(self.rocks, bool), bits.repeat(FAMILY))
 
     def spawn(self, s: State) -> State:
         """At fixed times a large asteroid comes in, if a family is gone."""
-        gone = (s.rock_radius.reshape(self.families, FAMILY) == 0).all(1)
-        family = jnp.where(gone, jnp.arange(self.families, dtype=jnp.int32), self.families).min()
+        families = jnp.arange(self.families, dtype=jnp.int32)
+        gone = (s.rock_size.reshape(self.families, FAMILY) == 0).all(1)
+        family = jnp.where(gone, families, self.families).min()
         comes = (s.steps % self.spawn_steps == 0) & (family < self.families)
         stream, bits = rng.bits(s.rng)
-        here = comes & (np.arange(self.rocks) == family * FAMILY)
-        x, y, vx, vy, radius = self.come_in(s, bits)
-        return s.replace(
-            rng=jnp.where(comes, stream, s.rng),
-            rock_x=jnp.where(here, x, s.rock_x),
-            rock_y=jnp.where(here, y, s.rock_y),
-            rock_vx=jnp.where(here, vx, s.rock_vx),
-            rock_vy=jnp.where(here, vy, s.rock_vy),
-            rock_radius=jnp.where(here, radius, s.rock_radius),
-        )
+        s = s.replace(rng=jnp.where(comes, stream, s.rng))
+        return self.come_in(s, comes & (families.repeat(FAMILY) == family), bits)
 
     def fly(self, s: State, action: Array) -> State:
         """The ship turns, slows down, is pushed, shoots, and moves."""
@@ -195,7 +183,7 @@ class Asteroids(Env[State]):
         vx = jnp.where(action[1] == 1, vx + jnp.int32(ahead_x * THRUST), vx)
         vy = jnp.where(action[1] == 1, vy + jnp.int32(ahead_y * THRUST), vy)
 
-        # the first bullet that is not in flight
+        # with the first bullet that is not in flight
         reload = jnp.maximum(s.reload - 1, 0)
         bullets = jnp.arange(BULLETS, dtype=jnp.int32)
         free = jnp.where(s.bullet_life == 0, bullets, BULLETS).min()
@@ -224,64 +212,53 @@ class Asteroids(Env[State]):
             rock_y=s.rock_y + jnp.uint32(s.rock_vy),
         )
 
-    def split(self, s: State, hit: Array, bits: Array) -> State:
-        """Those that are hit become two of half the radius: itself, and another at a free place of its family.
-
-        Two places on for a large one, one for a middle one. A small one is gone.
-        """
-        place = np.arange(self.rocks) % FAMILY
-        bits = bits >> jnp.uint32(8 * place)
-        small, half = s.rock_radius == SMALL, s.rock_radius >> 1
-
-        # the others, from where they come
-        def from_whole(x: Array) -> Array:
-            return jnp.where(place == 2, jnp.roll(x, 2), jnp.roll(x, 1))
-
-        whole = np.where(place == 2, LARGE, MIDDLE)
-        new = from_whole(jnp.where(hit, s.rock_radius, 0)) == whole
-        new = new & (place > 0)
-        vx, vy = veer(s.rock_vx, s.rock_vy, bits)
-        other_vx, other_vy = veer(s.rock_vx, s.rock_vy, bits >> 4)
-        radius = jnp.where(hit, jnp.where(small, 0, half), s.rock_radius)
-        stays = hit & ~small
-        return s.replace(
-            rock_x=jnp.where(new, from_whole(s.rock_x), s.rock_x),
-            rock_y=jnp.where(new, from_whole(s.rock_y), s.rock_y),
-            rock_vx=jnp.where(new, from_whole(other_vx), jnp.where(stays, vx, s.rock_vx)),
-            rock_vy=jnp.where(new, from_whole(other_vy), jnp.where(stays, vy, s.rock_vy)),
-            rock_radius=jnp.where(new, whole // 2, radius),
-        )
-
-    def strike(self, s: State) -> State:
+    def strike(self, s: State) -> tuple[State, Array]:
         """One bullet after the other hits the first asteroid that it touches and that no other has hit in this frame.
 
-        Then all that were hit split.
+        Flags of the small ones, bool (4 families,).
         """
-        rocks = jnp.arange(self.rocks, dtype=jnp.int32)
-        hit, life = jnp.zeros(self.rocks, bool), []
-        touched = apart(s.bullet_x[:, None], s.bullet_y[:, None], s.rock_x[None], s.rock_y[None])
-        touched = (touched < reach(s.rock_radius)[None]) & (s.bullet_life > 0)[:, None]
+        rocks = jnp.arange(self.rocks, dtype=jnp.uint32)
+        near = apart(s.bullet_x[:, None], s.bullet_y[:, None], s.rock_x[None], s.rock_y[None])
+        touches = (near < reach(RADIUS * s.rock_size)[None]) & (s.bullet_life > 0)[:, None] & self.leads(s)[None]
+
+        # one bit for each asteroid; the lowest is the first
+        touches = jnp.where(touches, jnp.uint32(1) << rocks, jnp.uint32(0)).sum(1, dtype=jnp.uint32)
+        hit, life = jnp.uint32(0), []
         for b in range(BULLETS):
-            first = jnp.where(touched[b] & ~hit, rocks, self.rocks).min()
-            hit = hit | (rocks == first)
-            life.append(jnp.where(first < self.rocks, 0, jnp.maximum(s.bullet_life[b] - 1, 0)))
+            left = touches[b] & ~hit
+            hit = hit | (left & (~left + jnp.uint32(1)))
+            life.append(jnp.where(left == 0, jnp.maximum(s.bullet_life[b] - 1, 0), 0))
+        s = s.replace(bullet_life=jnp.stack(life), hits=s.hits + jnp.int32(lax.population_count(hit)))
+        own = (hit >> (rocks & -jnp.uint32(s.rock_size))) & jnp.uint32(1)
+        return s, (own == 1) & (s.rock_size > 0)
+
+    def split(self, s: State, hit: Array) -> State:
+        """What is hit falls into halves, of which each flies on with up to as much again to a side.
+
+        A small one is gone.
+        """
         stream, bits = rng.bits(s.rng)
-        s = s.replace(
-            rng=jnp.where(hit.any(), stream, s.rng), bullet_life=jnp.stack(life), hits=s.hits + hit.sum(dtype=jnp.int32)
+        half, place = s.rock_size >> 1, jnp.arange(self.rocks, dtype=jnp.uint32) % FAMILY
+        own = bits >> (SIDEWAYS * jnp.where(half == 2, place & jnp.uint32(2), place))
+        sideways = 2 * jnp.int32(own & jnp.uint32(15)) - 15
+        return s.replace(
+            rng=jnp.where(hit.any(), stream, s.rng),
+            rock_vx=jnp.where(hit, s.rock_vx - (s.rock_vy >> SIDEWAYS) * sideways, s.rock_vx),
+            rock_vy=jnp.where(hit, s.rock_vy + (s.rock_vx >> SIDEWAYS) * sideways, s.rock_vy),
+            rock_size=jnp.where(hit, half, s.rock_size),
         )
-        return self.split(s, hit, bits)
 
     def crash(self, s: State) -> Array:
         """Does an asteroid touch the ship?"""
-        near = apart(s.rock_x, s.rock_y, s.x, s.y) < reach(s.rock_radius + SHIP)
-        return (near & (s.rock_radius > 0)).any()
+        near = apart(s.rock_x, s.rock_y, s.x, s.y) < reach(RADIUS * s.rock_size + SHIP)
+        return ((s.rock_size > 0) & near).any()
 
     def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
         before = s.hits
 
         def frame(_: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
             s, crash = carry
-            s = self.strike(self.drift(self.fly(s, action)))
+            s = self.split(*self.strike(self.drift(self.fly(s, action))))
             return s, crash | self.crash(s)
 
         s, crash = repeat(self.frame_skip, frame, (self.spawn(s), jnp.bool_(False)))
@@ -299,7 +276,8 @@ class Asteroids(Env[State]):
         # first; what is not there comes last
         rocks = jnp.arange(self.rocks, dtype=jnp.int32)
         key = jnp.int32(apart(s.rock_x, s.rock_y, s.x, s.y)) * MAX_ROCKS + rocks
-        key = jnp.where(s.rock_radius > 0, key, jnp.int32(1 << 30) + rocks)
+        leads = self.leads(s)
+        key = jnp.where(leads, key, jnp.int32(1 << 30) + rocks)
         rank = (key[None] < key[:, None]).sum(1, dtype=jnp.int32)
         seen = jnp.arange(SEEN, dtype=jnp.int32)[:, None]
         order = jnp.where(rank[None] == seen, rocks, 0).sum(1, dtype=jnp.int32)
@@ -313,12 +291,12 @@ class Asteroids(Env[State]):
                 jnp.sqrt(jnp.float32(key >> 5)) * PER_COARSE,
                 vx * ahead_x + vy * ahead_y,
                 vy * ahead_x - vx * ahead_y,
-                jnp.float32(s.rock_radius) * PER_RADIUS,
+                jnp.float32(s.rock_size) * PER_SIZE,
                 jnp.ones(self.rocks, jnp.float32),
             ],
             -1,
         )
-        there = seen < (s.rock_radius > 0).sum(dtype=jnp.int32)
+        there = seen < leads.sum(dtype=jnp.int32)
 
         own_vx, own_vy = jnp.float32(s.vx) * PER_SPEED, jnp.float32(s.vy) * PER_SPEED
         numbers = [
@@ -357,7 +335,7 @@ class Asteroids(Env[State]):
         ahead, across = (right * ahead_x + down * ahead_y)[0], (down * ahead_x - right * ahead_y)[0]
         ship = (ahead > -SHIP) & (jnp.abs(across) < 0.4 * (20.0 - ahead))
         notch = (ahead < -6.0) & (jnp.abs(across) < 6.0)
-        radius = jnp.float32(s.rock_radius)
+        radius = jnp.float32(RADIUS * s.rock_size)
         parts = (
             (disc(s.rock_x, s.rock_y, radius), RIM_COLOUR),
             (disc(s.rock_x, s.rock_y, jnp.maximum(radius - 3.0, 0.0)), ROCK_COLOUR),
@@ -372,7 +350,7 @@ class Asteroids(Env[State]):
 
     def aim(self, s: State) -> tuple[Array, Array]:
         """How far the nearest asteroid is from straight ahead when a bullet gets there, in rad, and its distance in px."""
-        away = jnp.where(s.rock_radius > 0, apart(s.rock_x, s.rock_y, s.x, s.y), jnp.inf)
+        away = jnp.where(s.rock_size > 0, apart(s.rock_x, s.rock_y, s.x, s.y), jnp.inf)
         i = away.argmin()
         distance = jnp.sqrt(away[i]) * (1 / COARSE_PX)
         time = distance * (1 / 7.0)
@@ -402,11 +380,9 @@ class Asteroids(Env[State]):
 
     def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
         n = next_state
-        there, before = (n.rock_radius > 0).sum(), (s.rock_radius > 0).sum()
-        hits, family = n.hits - s.hits, s.rock_radius.reshape(self.families, FAMILY)
-        gone = (family == 0).all(1)
-        came = gone & (n.rock_radius.reshape(self.families, FAMILY)[:, 0] == LARGE)
-        due = s.steps % self.spawn_steps == 0
+        size, after = (x.rock_size.reshape(self.families, FAMILY) for x in (s, n))
+        gone, gone_after = (size == 0).all(1), (after == 0).all(1)
+        there, due = self.leads(n).sum(), s.steps % self.spawn_steps == 0
         shot, flew = (n.bullet_life > s.bullet_life).any(), s.bullet_life > 0
         far = jnp.uint32(1 << 31)
 
@@ -421,18 +397,18 @@ class Asteroids(Env[State]):
             "not reloaded": (action[2] == 1) & (s.reload > self.frame_skip),
             "all bullets in flight": (action[2] == 1) & (s.reload <= 1) & ~shot & flew.all(),
             "a bullet's life ended": (flew & (s.bullet_life <= self.frame_skip) & (n.bullet_life == 0)).any(),
-            "a large one split": ((s.rock_radius == LARGE) & (n.rock_radius == MIDDLE)).any(),
-            "a middle one split": ((s.rock_radius == MIDDLE) & (n.rock_radius == SMALL)).any(),
-            "a small one gone": ((s.rock_radius == SMALL) & (n.rock_radius == 0)).any(),
-            "two hits in a step": hits >= 2,
-            "a family gone": (~gone & (n.rock_radius.reshape(self.families, FAMILY) == 0).all(1)).any(),
-            "one came in": came.any(),
+            "a large one split": ((size == 4) & (after == 2)).any(),
+            "a middle one split": ((size == 2) & (after == 1)).any(),
+            "a small one gone": ((size == 1) & (after == 0)).any(),
+            "two hits in a step": n.hits - s.hits >= 2,
+            "a family gone": (~gone & gone_after).any(),
+            "one came in": (gone & ~gone_after).any(),
             "no room to come in": due & ~gone.any(),
             "more than can be seen": there > SEEN,
-            "few are left": (there < 4) & (before > 0),
+            "few are left": there < 4,
             "the ship over the edge": wrapped(s.x, n.x) | wrapped(s.y, n.y),
             "a bullet over the edge": (flew & (n.bullet_life > 0) & wrapped(s.bullet_x, n.bullet_x)).any(),
-            "an asteroid over the edge": ((s.rock_radius > 0) & wrapped(s.rock_y, n.rock_y)).any(),
+            "an asteroid over the edge": ((s.rock_size > 0) & wrapped(s.rock_y, n.rock_y)).any(),
             "the ship is hit": self.crash(n),
             "time limit": n.steps >= self.max_steps,
         }
