@@ -33,7 +33,6 @@ enum {
 // places are in 2^-32 of the field's side of 500 px, so that they wrap round by themselves; velocities are in the
 // same units per frame
 #define ASTEROIDS_PX 8589934.592f            // units of a px
-#define ASTEROIDS_PER_HALF 4.6566129e-10f    // halves of the side per unit: 2^-31
 #define ASTEROIDS_PER_SPEED 1.49011612e-8f   // sixty-fourths of the side per frame, per unit: 2^-26
 #define ASTEROIDS_PER_SIZE 0.25f             // of a large one: 1 / 4
 #define ASTEROIDS_PER_BULLET 0.25f           // 1 / 4
@@ -109,9 +108,13 @@ static inline float asteroids_direction_x(int32_t heading) { return asteroids_si
 static inline float asteroids_direction_y(int32_t heading) { return -asteroids_sine[heading + ASTEROIDS_QUARTER]; }
 
 
-// the squared distance of two places, in coarse units: a whole number, and the shorter way round
+// how far it is from b to a, the shorter way round, in coarse units: a whole number
+static inline float asteroids_offset(uint32_t a, uint32_t b) { return (float)((int32_t)(a - b) >> ASTEROIDS_COARSE); }
+
+
+// the squared distance of two places: a whole number too
 static inline float asteroids_apart(uint32_t ax, uint32_t ay, uint32_t bx, uint32_t by) {
-  float dx = (float)((int32_t)(ax - bx) >> ASTEROIDS_COARSE), dy = (float)((int32_t)(ay - by) >> ASTEROIDS_COARSE);
+  float dx = asteroids_offset(ax, bx), dy = asteroids_offset(ay, by);
   return dx * dx + dy * dy;
 }
 
@@ -297,15 +300,15 @@ static inline void asteroids_observe(const asteroids_params *p, const asteroids_
   float *rock = obs->rocks;
   for (int32_t k = 0; k < present && k < ASTEROIDS_SEEN; k++, rock += ASTEROIDS_FEATURES) {
     int32_t i = order[k] % ASTEROIDS_MAX_ROCKS;
-    float dx = (float)(int32_t)(s->rock_x[i] - s->x) * ASTEROIDS_PER_HALF;
-    float dy = (float)(int32_t)(s->rock_y[i] - s->y) * ASTEROIDS_PER_HALF;
+    float distance = num_sqrt((float)(order[k] / ASTEROIDS_MAX_ROCKS)), length = distance > 0.0f ? distance : 1.0f;
+    float ux = asteroids_offset(s->rock_x[i], s->x) / length, uy = asteroids_offset(s->rock_y[i], s->y) / length;
     float vx = (float)(s->rock_vx[i] - s->vx) * ASTEROIDS_PER_SPEED;
     float vy = (float)(s->rock_vy[i] - s->vy) * ASTEROIDS_PER_SPEED;
-    rock[0] = dx * ahead_x + dy * ahead_y;
-    rock[1] = dy * ahead_x - dx * ahead_y;
-    rock[2] = num_sqrt((float)(order[k] / ASTEROIDS_MAX_ROCKS)) * ASTEROIDS_PER_COARSE;
-    rock[3] = vx * ahead_x + vy * ahead_y;
-    rock[4] = vy * ahead_x - vx * ahead_y;
+    rock[0] = ux * ahead_x + uy * ahead_y;
+    rock[1] = uy * ahead_x - ux * ahead_y;
+    rock[2] = distance * ASTEROIDS_PER_COARSE;
+    rock[3] = vx * ux + vy * uy;
+    rock[4] = vy * ux - vx * uy;
     rock[5] = (float)s->rock_size[i] * ASTEROIDS_PER_SIZE;
     rock[6] = 1.0f;
   }

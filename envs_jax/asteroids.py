@@ -27,7 +27,6 @@ SIDEWAYS = 4  # random bits of a piece's velocity
 # places are in 2^-32 of the field's side of 500 px, so that they wrap round by themselves; velocities are in the
 # same units per frame
 PX = 8589934.592  # units of a px
-PER_HALF = 4.6566129e-10  # halves of the side per unit: 2^-31
 PER_SPEED = 1.49011612e-8  # sixty-fourths of the side per frame, per unit: 2^-26
 PER_SIZE = 0.25  # of a large one: 1 / 4
 PER_BULLET = 0.25  # 1 / 4
@@ -79,9 +78,14 @@ def direction(heading: Array) -> tuple[Array, Array]:
     return sine[heading], -sine[heading + QUARTER]
 
 
+def offset(a: Array, b: Array) -> Array:
+    """How far it is from b to a, the shorter way round, in coarse units: a whole number."""
+    return jnp.float32(jnp.int32(a - b) >> COARSE)
+
+
 def apart(ax: Array, ay: Array, bx: Array, by: Array) -> Array:
-    """The squared distance of two places, in coarse units: a whole number, and the shorter way round."""
-    dx, dy = jnp.float32(jnp.int32(ax - bx) >> COARSE), jnp.float32(jnp.int32(ay - by) >> COARSE)
+    """The squared distance of two places: a whole number too."""
+    dx, dy = offset(ax, bx), offset(ay, by)
     return dx * dx + dy * dy
 
 
@@ -282,15 +286,17 @@ class Asteroids(Env[State]):
         seen = jnp.arange(SEEN, dtype=jnp.int32)[:, None]
         order = jnp.where(rank[None] == seen, rocks, 0).sum(1, dtype=jnp.int32)
 
-        dx, dy = jnp.float32(jnp.int32(s.rock_x - s.x)) * PER_HALF, jnp.float32(jnp.int32(s.rock_y - s.y)) * PER_HALF
+        distance = jnp.sqrt(jnp.float32(key // MAX_ROCKS))
+        length = jnp.where(distance > 0.0, distance, 1.0)
+        ux, uy = offset(s.rock_x, s.x) / length, offset(s.rock_y, s.y) / length
         vx, vy = jnp.float32(s.rock_vx - s.vx) * PER_SPEED, jnp.float32(s.rock_vy - s.vy) * PER_SPEED
         rock = jnp.stack(
             [
-                dx * ahead_x + dy * ahead_y,
-                dy * ahead_x - dx * ahead_y,
-                jnp.sqrt(jnp.float32(key >> 5)) * PER_COARSE,
-                vx * ahead_x + vy * ahead_y,
-                vy * ahead_x - vx * ahead_y,
+                ux * ahead_x + uy * ahead_y,
+                uy * ahead_x - ux * ahead_y,
+                distance * PER_COARSE,
+                vx * ux + vy * uy,
+                vy * ux - vx * uy,
                 jnp.float32(s.rock_size) * PER_SIZE,
                 jnp.ones(self.rocks, jnp.float32),
             ],
@@ -348,35 +354,36 @@ class Asteroids(Env[State]):
             picture = jnp.where(inside[:, :, None], jnp.array(colour, jnp.uint8), picture)
         return picture
 
-    def aim(self, s: State) -> tuple[Array, Array]:
-        """How far the nearest asteroid is from straight ahead when a bullet gets there, in rad, and its distance in px."""
-        away = jnp.where(s.rock_size > 0, apart(s.rock_x, s.rock_y, s.x, s.y), jnp.inf)
-        i = away.argmin()
-        distance = jnp.sqrt(away[i]) * (1 / COARSE_PX)
-        time = distance * (1 / 7.0)
-        dx = jnp.float32(jnp.int32(s.rock_x[i] - s.x)) + jnp.float32(s.rock_vx[i]) * time
-        dy = jnp.float32(jnp.int32(s.rock_y[i] - s.y)) + jnp.float32(s.rock_vy[i]) * time
+    def hunt(self, s: State) -> Array:
+        """A player that turns to the asteroid that will be there first, shoots when it faces it, and else flies off."""
+        dx, dy, vx, vy = (
+            jnp.float32(jnp.int32(a)) * (1 / PX)
+            for a in (s.rock_x - s.x, s.rock_y - s.y, jnp.uint32(s.rock_vx), jnp.uint32(s.rock_vy))
+        )
+        distance = jnp.sqrt(dx * dx + dy * dy)
+        nears = -(dx * vx + dy * vy) / jnp.maximum(distance, 1.0)  # px per frame
+        frames = (distance - RADIUS * s.rock_size - SHIP) / jnp.maximum(nears, 0.5)
+        i = jnp.where(self.leads(s), frames, jnp.inf).argmin()
+
+        # where it will be when a bullet gets there, as seen from the ship
+        flight = distance[i] / (7.0 + nears[i])
+        right, down = dx[i] + vx[i] * flight, dy[i] + vy[i] * flight
         ahead_x, ahead_y = direction(s.heading)
-        return numerics.atan2((dy * ahead_x - dx * ahead_y) / PX, (dx * ahead_x + dy * ahead_y) / PX), distance
+        angle = numerics.atan2(down * ahead_x - right * ahead_y, right * ahead_x + down * ahead_y)
+        faces = jnp.abs(angle) * distance[i] < 0.8 * RADIUS * s.rock_size[i]
+        turn = jnp.where(angle > 0.05, RIGHT, jnp.where(angle < -0.05, LEFT, STRAIGHT))
+        flees = (frames[i] < 20.0) & (jnp.abs(angle) > 1.0)
+        return jnp.stack([turn, jnp.int32(flees), jnp.int32(faces)])
 
     def player(self, s: State, stream: Array) -> Array:
-        # turns to the nearest asteroid and shoots; some fly about, and some do not look
-        angle, distance = self.aim(s)
+        # mostly hunts; some fly about, and some do not look
         stream, turn = rng.below(stream, 3)
         stream, thrust = rng.below(stream, 2)
         stream, shoot = rng.below(stream, 2)
-        _, chance = rng.below(stream, 16)
-        hunts = jnp.stack(
-            [
-                jnp.where(angle > 0.05, RIGHT, jnp.where(angle < -0.05, LEFT, STRAIGHT)),
-                jnp.int32((distance > 200.0) & (chance == 0)),
-                jnp.int32(jnp.abs(angle) < 0.2),
-            ]
-        )
-        style = s.rng[0] % jnp.uint32(8)
-        wild = jnp.stack([turn, thrust, shoot])
-        flies = hunts.at[1].set(1)
-        return jnp.where((style == 0) | (chance == 1), wild, jnp.where(style == 1, flies, hunts))
+        hunts = self.hunt(s)
+        style = s.rng[0] % jnp.uint32(16)
+        flies = hunts.at[1].set(thrust)
+        return jnp.where(style == 0, jnp.stack([turn, thrust, shoot]), jnp.where(style == 1, flies, hunts))
 
     def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
         n = next_state
