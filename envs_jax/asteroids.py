@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -96,7 +95,25 @@ def reach(radius: Array) -> Array:
 
 
 class Asteroids(Env[State]):
-    """A ship among asteroids, in a field without edges.
+    """A ship among asteroids, in a field of 500 by 500 px that goes on at the opposite edge.
+
+    A step is `frame_skip` frames. In each, the ship turns, slows down by a twentieth, is pushed by 0.6 px per frame,
+    shoots if it has reloaded, and moves; bullets and asteroids move; bullets hit. An asteroid of 40 px radius falls
+    into two of 20 px, one of these into two of 10 px, and a small one is gone.
+
+    Observation: rocks float32 (20, 7), numbers float32 (7,).
+        The nearest asteroids, the nearest first: cosine and sine of the angle from straight ahead to it, clockwise,
+        distance in halves of the side, velocity away from the ship and across, clockwise, relative to the ship's, in
+        sixty-fourths of the side per frame, radius / 40, and 1; all 0 where there is none. The numbers: the ship's
+        velocity ahead and to the right, sine and cosine of its heading, share of the reload left, share of the bullets
+        in flight, share of the time left.
+    Action: MultiDiscrete((3, 2, 2)): turn left, none, right, by a 64th of a turn in each frame; thrust; shoot.
+    Reward: 1 for each asteroid hit, -1 when the ship is hit.
+    Ends: terminated when an asteroid touches the ship, truncated after `max_steps`.
+    Score: asteroids hit; perf is the score / 100, at most 1.
+    Differences from PufferLib: the field goes on at the opposite edge for bullets and asteroids too; large asteroids
+        come in, at fixed times, far from the ship, and pieces fly on faster; all three choices at once; heading and
+        reload are seen; every piece can be hit; a time limit that truncates.
     """
 
     frame_skip: int = static(default=2, minimum=1, maximum=16)  # frames of a step
@@ -110,6 +127,9 @@ class Asteroids(Env[State]):
     first_level: int = param(default=0, minimum=0)  # number of the first of them
 
     action_space: ClassVar = MultiDiscrete((3, 2, 2))
+    variants: ClassVar = (
+        {"frame_skip": 3, "families": 8, "levels": 3, "first_level": 100, "spawn_steps": 2, "reload": 5},
+    )
     observation_space: ClassVar = Composite(
         Seen(rocks=Box(-4.0, 4.0, (SEEN, 7)), numbers=Box(-4.0, 4.0, (7,)))  # type: ignore[arg-type]
     )
@@ -329,7 +349,7 @@ class Asteroids(Env[State]):
 
         def offset(x: Array, y: Array) -> tuple[Array, Array]:
             """From each thing to each px of the picture, in px of the field, (things, 1, side), (things, side, 1)."""
-            right, down = (jnp.float32(jnp.int32(grid - place[:, None])) * (1 / PX) for place in (x, y))
+            right, down = (jnp.float32(jnp.int32(grid[None] - place[:, None])) * (1 / PX) for place in (x, y))
             return right[:, None, :], down[:, :, None]
 
         def disc(x: Array, y: Array, radius: Array) -> Array:
@@ -412,7 +432,6 @@ class Asteroids(Env[State]):
             "one came in": (gone & ~gone_after).any(),
             "no room to come in": due & ~gone.any(),
             "more than can be seen": there > SEEN,
-            "few are left": there < 4,
             "the ship over the edge": wrapped(s.x, n.x) | wrapped(s.y, n.y),
             "a bullet over the edge": (flew & (n.bullet_life > 0) & wrapped(s.bullet_x, n.bullet_x)).any(),
             "an asteroid over the edge": ((s.rock_size > 0) & wrapped(s.rock_y, n.rock_y)).any(),
@@ -421,8 +440,46 @@ class Asteroids(Env[State]):
         }
 
     def edge_case(self, s: State, stream: Array) -> State:
-        # the last steps, and the times at which one can come in
-        stream, what = rng.below(stream, 4)
-        stream, few = rng.below(stream, 3)
+        stream, what = rng.below(stream, 6)
+        stream, few = rng.below(stream, 4)
+        stream, family = rng.below(stream, self.families)
+        _, ready = rng.below(stream, 2)
+        rocks, bullets = jnp.arange(self.rocks, dtype=jnp.int32), jnp.arange(BULLETS, dtype=jnp.int32)
+        i = family * FAMILY
+
+        # the last steps; the moments at which one comes in, with families gone
         steps = jnp.where(what == 0, self.max_steps - few, jnp.where(what == 1, self.spawn_steps * few, s.steps))
-        return s.replace(steps=jnp.maximum(steps, 0))
+        gone = (what == 1) & (rocks // FAMILY % 4 >= few)
+        s = s.replace(steps=jnp.maximum(steps, 0), rock_size=jnp.where(gone, 0, s.rock_size))
+
+        # small ones around the ship, many of them equally far away
+        spread = what >= 4
+        right, down = rocks % 5 - 2, rocks // 5 - 2
+        s = s.replace(
+            rock_x=jnp.where(spread, s.x + (jnp.uint32(right) << 28), s.rock_x),
+            rock_y=jnp.where(spread, s.y + (jnp.uint32(down) << 28), s.rock_y),
+            rock_size=jnp.where(spread, 1, s.rock_size),
+        )
+
+        # bullets about as far from an asteroid as they can touch it, and fly with it; the last hits another too
+        near = (what == 2) | (what == 4)
+        edge = jnp.uint32(jnp.int32(jnp.float32(RADIUS * s.rock_size[i]) * COARSE_PX) + few - 1) << COARSE
+        place = jnp.where(bullets == 3, s.rock_x[i] + edge // 2, s.rock_x[i] - edge)
+        s = s.replace(
+            bullet_x=jnp.where(near, place, s.bullet_x),
+            bullet_y=jnp.where(near, s.rock_y[i], s.bullet_y),
+            bullet_vx=jnp.where(near, s.rock_vx[i], s.bullet_vx),
+            bullet_vy=jnp.where(near, s.rock_vy[i], s.bullet_vy),
+            bullet_life=jnp.where(near, jnp.where(bullets == few, 0, self.bullet_life // 2), s.bullet_life),
+            reload=jnp.where(near, ready, s.reload),
+        )
+
+        # the ship about as far from an asteroid as it can touch it
+        beside = what == 3
+        edge = jnp.uint32(jnp.int32(jnp.float32(RADIUS * s.rock_size[i] + SHIP) * COARSE_PX) + few - 1) << COARSE
+        return s.replace(
+            x=jnp.where(beside, s.rock_x[i] + edge, s.x),
+            y=jnp.where(beside, s.rock_y[i], s.y),
+            vx=jnp.where(beside, jnp.int32(0), s.vx),
+            rock_vx=jnp.where(beside, 0, s.rock_vx),
+        )
