@@ -375,7 +375,10 @@ class Asteroids(Env[State]):
         return picture
 
     def hunt(self, s: State) -> Array:
-        """A player that turns to the asteroid that will be there first, shoots when it faces it, and else flies off."""
+        """A player that turns to the asteroid that will be there first, small ones last, and shoots when it faces it.
+
+        If that is soon and it does not face it, it flies off.
+        """
         dx, dy, vx, vy = (
             jnp.float32(jnp.int32(a)) * (1 / PX)
             for a in (s.rock_x - s.x, s.rock_y - s.y, jnp.uint32(s.rock_vx), jnp.uint32(s.rock_vy))
@@ -383,7 +386,8 @@ class Asteroids(Env[State]):
         distance = jnp.sqrt(dx * dx + dy * dy)
         nears = -(dx * vx + dy * vy) / jnp.maximum(distance, 1.0)  # px per frame
         frames = (distance - RADIUS * s.rock_size - SHIP) / jnp.maximum(nears, 0.5)
-        i = jnp.where(self.leads(s), frames, jnp.inf).argmin()
+        waits = (s.rock_size == 1) & (frames > 30.0)
+        i = jnp.where(self.leads(s), jnp.where(waits, 1000.0 + frames, frames), jnp.inf).argmin()
 
         # where it will be when a bullet gets there, as seen from the ship
         flight = distance[i] / (7.0 + nears[i])
