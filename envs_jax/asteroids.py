@@ -385,7 +385,8 @@ class Asteroids(Env[State]):
         )
         distance = jnp.sqrt(dx * dx + dy * dy)
         nears = -(dx * vx + dy * vy) / jnp.maximum(distance, 1.0)  # px per frame
-        frames = (distance - RADIUS * s.rock_size - SHIP) / jnp.maximum(nears, 0.5)
+        radius = jnp.float32(RADIUS * s.rock_size)
+        frames = (distance - radius - SHIP) / jnp.maximum(nears, 0.5)
         waits = (s.rock_size == 1) & (frames > 30.0)
         i = jnp.where(self.leads(s), jnp.where(waits, 1000.0 + frames, frames), jnp.inf).argmin()
 
@@ -394,7 +395,7 @@ class Asteroids(Env[State]):
         right, down = dx[i] + vx[i] * flight, dy[i] + vy[i] * flight
         ahead_x, ahead_y = direction(s.heading)
         angle = numerics.atan2(down * ahead_x - right * ahead_y, right * ahead_x + down * ahead_y)
-        faces = jnp.abs(angle) * distance[i] < 0.8 * RADIUS * s.rock_size[i]
+        faces = jnp.abs(angle) * distance[i] < 0.8 * radius[i]
         turn = jnp.where(angle > 0.05, RIGHT, jnp.where(angle < -0.05, LEFT, STRAIGHT))
         flees = (frames[i] < 20.0) & (jnp.abs(angle) > 1.0)
         return jnp.stack([turn, jnp.int32(flees), jnp.int32(faces)])
