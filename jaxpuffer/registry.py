@@ -35,6 +35,7 @@ ENVS = {
     "squared": "squared.Squared",
     "target": "target.Target",
     "tetris": "tetris.Tetris",
+    "tower_climb": "tower_climb.TowerClimb",
     "trash_pickup": "trash_pickup.TrashPickup",
     "tripletriad": "tripletriad.TripleTriad",
     "turing": "turing.Turing",
