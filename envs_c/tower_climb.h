@@ -32,8 +32,10 @@ enum {
   TOWER_CLIMB_LAST = TOWER_CLIMB_FIRST + TOWER_CLIMB_SIZE - 1,
   TOWER_CLIMB_STRIDE = 16,  // columns in a row, with both margins
   TOWER_CLIMB_COLUMNS = TOWER_CLIMB_STRIDE * TOWER_CLIMB_STRIDE,
-  TOWER_CLIMB_MAX_ROWS = 8,
-  TOWER_CLIMB_UNSET = -1,   // a column that the way does not use
+  TOWER_CLIMB_STRETCHES = 4,
+  TOWER_CLIMB_ORDERS = 0x3569AC,  // four bits with two of them set, in all six ways
+  TOWER_CLIMB_UNSET = -1,         // a column that the way does not use
+  TOWER_CLIMB_PUSHED = 2,         // blocks in a row that can be pushed
 
   // the window: its side, and its levels; how far it reaches
   TOWER_CLIMB_SIDE = 5,
@@ -47,9 +49,9 @@ enum {
 #define TOWER_CLIMB_EIGHT 0x0101010101010101u  // a byte per level
 
 typedef struct {
-  int32_t rows;          // from the start to the goal
-  float puzzles;         // probability that a piece of the way needs a block to be moved
-  float gaps;            // probability that a gap comes before a piece of the way
+  int32_t stretches;     // of the way to the goal, each two rows up
+  float puzzles;         // probability that a stretch needs a block to be moved
+  float gaps;            // probability that a stretch begins with a gap
   float clutter;         // share of the other columns that have blocks
   float climb_reward;    // for each new row
   float fall_reward;     // for going down
@@ -69,7 +71,7 @@ typedef struct {
   int32_t height;                        // the level that it is on
   int32_t facing;                        // 0 north, 1 east, 2 south, 3 west
   int32_t hanging;                       // 1 if it hangs on the block ahead
-  int32_t goal;                          // column of the goal, a block on level `rows`
+  int32_t goal;                          // column of the goal, the block that ends the way
   int32_t highest;                       // the highest row that it has stood on
   int32_t moved;                         // 1 if it has moved a block since it stood there first
   int32_t steps;                         // since the episode began
@@ -110,15 +112,33 @@ static inline int32_t tower_climb_inside(int32_t cell) {
 }
 
 
+// rows from the start to the goal, and the level of that block
+static inline int32_t tower_climb_rows(const tower_climb_params *p) { return 2 * p->stretches; }
+
+
 // is there a block on a level of a column? on two levels below the ground there is none
 static inline int32_t tower_climb_block(const tower_climb_state *s, int32_t cell, int32_t level) {
   return s->columns[cell] << 2 >> (level + 2) & 1;
 }
 
 
+// the lowest level from which there is no block down to another level: where something falls to from there
+static inline int32_t tower_climb_rest(int32_t column, int32_t level) {
+  uint32_t below = (uint32_t)column & ((1u << level) - 1);
+  return 31 - __builtin_clz(2 * below + 1);
+}
+
+
+// blocks that hold one above them in this column
+static inline int32_t tower_climb_around(const tower_climb_state *s, int32_t cell) {
+  return s->columns[cell] | s->columns[cell - 1] | s->columns[cell + 1] | s->columns[cell - TOWER_CLIMB_STRIDE] |
+         s->columns[cell + TOWER_CLIMB_STRIDE];
+}
+
+
 static inline int32_t tower_climb_is_goal(const tower_climb_params *p, const tower_climb_state *s, int32_t cell,
                                           int32_t level) {
-  return cell == s->goal && level == p->rows;
+  return cell == s->goal && level == tower_climb_rows(p);
 }
 
 
@@ -179,20 +199,19 @@ static inline int32_t tower_climb_shimmy(tower_climb_state *s, int32_t direction
 
 // let go: down to the next block, or to the ground, which is level 0
 static inline void tower_climb_let_go(tower_climb_state *s) {
-  uint32_t below = (uint32_t)s->columns[s->cell] & ((1u << s->height) - 1);
-  s->height = 31 - __builtin_clz(2 * below + 1);
+  s->height = tower_climb_rest(s->columns[s->cell], s->height);
   s->hanging = 0;
 }
 
 
-// a push moves the row of blocks ahead: the cell that is filled by it, or 0 if there is none
+// a push moves one block ahead, or two in a row: the cell that is filled by it, or 0 if there is none
 static inline int32_t tower_climb_push_to(const tower_climb_params *p, const tower_climb_state *s) {
-  int32_t step = tower_climb_step(s->facing), ahead = s->cell + step, end = ahead;
-  while (tower_climb_block(s, end, s->height)) {
-    if (tower_climb_is_goal(p, s, end, s->height)) return 0;
-    end += step;
+  int32_t step = tower_climb_step(s->facing), cell = s->cell + step;
+  for (int32_t pushed = 0; pushed <= TOWER_CLIMB_PUSHED; pushed++, cell += step) {
+    if (tower_climb_is_goal(p, s, cell, s->height)) return 0;
+    if (!tower_climb_block(s, cell, s->height)) return pushed > 0 && tower_climb_inside(cell) ? cell : 0;
   }
-  return end != ahead && tower_climb_inside(end) ? end : 0;
+  return 0;
 }
 
 
@@ -204,79 +223,69 @@ static inline int32_t tower_climb_pull_to(const tower_climb_params *p, const tow
 }
 
 
-// blocks fall, all together level by level, until each has a block below it or below one of its four neighbours
-static inline void tower_climb_settle(const tower_climb_params *p, tower_climb_state *s) {
+// blocks of a column that nothing holds; the goal always holds
+static inline int32_t tower_climb_loose(const tower_climb_params *p, const tower_climb_state *s, int32_t cell) {
+  int32_t held = tower_climb_around(s, cell) << 1 | 1 | (cell == s->goal) << tower_climb_rows(p);
+  return s->columns[cell] & ~held;
+}
+
+
+// they fall, all together level by level, if there is one in a column or beside it
+static inline void tower_climb_settle(const tower_climb_params *p, tower_climb_state *s, int32_t cell) {
   int32_t first = TOWER_CLIMB_FIRST * TOWER_CLIMB_STRIDE, last = TOWER_CLIMB_COLUMNS - first;
-  int16_t loose[TOWER_CLIMB_COLUMNS];
-  for (;;) {
-    int32_t any = 0;
-    for (int32_t i = first; i < last; i++) {
-      int32_t around = s->columns[i] | s->columns[i - 1] | s->columns[i + 1] |
-                       s->columns[i - TOWER_CLIMB_STRIDE] | s->columns[i + TOWER_CLIMB_STRIDE];
-      loose[i] = (int16_t)(s->columns[i] & ~(around << 1 | 1));
-    }
-    loose[s->goal] &= (int16_t)~(1 << p->rows);
+  int32_t any = tower_climb_loose(p, s, cell) | tower_climb_loose(p, s, cell - 1) | tower_climb_loose(p, s, cell + 1) |
+                tower_climb_loose(p, s, cell - TOWER_CLIMB_STRIDE) | tower_climb_loose(p, s, cell + TOWER_CLIMB_STRIDE);
+  uint16_t loose[TOWER_CLIMB_COLUMNS];
+  while (any) {
+    for (int32_t i = first; i < last; i++) loose[i] = (uint16_t)tower_climb_loose(p, s, i);
+    any = 0;
     for (int32_t i = first; i < last; i++) {
       s->columns[i] = (int16_t)((s->columns[i] & ~loose[i]) | loose[i] >> 1);
       any |= loose[i];
     }
-    if (!any) return;
   }
 }
 
 
 // a way from the start to the goal: what is not on it stays unset
 static inline void tower_climb_lay(const tower_climb_params *p, tower_climb_state *s, const uint32_t *key) {
-  // it goes in two directions only, so that it never meets itself, and begins near the corner behind both
+  // it goes in two directions, of each two stretches at most, so that it has room and never meets itself
   uint32_t drawn = rng_at(key, TOWER_CLIMB_COLUMNS);
-  int32_t direction[2], step[2], room[2];
-  direction[0] = (int32_t)(drawn & 3);
-  direction[1] = (direction[0] + 1 + (int32_t)(drawn >> 1 & 2)) & 3;
+  int32_t order = TOWER_CLIMB_ORDERS >> 4 * ((drawn >> 24) * 6 >> 8);
+  int32_t direction = (int32_t)(drawn & 3);
+  int32_t step[2] = {tower_climb_step(direction), tower_climb_step((direction + 1 + (int32_t)(drawn >> 1 & 2)) & 3)};
+
+  // it begins in the corner behind both, or a cell from there
   s->cell = 0;
   for (int32_t a = 0; a < 2; a++) {
-    step[a] = tower_climb_step(direction[a]);
     s->cell += step[a] > 0 ? TOWER_CLIMB_FIRST * step[a] : -TOWER_CLIMB_LAST * step[a];
-    room[a] = TOWER_CLIMB_SIZE - 1;  // cells that are left
+    s->cell += (int32_t)(drawn >> (3 + a) & 1) * step[a];
   }
   s->height = 1;
-  s->facing = (int32_t)(drawn >> 3 & 3);
+  s->facing = (int32_t)(drawn >> 5 & 3);
   s->columns[s->cell] = 1;
 
-  int32_t cell = s->cell, height = s->height;
-  for (int32_t i = 0; i < TOWER_CLIMB_MAX_ROWS && height <= p->rows; i++) {
-    // a gap, and beside it a stone to hang on; each row to come needs a cell
-    drawn = rng_at(key, TOWER_CLIMB_COLUMNS + 1 + 2 * i);
-    int32_t a = (int32_t)(drawn & 1), b = 1 - a, left = p->rows + 1 - height;
-    if (rng_unit(drawn) < p->gaps && room[a] >= 2 && room[0] + room[1] - 2 >= left) {
-      int16_t floor = (int16_t)((1 << height) - 1);
-      int32_t gap = cell + step[a];
+  int32_t cell = s->cell;
+  for (int32_t i = 0; i < p->stretches; i++) {
+    int32_t height = 1 + 2 * i, ahead = step[order >> i & 1], aside = step[~order >> i & 1];
+    uint32_t kind = rng_at(key, TOWER_CLIMB_COLUMNS + 1 + 2 * i), start = rng_at(key, TOWER_CLIMB_COLUMNS + 2 + 2 * i);
+    int32_t puzzle = rng_unit(kind) < p->puzzles, push = puzzle && (kind & 1);
+    int16_t floor = (int16_t)((1 << height) - 1);
+
+    // a gap, and beside it a stone to hang on
+    if (!push && rng_unit(start) < p->gaps) {
+      int32_t gap = cell + ahead;
       s->columns[gap] = 0;
-      s->columns[room[b] > 0 ? gap + step[b] : gap - step[b]] = floor;
-      cell = gap + step[a];
+      s->columns[tower_climb_inside(gap + aside) ? gap + aside : gap - aside] = floor;
+      cell = gap + ahead;
       s->columns[cell] = floor;
-      room[a] -= 2;
     }
 
-    // two rows up, with a block to pull out of a wall or to push to a wall; or one, a step
-    drawn = rng_at(key, TOWER_CLIMB_COLUMNS + 2 + 2 * i);
-    a = (int32_t)(drawn & 1);
-    int32_t push = (int32_t)(drawn >> 1 & 1), length = 2 + push;
-    int32_t puzzle = rng_unit(drawn) < p->puzzles && left >= 2 && room[a] >= length &&
-                     room[0] + room[1] - length >= left - 2;
-    if (puzzle) {
-      int32_t next = cell + step[a];
-      s->columns[next] = (int16_t)((1 << (height + push)) - 1);
-      if (push) s->columns[next + step[a]] = 0;
-      cell += length * step[a];
-      room[a] -= length;
-      height += 2;
-    } else {
-      a = room[a] > 0 ? a : 1 - a;
-      cell += step[a];
-      room[a]--;
-      height++;
-    }
-    s->columns[cell] = (int16_t)((1 << height) - 1);
+    // two steps; or a block to pull out of a wall; or one to push over a gap to a wall
+    s->columns[cell + ahead] = puzzle && !push ? floor : (int16_t)(2 * floor + 1);
+    if (push) s->columns[cell + 2 * ahead] = 0;
+    cell += (2 + push) * ahead;
+    s->columns[cell] = (int16_t)(4 * floor + 3);
   }
   s->goal = cell;
 }
@@ -294,7 +303,7 @@ static inline void tower_climb_init(const tower_climb_params *p, tower_climb_sta
   for (int32_t i = 0; i < TOWER_CLIMB_COLUMNS; i++) {
     if (s->columns[i] != TOWER_CLIMB_UNSET) continue;
     uint32_t drawn = rng_at(key, i);
-    int32_t blocks = 1 + ((int32_t)(drawn & 255) * p->rows >> 8);
+    int32_t blocks = 1 + ((int32_t)(drawn & 255) * tower_climb_rows(p) >> 8);
     s->columns[i] = rng_unit(drawn) < p->clutter ? (int16_t)((1 << blocks) - 1) : 0;
   }
 
@@ -316,10 +325,11 @@ static inline void tower_climb_transition(const tower_climb_params *p, tower_cli
     int32_t to = s->hanging ? 0 : push ? tower_climb_push_to(p, s) : tower_climb_pull_to(p, s);
     legal = moved = to != 0;
     if (moved) {
+      // it falls until another one holds it, and then those that it held
       s->columns[ahead] ^= (int16_t)(1 << s->height);
-      s->columns[to] |= (int16_t)(1 << s->height);
+      s->columns[to] |= (int16_t)(1 << tower_climb_rest(tower_climb_around(s, to), s->height));
       if (!push) tower_climb_go(s, (s->facing + 2) & 3);
-      tower_climb_settle(p, s);
+      tower_climb_settle(p, s, ahead);
     }
   } else if (*action != TOWER_CLIMB_STAY && !s->hanging) {
     // turn
@@ -376,7 +386,7 @@ static inline void tower_climb_observe(const tower_climb_params *p, const tower_
   int32_t east = s->goal % TOWER_CLIMB_STRIDE - s->cell % TOWER_CLIMB_STRIDE;
   int32_t goal_ahead = south * tower_climb_down(s->facing) + east * tower_climb_right(s->facing);
   int32_t goal_right = east * -tower_climb_down(s->facing) + south * tower_climb_right(s->facing);
-  int32_t goal_above = p->rows - s->height;
+  int32_t goal_above = tower_climb_rows(p) - s->height;
   int32_t i = TOWER_CLIMB_AHEAD - goal_ahead, j = TOWER_CLIMB_ASIDE + goal_right, k = TOWER_CLIMB_BELOW + goal_above;
   if (i >= 0 && i < TOWER_CLIMB_SIDE && j >= 0 && j < TOWER_CLIMB_SIDE && k >= 0 && k < TOWER_CLIMB_SEEN)
     obs->window[(i * TOWER_CLIMB_SIDE + j) * TOWER_CLIMB_SEEN + k] = TOWER_CLIMB_GOAL;
@@ -398,7 +408,7 @@ static inline float tower_climb_score(const tower_climb_params *p, const tower_c
 
 
 static inline float tower_climb_perf(const tower_climb_params *p, const tower_climb_state *s) {
-  return (float)s->highest * (1.0f / (float)p->rows);
+  return (float)s->highest * (1.0f / (float)tower_climb_rows(p));
 }
 
 

@@ -20,8 +20,10 @@ FIRST = 3  # row and column of the first cells, after a margin that the window r
 LAST = FIRST + SIZE - 1
 STRIDE = 16  # columns in a row, with both margins
 COLUMNS = STRIDE * STRIDE
-MAX_ROWS = 8
+STRETCHES = 4
+ORDERS = 0x3569AC  # four bits with two of them set, in all six ways
 UNSET = -1  # a column that the way does not use
+PUSHED = 2  # blocks in a row that can be pushed
 
 # the window: its side, and its levels; how far it reaches
 SIDE = 5
@@ -40,7 +42,7 @@ class State(PyTreeNode):
     height: Array  # int32 (), the level that it is on
     facing: Array  # int32 (), 0 north, 1 east, 2 south, 3 west
     hanging: Array  # int32 (), 1 if it hangs on the block ahead
-    goal: Array  # int32 (), column of the goal, a block on level `rows`
+    goal: Array  # int32 (), column of the goal, the block that ends the way
     highest: Array  # int32 (), the highest row that it has stood on
     moved: Array  # int32 (), 1 if it has moved a block since it stood there first
     steps: Array  # int32 (), since the episode began
@@ -77,6 +79,27 @@ def _block(column: Array, level: Array) -> Array:
     return (jnp.int32(column) << 2 >> (level + 2)) & 1 == 1
 
 
+def _rest(column: Array, level: Array) -> Array:
+    """The lowest level from which there is no block down to another level: where something falls to from there."""
+    below = jnp.uint32(column) & ((jnp.uint32(1) << jnp.uint32(level)) - 1)
+    return 31 - jnp.int32(lax.clz(2 * below + 1))
+
+
+def _patch(columns: Array, cell: Array, reach: int) -> Array:
+    """The columns around a cell, int16 (2 reach + 1, 2 reach + 1)."""
+    side = 2 * reach + 1
+    world = columns.reshape(STRIDE, STRIDE)
+    return lax.dynamic_slice(world, (cell // STRIDE - reach, cell % STRIDE - reach), (side, side))
+
+
+def _seen(s: State) -> Array:
+    """The columns around the climber, turned so that it looks up, int16 (7, 7)."""
+    turned = north = _patch(s.columns, s.cell, AHEAD)
+    for facing in (EAST, SOUTH, WEST):
+        turned = jnp.where(s.facing == facing, jnp.rot90(north, facing), turned)
+    return turned
+
+
 class TowerClimb(Env[State]):
     """Climb a tower of blocks, and move the ones that bar the way.
 
@@ -96,7 +119,7 @@ class TowerClimb(Env[State]):
     Reward: `climb_reward` for each new row, `fall_reward` for going down, `illegal_reward` for an action that does
         nothing, `move_reward` for the first block moved since the last new row, `goal_reward`, `death_reward`.
     Ends: terminated on the goal, after a fall to the ground and under a block; truncated after `max_steps`.
-    Score: the highest row that the climber has stood on; perf is its share of `rows`. The figure `solved` is 1
+    Score: the highest row that the climber has stood on; perf is its share of the way's rows. The figure `solved` is 1
         on the goal.
     Differences from PufferLib: towers are made with a way to the goal, in place of a fixed set found by search; push
         and pull are actions, without a grip; the window turns with the climber; moving blocks to and fro is not paid.
@@ -104,9 +127,9 @@ class TowerClimb(Env[State]):
 
     cheap_init = False
 
-    rows: int = param(default=6, minimum=1, maximum=MAX_ROWS)  # from the start to the goal
-    puzzles: float = param(default=0.5, minimum=0.0, maximum=1.0)  # probability that a piece of the way has a puzzle
-    gaps: float = param(default=0.3, minimum=0.0, maximum=1.0)  # probability that a gap comes before a piece
+    stretches: int = param(default=3, minimum=1, maximum=STRETCHES)  # of the way to the goal, each two rows up
+    puzzles: float = param(default=0.5, minimum=0.0, maximum=1.0)  # probability that a block must be moved in a stretch
+    gaps: float = param(default=0.3, minimum=0.0, maximum=1.0)  # probability that a stretch begins with a gap
     clutter: float = param(default=0.3, minimum=0.0, maximum=1.0)  # share of the other columns that have blocks
     climb_reward: float = param(default=0.64)  # for each new row
     fall_reward: float = param(default=-0.16)  # for going down
@@ -122,6 +145,11 @@ class TowerClimb(Env[State]):
     observation_space: ClassVar = Composite(
         Seen(window=Box(EMPTY, OUTSIDE, (SIDE, SIDE, SEEN), np.dtype(np.int8)), numbers=Box(-1.0, 1.0, (7,)))
     )
+
+    @property
+    def rows(self) -> Array:
+        """Rows from the start to the goal, and the level of that block."""
+        return jnp.int32(2 * self.stretches)
 
     def _is_goal(self, s: State, cell: Array, level: Array) -> Array:
         return (cell == s.goal) & (level == self.rows)
@@ -176,18 +204,19 @@ class TowerClimb(Env[State]):
 
     def _let_go(self, s: State, here: Array) -> State:
         """Let go: down to the next block, or to the ground, which is level 0."""
-        below = jnp.uint32(here) & ((jnp.uint32(1) << jnp.uint32(s.height)) - 1)
-        return s.replace(height=31 - jnp.int32(lax.clz(2 * below + 1)), hanging=jnp.int32(0))
+        return s.replace(height=_rest(here, s.height), hanging=jnp.int32(0))
 
-    def _push_to(self, s: State, line: Array) -> Array:
-        """A push moves the row of blocks ahead: the cell that is filled by it, or 0 if there is none."""
-        cells = s.cell + _step(s.facing) * jnp.arange(1, len(line) + 1, dtype=jnp.int32)
-        blocks = _block(line, s.height)
-        length = jnp.int32(jnp.argmin(blocks))
-        in_row = jnp.arange(len(line)) < length
-        no_goal = ~(in_row & self._is_goal(s, cells, s.height)).any()
-        end = s.cell + _step(s.facing) * (length + 1)
-        return jnp.where((length > 0) & no_goal & _inside(end), end, 0)
+    def _push_to(self, s: State, line: list[Array]) -> Array:
+        """A push moves one block ahead, or two in a row: the cell that is filled by it, or 0 if there is none."""
+        to, pushes, cell = jnp.int32(0), jnp.bool_(True), s.cell
+        for pushed, column in enumerate(line):
+            cell = cell + _step(s.facing)
+            pushes = pushes & ~self._is_goal(s, cell, s.height)
+            block = _block(column, s.height)
+            if pushed > 0:
+                to = jnp.where(pushes & ~block & _inside(cell), cell, to)
+            pushes = pushes & block
+        return to
 
     def _pull_to(self, s: State, behind: Array, ahead: Array) -> Array:
         """A pull moves the block ahead to where the climber is, who goes back: that cell, or 0 if it cannot."""
@@ -196,86 +225,90 @@ class TowerClimb(Env[State]):
         room = _inside(s.cell - step) & ~_block(behind, s.height)
         return jnp.where(takes & room, s.cell, 0)
 
-    def _settle(self, s: State, moved: Array) -> State:
-        """If one was moved, blocks fall, all together level by level, until each has one below it or a neighbour."""
-        goal = jnp.where(jnp.arange(COLUMNS) == s.goal, jnp.int16(1) << jnp.int16(self.rows), jnp.int16(0))
-        held = goal | jnp.int16(1)
+    def _loose(self, own: Array, around: list[Array], goal: Array) -> Array:
+        """Blocks of columns that nothing holds; the goal always holds."""
+        held = jnp.where(goal, jnp.int16(1) << jnp.int16(self.rows), jnp.int16(0)) | jnp.int16(1)
+        return own & ~((own | around[0] | around[1] | around[2] | around[3]) << jnp.int16(1) | held)
+
+    def _settle(self, s: State, moved: Array, cell: Array) -> State:
+        """They fall, all together level by level, if one was moved and there is one in a column or beside it."""
+        near = _patch(s.columns, cell, 2)
+        around = [near[:3, 1:4], near[2:, 1:4], near[1:4, :3], near[1:4, 2:]]
+        places = np.arange(-1, 2, dtype=np.int32)
+        goal = s.goal - cell == STRIDE * places[:, None] + places[None, :]
+        cross = jnp.abs(places)[:, None] + jnp.abs(places)[None, :] < 2
+        falls = (self._loose(near[1:4, 1:4], around, goal) != 0) & cross
+
+        first, last = FIRST * STRIDE, COLUMNS - FIRST * STRIDE
+        goal = jnp.arange(first, last) == s.goal
 
         def loose(columns: Array) -> Array:
-            around = columns
-            for step in (1, -1, STRIDE, -STRIDE):
-                around = around | jnp.roll(columns, step)  # the margins are empty
-            return columns & ~(around << jnp.int16(1) | held)
+            around = [columns[first + step : last + step] for step in (1, -1, STRIDE, -STRIDE)]
+            return self._loose(columns[first:last], around, goal)
 
         def fall(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            columns, falls = carry
-            columns = (columns & ~falls) | (falls >> jnp.int16(1))
-            return columns, loose(columns)
+            columns, falls = carry[0], loose(carry[0])
+            fallen = (columns[first:last] & ~falls) | lax.shift_right_logical(falls, jnp.int16(1))
+            return jnp.concatenate([columns[:first], fallen, columns[last:]]), (falls != 0).any()
 
-        carry = s.columns, jnp.where(moved, loose(s.columns), jnp.int16(0))
-        columns, _ = lax.while_loop(lambda carry: (carry[1] != 0).any(), fall, carry)
+        columns, _ = lax.while_loop(lambda carry: carry[1], fall, (s.columns, moved & falls.any()))
         return s.replace(columns=columns)
 
     def _lay(self, s: State, drawn: Array) -> State:
         """A way from the start to the goal: what is not on it stays unset."""
-        cells = jnp.arange(COLUMNS)
-
-        # it goes in two directions only, so that it never meets itself, and begins near the corner behind both
+        # it goes in two directions, of each two stretches at most, so that it has room and never meets itself
         first = drawn[0]
-        one = jnp.int32(first & jnp.uint32(3))
-        direction = jnp.stack([one, (one + 1 + jnp.int32((first >> jnp.uint32(1)) & jnp.uint32(2))) & 3])
-        step = _step(direction)
-        start = jnp.where(step > 0, FIRST * step, -LAST * step).sum(dtype=jnp.int32)
-        facing = jnp.int32((first >> jnp.uint32(3)) & jnp.uint32(3))
-        columns = jnp.where(cells == start, jnp.int16(1), s.columns)
+        order = jnp.int32(ORDERS) >> (4 * jnp.int32(((first >> jnp.uint32(24)) * 6) >> jnp.uint32(8)))
+        direction = jnp.int32(first & jnp.uint32(3))
+        second = (direction + 1 + jnp.int32((first >> jnp.uint32(1)) & jnp.uint32(2))) & 3
+        steps = _step(direction), _step(second)
 
-        def piece(carry: tuple[Array, ...], drawn: Array) -> tuple[tuple[Array, ...], None]:
-            columns, cell, height, room0, room1 = carry
-            left = self.rows + 1 - height
-            more = left > 0
+        # it begins in the corner behind both, or a cell from there
+        start = jnp.int32(0)
+        for a in range(2):
+            start = start + jnp.where(steps[a] > 0, FIRST * steps[a], -LAST * steps[a])
+            start = start + jnp.int32((first >> jnp.uint32(3 + a)) & jnp.uint32(1)) * steps[a]
+        facing = jnp.int32((first >> jnp.uint32(5)) & jnp.uint32(3))
 
-            def put(columns: Array, where: Array, cell: Array, levels: Array) -> Array:
-                blocks = jnp.int16((1 << levels) - 1)
-                return jnp.where(where & (cells == cell), blocks, columns)
+        # for each stretch
+        i = jnp.arange(STRETCHES, dtype=jnp.int32)
+        height, turns = 1 + 2 * i, (order >> i) & 1 == 1
+        ahead, aside = jnp.where(turns, steps[1], steps[0]), jnp.where(turns, steps[0], steps[1])
+        kind, begin = drawn[1::2], drawn[2::2]
+        puzzle = rng.unit(kind) < self.puzzles
+        push = puzzle & (kind & jnp.uint32(1) == 1)
+        floor = (1 << height) - 1
+        on_way = i < self.stretches
 
-            # a gap, and beside it a stone to hang on; each row to come needs a cell
-            a = jnp.int32(drawn[0] & jnp.uint32(1))
-            ahead, aside = jnp.where(a == 0, step, step[::-1])
-            room_ahead, room_aside = jnp.where(a == 0, room0, room1), jnp.where(a == 0, room1, room0)
-            gap = more & (rng.unit(drawn[0]) < self.gaps) & (room_ahead >= 2) & (room0 + room1 - 2 >= left)
-            columns = put(columns, gap, cell + ahead, jnp.int32(0))
-            columns = put(columns, gap, cell + ahead + jnp.where(room_aside > 0, aside, -aside), height)
-            columns = put(columns, gap, cell + 2 * ahead, height)
-            taken = jnp.where(gap, 2, 0)
-            cell = cell + taken * ahead
-            room0, room1 = room0 - jnp.where(a == 0, taken, 0), room1 - jnp.where(a == 1, taken, 0)
+        # a gap, and beside it a stone to hang on
+        has_gap = ~push & (rng.unit(begin) < self.gaps)
+        length = jnp.where(on_way, jnp.where(has_gap, 4, jnp.where(push, 3, 2)), 0)
+        end = start + (length * ahead).cumsum()
+        cell = end - length * ahead
+        gap = cell + ahead
+        stone = jnp.where(_inside(gap + aside), gap + aside, gap - aside)
+        over = on_way & has_gap
+        cell = jnp.where(has_gap, gap + ahead, cell)
 
-            # two rows up, with a block to pull out of a wall or to push to a wall; or one, a step
-            a = jnp.int32(drawn[1] & jnp.uint32(1))
-            push = jnp.int32((drawn[1] >> jnp.uint32(1)) & jnp.uint32(1))
-            length = 2 + push
-            room_ahead = jnp.where(a == 0, room0, room1)
-            puzzle = more & (rng.unit(drawn[1]) < self.puzzles) & (left >= 2) & (room_ahead >= length)
-            puzzle = puzzle & (room0 + room1 - length >= left - 2)
-            a = jnp.where(puzzle | (room_ahead > 0), a, 1 - a)
-            ahead = jnp.where(a == 0, step[0], step[1])
-            columns = put(columns, puzzle, cell + ahead, height + push)
-            columns = put(columns, puzzle & (push == 1), cell + 2 * ahead, jnp.int32(0))
-            taken = jnp.where(puzzle, length, jnp.int32(more))
-            cell = cell + taken * ahead
-            room0, room1 = room0 - jnp.where(a == 0, taken, 0), room1 - jnp.where(a == 1, taken, 0)
-            height = height + jnp.where(puzzle, 2, jnp.int32(more))
-            columns = put(columns, more, cell, height)
-            return (columns, cell, height, room0, room1), None
-
-        room = jnp.int32(SIZE - 1)  # cells that are left
-        carry = columns, start, jnp.int32(1), room, room
-        carry, _ = lax.scan(piece, carry, drawn[1:].reshape(MAX_ROWS, 2))
-        return s.replace(columns=carry[0], cell=start, height=jnp.int32(1), facing=facing, goal=carry[1])
+        # two steps; or a block to pull out of a wall; or one to push over a gap to a wall
+        one, nothing = jnp.ones_like(i), jnp.zeros_like(i)
+        put = [
+            (i == 0, start + nothing, one),
+            (over, gap, nothing),
+            (over, stone, floor),
+            (over, cell, floor),
+            (on_way, cell + ahead, jnp.where(puzzle & ~push, floor, 2 * floor + 1)),
+            (on_way & push, cell + 2 * ahead, nothing),
+            (on_way, end, 4 * floor + 3),
+        ]
+        cells = jnp.stack([jnp.where(condition, cell, COLUMNS) for condition, cell, _ in put])
+        blocks = jnp.stack([jnp.int16(blocks) for *_, blocks in put])
+        columns = s.columns.at[cells].set(blocks, mode="drop")
+        return s.replace(columns=columns, cell=start, height=jnp.int32(1), facing=facing, goal=end[-1])
 
     def init(self, stream: Array) -> State:
         stream, world = rng.level(stream, self.levels, self.first_level)
-        _, drawn = rng.each(world, COLUMNS + 1 + 2 * MAX_ROWS)
+        _, drawn = rng.each(world, COLUMNS + 1 + 2 * STRETCHES)
         cells = jnp.arange(COLUMNS)
         nothing = jnp.int32(0)
         s = State(
@@ -299,13 +332,12 @@ class TowerClimb(Env[State]):
         return s.replace(columns=jnp.where(s.columns == UNSET, jnp.int16(others), s.columns))
 
     def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
-        # the columns in a line from behind to the edge ahead, and where a turn would lead
+        # the columns around it
         step, turn = _step(s.facing), (s.facing + action - FORWARD) & 3
-        cells = jnp.concatenate(
-            [step * jnp.arange(-1, SIZE + 1, dtype=jnp.int32), jnp.stack([_step(turn), _step(turn) + step])]
-        )
-        near = s.columns[jnp.clip(s.cell + cells, 0, COLUMNS - 1)]
-        behind, here, ahead, beside, corner = near[0], near[1], near[2], near[-2], near[-1]
+        near = _seen(s)
+        behind, here, ahead = near[AHEAD + 1, AHEAD], near[AHEAD, AHEAD], near[AHEAD - 1, AHEAD]
+        beside = jnp.where(action == RIGHT, near[AHEAD, AHEAD + 1], near[AHEAD, AHEAD - 1])
+        corner = jnp.where(action == RIGHT, near[AHEAD - 1, AHEAD + 1], near[AHEAD - 1, AHEAD - 1])
         stands, turns = s.hanging == 0, (action >= RIGHT) & (action <= LEFT)
 
         # forward
@@ -316,15 +348,22 @@ class TowerClimb(Env[State]):
 
         # move a block, if it stands
         push, pull = action == PUSH, action == PULL
-        to = jnp.where(push, self._push_to(s, near[2:-2]), self._pull_to(s, behind, ahead))
+        to = jnp.where(
+            push,
+            self._push_to(s, [near[AHEAD - k, AHEAD] for k in range(1, PUSHED + 2)]),
+            self._pull_to(s, behind, ahead),
+        )
         moved = stands & (push | pull) & (to != 0)
         legal = legal & (moved | ~(push | pull))
         new = _where(moved & pull, self._go(s, (s.facing + 2) & 3, behind), new)
+        # it falls until another one holds it, and then those that it held
+        beneath = _patch(s.columns, to, 1)
+        beneath = beneath[1, 1] | beneath[0, 1] | beneath[1, 0] | beneath[1, 2] | beneath[2, 1]
         cells = jnp.arange(COLUMNS)
-        bit = jnp.int16(1 << s.height)
-        columns = jnp.where(moved & (cells == s.cell + step), s.columns ^ bit, s.columns)
-        columns = jnp.where(moved & (cells == to), columns | bit, columns)
-        new = self._settle(new.replace(columns=columns), moved)
+        columns = jnp.where(moved & (cells == s.cell + step), s.columns ^ jnp.int16(1 << s.height), s.columns)
+        rest = jnp.int16(1 << _rest(beneath, s.height))
+        columns = jnp.where(moved & (cells == to), columns | rest, columns)
+        new = self._settle(new.replace(columns=columns), moved, s.cell + step)
 
         # turn; who hangs lets go, or moves to one side
         new = _where(turns & stands, new.replace(facing=turn), new)
@@ -360,14 +399,13 @@ class TowerClimb(Env[State]):
 
     def observe(self, s: State) -> Seen:
         # the columns around it, and their levels
-        ahead, right = _step(s.facing), _step((s.facing + 1) & 3)
-        rows = AHEAD - jnp.arange(SIDE, dtype=jnp.int32)[:, None]
-        aside = jnp.arange(SIDE, dtype=jnp.int32)[None, :] - ASIDE
-        cells = (s.cell + rows * ahead + aside * right).reshape(-1)
-        columns = jnp.int32(s.columns[jnp.clip(cells, 0, COLUMNS - 1)])
+        columns = jnp.int32(_seen(s)[:SIDE, AHEAD - ASIDE : AHEAD + ASIDE + 1])
         seen = jnp.arange(SEEN, dtype=jnp.int32)
-        tiles = (columns[:, None] << BELOW >> (s.height + seen)[None, :]) & 1
-        tiles = jnp.where(_inside(cells)[:, None], tiles, OUTSIDE)
+        tiles = (columns[..., None] << BELOW >> (s.height + seen)) & 1
+        ahead = (AHEAD - jnp.arange(SIDE, dtype=jnp.int32))[:, None]
+        right = (jnp.arange(SIDE, dtype=jnp.int32) - ASIDE)[None, :]
+        cells = s.cell + ahead * _step(s.facing) + right * _step((s.facing + 1) & 3)
+        tiles = jnp.where(_inside(cells)[..., None], tiles, OUTSIDE)
 
         # the goal, if it is in sight
         south = s.goal // STRIDE - s.cell // STRIDE
@@ -376,7 +414,7 @@ class TowerClimb(Env[State]):
         goal_ahead = south * down + east * across
         goal_right = east * -down + south * across
         goal_above = self.rows - s.height
-        in_sight = (cells == s.goal)[:, None] & (seen == BELOW + goal_above)[None, :]
+        in_sight = (cells == s.goal)[..., None] & (seen == BELOW + goal_above)
         tiles = jnp.where(in_sight, GOAL, tiles)
 
         numbers = [
@@ -388,7 +426,7 @@ class TowerClimb(Env[State]):
             jnp.float32(s.moved),
             jnp.float32(self.max_steps - s.steps) * (1 / jnp.float32(self.max_steps)),
         ]
-        return Seen(jnp.int8(tiles.reshape(SIDE, SIDE, SEEN)), jnp.stack(numbers))
+        return Seen(jnp.int8(tiles), jnp.stack(numbers))
 
     def score(self, s: State) -> Array:
         return jnp.float32(s.highest)
@@ -399,10 +437,9 @@ class TowerClimb(Env[State]):
     def figures(self, s: State) -> dict[str, Array]:
         return {"solved": jnp.float32(self._at_goal(s))}
 
-
     variants: ClassVar = (
-        {"rows": 8, "puzzles": 1.0, "gaps": 1.0, "levels": 3, "first_level": 100},
-        {"rows": 1, "puzzles": 0.0, "gaps": 0.0, "clutter": 1.0},
+        {"stretches": 4, "puzzles": 0.5, "gaps": 1.0, "levels": 3, "first_level": 100},
+        {"stretches": 1, "puzzles": 0.0, "gaps": 0.0, "clutter": 1.0},
     )
 
     def scripted(self, s: State, stream: Array) -> Array:
@@ -461,7 +498,7 @@ class TowerClimb(Env[State]):
     def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
         n, step = next_state, _step(s.facing)
         cells = jnp.clip(s.cell + step * jnp.arange(-1, 4, dtype=jnp.int32), 0, COLUMNS - 1)
-        behind, here, ahead, second, _ = s.columns[cells]
+        behind, here, ahead, second, third = s.columns[cells]
         hung, hangs = s.hanging == 1, n.hanging == 1
         forward = (action == FORWARD) & ~hung
         shimmy = ((action == LEFT) | (action == RIGHT)) & hung
@@ -499,10 +536,11 @@ class TowerClimb(Env[State]):
             "let go and land": let_go & ~grounded,
             "let go and fall to the ground": let_go & grounded,
             "push or pull as it hangs": hung & (action >= PUSH) & still,
-            "push": push & changed & ~_block(second, s.height),
-            "push several": push & changed & _block(second, s.height),
+            "push one": push & changed & ~_block(second, s.height),
+            "push two": push & changed & _block(second, s.height),
             "nothing to push": push & ~block,
-            "no room to push": push & block & still & ~to_goal,
+            "three in a row": push & still & block & _block(second, s.height) & _block(third, s.height),
+            "no room to push at the end of the world": push & block & still & ~_inside(s.cell + 3 * step),
             "the goal is not pushed": push & to_goal & still,
             "pull and walk": pull & changed & (n.height == s.height),
             "pull and step down": pull & changed & (n.height < s.height) & ~hangs,
@@ -549,7 +587,7 @@ class TowerClimb(Env[State]):
         columns = jnp.where((cells == cell) & (hanging == 0), columns | below, columns)
         columns = jnp.where((cells == ahead) & (hanging == 1), columns | bit, columns)
         columns = jnp.where(cells == s.goal, columns | jnp.int16(1 << self.rows), columns)
-        stream, highest = rng.below(stream, MAX_ROWS)
+        stream, highest = rng.below(stream, 2 * STRETCHES)
         stream, moved = rng.below(stream, 2)
         _, few = rng.below(stream, 4)
         return s.replace(
