@@ -1,5 +1,6 @@
 """Climb a tower of blocks, and move the ones that bar the way. Twin of envs_c/tower_climb.h."""
 
+import functools
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -400,7 +401,7 @@ class TowerClimb(Env[State]):
     def observe(self, s: State) -> Seen:
         # the columns around it, and their levels
         columns = jnp.int32(_seen(s)[:SIDE, AHEAD - ASIDE : AHEAD + ASIDE + 1])
-        seen = jnp.arange(SEEN, dtype=jnp.int32)
+        seen = jnp.arange(SEEN, dtype=jnp.int32)[None, None]
         tiles = (columns[..., None] << BELOW >> (s.height + seen)) & 1
         ahead = (AHEAD - jnp.arange(SIDE, dtype=jnp.int32))[:, None]
         right = (jnp.arange(SIDE, dtype=jnp.int32) - ASIDE)[None, :]
@@ -436,6 +437,55 @@ class TowerClimb(Env[State]):
 
     def figures(self, s: State) -> dict[str, Array]:
         return {"solved": jnp.float32(self._at_goal(s))}
+
+    def render(self, s: State) -> Array:
+        # seen from above a corner, with the goal at the back: turned by a number of quarters
+        inside = slice(FIRST, LAST + 1)
+        north, west = s.goal // STRIDE < FIRST + SIZE // 2, s.goal % STRIDE < FIRST + SIZE // 2
+        quarters = jnp.where(north, jnp.where(west, 0, 1), jnp.where(west, 3, 2))
+
+        def plan(of_cells: Array) -> Array:
+            cells = of_cells.reshape(STRIDE, STRIDE)[inside, inside]
+            turned = cells
+            for k in range(1, 4):
+                turned = jnp.where(quarters == k, jnp.rot90(cells, k), turned)
+            return jnp.append(jnp.int32(turned).reshape(-1), jnp.int32(0))  # and a column outside
+
+        # the first block that the line of sight through each pixel meets
+        column, level, depth, light, ground = (jnp.asarray(x) for x in _lines_of_sight())
+        hit = (plan(s.columns)[column] >> level) & 1
+        is_hit, first = (hit == 1).any(-1), hit.argmax(-1)
+
+        def at_first(of_line: Array) -> Array:
+            return jnp.take_along_axis(jnp.broadcast_to(of_line, hit.shape), first[..., None], -1)
+
+        # it is brighter on higher levels, and darker on its sides and edges
+        is_goal = (plan(jnp.arange(COLUMNS) == s.goal)[column] == 1) & (level == self.rows)
+        height = at_first(jnp.float32(level)) * (1 / jnp.float32(LEVELS))
+        low, high, goal = (_colour(colour) for colour in (LOW_COLOUR, HIGH_COLOUR, GOAL_COLOUR))
+        block = jnp.where(at_first(is_goal), goal, low + height * (high - low)) * at_first(light)
+        behind = jnp.where(ground[..., None], _colour(GROUND_COLOUR), _colour(SKY_COLOUR))
+        picture = jnp.where(is_hit[..., None], block, behind)
+
+        # the climber, and in front of it a dot; paler behind blocks
+        where = plan(jnp.arange(COLUMNS) == s.cell).argmax()
+        facing = (s.facing - quarters) & 3
+        ahead = jnp.float32(jnp.stack([_down(facing), _right(facing), jnp.int32(0)]))
+        place = jnp.float32(jnp.stack([where // SIZE, where % SIZE, s.height])) + jnp.float32([0.5, 0.5, 0.45])
+        place = place + ahead * 0.2 * jnp.float32(s.hanging)
+        in_front = ~is_hit | (place.sum() + 0.7 >= at_first(depth)[..., 0])
+        y, x = jnp.arange(PICTURE, dtype=jnp.float32)[:, None], jnp.arange(PICTURE, dtype=jnp.float32)[None, :]
+        for colour, radius, at in ((CLIMBER_COLOUR, 0.42, place), (EYE_COLOUR, 0.17, place + ahead * 0.35)):
+            right, down = x - PICTURE / 2 - (at[1] - at[0]) * SCALE, y - LEVELS * SCALE - (at[0] + at[1]) * SCALE / 2
+            disc = right**2 + (down + at[2] * SCALE) ** 2 < (radius * SCALE) ** 2
+            mixed = jnp.where(in_front[..., None], 1.0, 0.4)
+            picture = jnp.where(disc[..., None], picture + mixed * (_colour(colour) - picture), picture)
+
+        # the time left
+        left = jnp.float32(self.max_steps - s.steps) / jnp.float32(self.max_steps)
+        lit = (jnp.arange(PICTURE, dtype=jnp.float32) < left * PICTURE)[None, :, None]
+        bar = jnp.where(lit, _colour(CLIMBER_COLOUR), _colour(SKY_COLOUR)).repeat(BAR, 0)
+        return jnp.uint8(jnp.concatenate([picture, bar]))
 
     variants: ClassVar = (
         {"stretches": 4, "puzzles": 0.5, "gaps": 1.0, "levels": 3, "first_level": 100},
@@ -608,4 +658,64 @@ def _where(condition: Array, a: State, b: State) -> State:
         height=jnp.where(condition, a.height, b.height),
         facing=jnp.where(condition, a.facing, b.facing),
         hanging=jnp.where(condition, a.hanging, b.hanging),
+    )
+
+
+# the picture
+
+SCALE = 14  # pixels of a block's height; it is twice as wide
+PICTURE = 2 * SIZE * SCALE  # of a picture's side
+BAR = 6  # pixels, the height of the bar that shows the time left
+SKY_COLOUR, GROUND_COLOUR = (16, 20, 28), (70, 34, 30)
+LOW_COLOUR, HIGH_COLOUR, GOAL_COLOUR = (90, 98, 150), (220, 214, 190), (80, 220, 110)
+CLIMBER_COLOUR, EYE_COLOUR = (255, 150, 50), (40, 20, 10)
+TOP_LIGHT, A_LIGHT, B_LIGHT, EDGE_LIGHT = 1.0, 0.8, 0.6, 0.8  # how bright faces are; edges darken them
+EDGE = 0.06  # of a block's side
+
+
+def _colour(colour: tuple[int, int, int]) -> Array:
+    return jnp.array([[colour]], jnp.float32)
+
+
+@functools.cache
+def _lines_of_sight() -> tuple[np.ndarray, ...]:
+    """What the line of sight through each pixel would meet, from the front to the back, if all were blocks.
+
+    Columns are numbered by a, to the lower left, and b, to the lower right. There are three faces on each level. The
+    column of each, int32 (h, w, 30), 100 outside; its level, int32 (1, 1, 30); a + b + height of the point, float32
+    (h, w, 30); how bright it is, float32 (h, w, 30); and whether the line ends on the ground, bool (h, w).
+    """
+    y, x = (np.mgrid[:PICTURE, :PICTURE] + 0.5) / SCALE
+    across, down = x - SIZE, y - LEVELS
+    a, b = down - across / 2, down + across / 2  # of the point on the ground; both rise with the height
+    part_a, part_b = a % 1, b % 1
+    a_first = part_a < part_b
+    nearer, farther = np.minimum(part_a, part_b), np.maximum(part_a, part_b)
+    a_light, b_light = np.where(a_first, A_LIGHT, B_LIGHT), np.where(a_first, B_LIGHT, A_LIGHT)
+
+    # through the top, through a side into the next column, and through another side into the one after: steps in a and
+    # b, how far below the top, the light, and where on the face
+    faces = (
+        (0, 0, 0.0, TOP_LIGHT, part_a, part_b),
+        (a_first, ~a_first, nearer, a_light, farther - nearer, 1 - nearer),
+        (1, 1, farther, b_light, (nearer - farther) % 1, 1 - farther),
+    )
+    columns, levels, depths, lights = [], [], [], []
+    for level in range(LEVELS - 1, -1, -1):
+        for step_a, step_b, below, light, u, v in faces:
+            here_a = np.floor(a + level + 1).astype(np.int32) - step_a
+            here_b = np.floor(b + level + 1).astype(np.int32) - step_b
+            inside = (here_a >= 0) & (here_a < SIZE) & (here_b >= 0) & (here_b < SIZE)
+            at_edge = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v)) < EDGE
+            columns.append(np.where(inside, here_a * SIZE + here_b, SIZE * SIZE))
+            levels.append(level)
+            depths.append(a + b + 3 * (level + 1 - below))
+            lights.append(light * np.where(at_edge, EDGE_LIGHT, 1.0))
+    ground = (a >= 0) & (a < SIZE) & (b >= 0) & (b < SIZE)
+    return (
+        np.stack(columns, -1).astype(np.int32),
+        np.array(levels, np.int32)[None, None],
+        np.stack(depths, -1).astype(np.float32),
+        np.stack(lights, -1).astype(np.float32),
+        ground,
     )
