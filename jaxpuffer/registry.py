@@ -29,6 +29,7 @@ ENVS = {
     "memory": "memory.Memory",
     "overcooked": "overcooked.Overcooked",
     "pacman": "pacman.Pacman",
+    "platformer": "platformer.Platformer",
     "pong": "pong.Pong",
     "rware": "rware.Rware",
     "snake": "snake.Snake",
