@@ -69,14 +69,14 @@ enum {
   PLATFORMER_ENEMIES = 8,      // at most
 };
 
-// what is on a piece; from PLATFORMER_ENEMY on an enemy
+// what is on a piece, and perhaps an enemy
 enum {
   PLATFORMER_NOTHING,
   PLATFORMER_LOW_COINS,
   PLATFORMER_HIGH_COINS,
   PLATFORMER_BLOCK,
   PLATFORMER_ROOF,
-  PLATFORMER_ENEMY,
+  PLATFORMER_FEATURES,
 };
 
 typedef struct {
@@ -182,13 +182,14 @@ static inline void platformer_build(const platformer_params *p, platformer_state
 
     // how long it is, of what, and what is on it
     int32_t width = 4 + rng_below(world, 4), thin = rng_below(world, 4) == 0;
-    int32_t feature = rng_below(world, PLATFORMER_ENEMY + p->difficulty), size = 1 + rng_below(world, 3);
-    int32_t place = rng_below(world, 5), direction = 2 * rng_below(world, 2) - 1;
-    width += feature >= PLATFORMER_BLOCK ? 2 : 0;
+    int32_t feature = rng_below(world, PLATFORMER_FEATURES), size = 1 + rng_below(world, 3);
+    int32_t enemy = rng_below(world, 4 + p->difficulty) >= 4 && enemies < PLATFORMER_ENEMIES;
+    int32_t place = rng_below(world, 2), direction = 2 * rng_below(world, 2) - 1;
+    width += enemy || feature >= PLATFORMER_BLOCK ? 2 : 0;
 
     // the last one is level ground
     if (end + gap + width > PLATFORMER_LAST_START) {
-      gap = rise = ladder = thin = 0;
+      gap = rise = ladder = thin = enemy = 0;
       feature = PLATFORMER_NOTHING;
       width = PLATFORMER_COLUMNS - end;
     }
@@ -213,10 +214,12 @@ static inline void platformer_build(const platformer_params *p, platformer_state
         platformer_put(s, start + 2, r, PLATFORMER_SOLID);
     if (feature == PLATFORMER_ROOF)
       for (int32_t c = start + 2; c < end - 2; c++) platformer_put(s, c, top - 3, PLATFORMER_SOLID);
-    if (feature >= PLATFORMER_ENEMY && enemies < PLATFORMER_ENEMIES) {
-      s->enemy_x[enemies] = (start + place) << PLATFORMER_TILE_BITS;
+    if (enemy) {
+      // it walks up to the piece's ends, or on the right of the block
+      int32_t left = feature == PLATFORMER_BLOCK ? start + 3 : start;
+      s->enemy_x[enemies] = (left + place) << PLATFORMER_TILE_BITS;
       s->enemy_y[enemies] = (top << PLATFORMER_TILE_BITS) - PLATFORMER_ENEMY_SIZE;
-      s->enemy_left[enemies] = start << PLATFORMER_TILE_BITS;
+      s->enemy_left[enemies] = left << PLATFORMER_TILE_BITS;
       s->enemy_right[enemies] = (end << PLATFORMER_TILE_BITS) - PLATFORMER_ENEMY_SIZE;
       s->enemy_direction[enemies] = direction;
       enemies++;
@@ -261,6 +264,7 @@ static inline void platformer_move_x(platformer_state *s) {
                  platformer_tile(s, ahead, lower) == PLATFORMER_SOLID;
   if (wall && s->vx != 0) {
     s->x = s->vx > 0 ? ahead * PLATFORMER_TILE - PLATFORMER_WIDTH : (ahead + 1) * PLATFORMER_TILE;
+    if (s->x < 0) s->x = 0;
     s->vx = 0;
   }
 }

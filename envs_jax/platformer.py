@@ -60,8 +60,8 @@ MAX_REACH = 6  # of a jump, gap and rise together
 RUNG = 2  # from one rung of a ladder to the next
 ENEMIES = 8  # at most
 
-# what is on a piece; from ENEMY on an enemy
-NOTHING, LOW_COINS, HIGH_COINS, BLOCK, ROOF, ENEMY = range(6)
+# what is on a piece, and perhaps an enemy
+NOTHING, LOW_COINS, HIGH_COINS, BLOCK, ROOF, FEATURES = range(6)
 
 ALL_SOLID = 0x55555555  # a column of solid tiles
 
@@ -176,16 +176,18 @@ class Platformer(Env[State]):
             # how long it is, of what, and what is on it
             world, width = rng.below(world, 4)
             world, thin = rng.below(world, 4)
-            world, feature = rng.below(world, ENEMY + self.difficulty)
+            world, feature = rng.below(world, FEATURES)
             world, size = rng.below(world, 3)
-            world, place = rng.below(world, 5)
+            world, threat = rng.below(world, 4 + self.difficulty)
+            world, place = rng.below(world, 2)
             world, direction = rng.below(world, 2)
-            width, size = 4 + width + jnp.where(feature >= BLOCK, 2, 0), 1 + size
+            walks = (threat >= 4) & (enemy["count"] < ENEMIES)
+            width, size = 4 + width + jnp.where(walks | (feature >= BLOCK), 2, 0), 1 + size
 
             # the last one is level ground
             last = end + gap + width > LAST_START
             gap, rise = jnp.where(last, 0, gap), jnp.where(last, 0, rise)
-            ladder, thin = ladder & ~last, (thin == 0) & ~last
+            ladder, thin, walks = ladder & ~last, (thin == 0) & ~last, walks & ~last
             feature = jnp.where(last, NOTHING, feature)
             width = jnp.where(last, COLUMNS - end, width)
 
@@ -210,16 +212,19 @@ class Platformer(Env[State]):
             tiles = tiles | jnp.where((feature == BLOCK) & (column == start + 2), block, jnp.uint32(0))
             roof = (feature == ROOF) & (column >= start + 2) & (column < end - 2)
             tiles = tiles | jnp.where(roof, _word(top - 3, SOLID), jnp.uint32(0))
-            walks = (feature >= ENEMY) & (jnp.arange(ENEMIES) == enemy["count"])
+
+            # an enemy walks up to the piece's ends, or on the right of the block
+            left = jnp.where(feature == BLOCK, start + 3, start)
             new = {
-                "x": (start + place) << TILE_BITS,
+                "x": (left + place) << TILE_BITS,
                 "y": (top << TILE_BITS) - ENEMY_SIZE,
-                "left": start << TILE_BITS,
+                "left": left << TILE_BITS,
                 "right": (end << TILE_BITS) - ENEMY_SIZE,
                 "direction": 2 * direction - 1,
             }
-            more = {name: jnp.where(walks, value, enemy[name]) for name, value in new.items()}
-            enemy = {**more, "count": enemy["count"] + jnp.int32(feature >= ENEMY)}
+            here = walks & (jnp.arange(ENEMIES) == enemy["count"])
+            more = {name: jnp.where(here, value, enemy[name]) for name, value in new.items()}
+            enemy = {**more, "count": enemy["count"] + jnp.int32(walks)}
             return world, tiles, enemy, end, height
 
         enemy = dict.fromkeys(("x", "y", "left", "right", "direction"), nobody) | {"count": jnp.int32(0)}
@@ -267,7 +272,7 @@ class Platformer(Env[State]):
         wall = (self.tile(s, first, ahead, upper) == SOLID) | (self.tile(s, first, ahead, lower) == SOLID)
         stops = wall & (s.vx != 0)
         at_wall = jnp.where(s.vx > 0, ahead * TILE - WIDTH, (ahead + 1) * TILE)
-        return s.replace(x=jnp.where(stops, at_wall, x), vx=jnp.where(stops, 0, s.vx))
+        return s.replace(x=jnp.where(stops, jnp.maximum(at_wall, 0), x), vx=jnp.where(stops, 0, s.vx))
 
     def move_y(self, s: State, first: Array) -> State:
         """Up to a solid tile or the top of the world, down to a solid tile or onto a platform."""
@@ -496,10 +501,10 @@ class Platformer(Env[State]):
 
     def edge_case(self, s: State, stream: Array) -> State:
         # beside or above an enemy, at a tile's edges, near the flag or the bottom, with any speed and few steps left
-        key = iter(jax.random.split(jax.random.wrap_key_data(stream, impl="threefry2x32"), 24))
+        draws = iter(rng.each(stream, 24)[1] >> jnp.uint32(8))
 
         def below(n: int) -> Array:
-            return jax.random.randint(next(key), (), 0, n, jnp.int32)
+            return jnp.int32(next(draws) % jnp.uint32(n))
 
         def near() -> Array:
             return below(5) - 2
