@@ -60,14 +60,21 @@ enum {
 enum {
   PLATFORMER_START_WIDTH = 5,  // of the first piece
   PLATFORMER_LAST_START = 56,  // a piece that would end behind this column is the last, which has the flag
-  PLATFORMER_PIECES = 13,      // after the first: all but the last have at least 4 columns
+  PLATFORMER_PIECES = 13,      // after the first: all but the last have at least MIN_WIDTH columns
+  PLATFORMER_MIN_WIDTH = 4,    // of a piece, and up to 3 more
+  PLATFORMER_ROOM = 2,         // more if there is an enemy, a block or a roof; free of roof at both ends
   PLATFORMER_LOWEST = 2,       // height of a piece, from the bottom of the world
   PLATFORMER_HIGHEST = 11,
   PLATFORMER_MAX_RISE = 3,     // of a jump; it reaches 3.8
   PLATFORMER_MAX_REACH = 6,    // of a jump, gap and rise together
+  PLATFORMER_MIN_CLIMB = 4,    // height of a ladder, and up to 2 more
   PLATFORMER_RUNG = 2,         // from one rung of a ladder to the next
+  PLATFORMER_LIFT = 3,         // of roofs and high coins
+  PLATFORMER_PEACE = 4,        // an enemy is on a piece with the probability difficulty / (PEACE + difficulty)
   PLATFORMER_ENEMIES = 8,      // at most
 };
+
+#define PLATFORMER_ALL_SOLID 0x55555555u  // a column of solid tiles
 
 // what is on a piece, and perhaps an enemy
 enum {
@@ -100,16 +107,16 @@ typedef struct {
   int32_t enemy_left[PLATFORMER_ENEMIES];       // units, least and greatest x
   int32_t enemy_right[PLATFORMER_ENEMIES];
   int32_t enemy_direction[PLATFORMER_ENEMIES];  // -1 left, 1 right, 0 there is none
-  int32_t x;         // units, left edge of the agent's box
-  int32_t y;         // units, top edge
-  int32_t vx;        // units per frame, to the right
-  int32_t vy;        // units per frame, down
+  int32_t x;          // units, left edge of the agent's box
+  int32_t y;          // units, top edge
+  int32_t vx;         // units per frame, to the right
+  int32_t vy;         // units per frame, down
   int32_t on_ground;  // 1 if it stands
-  int32_t furthest;  // column that it has reached
-  int32_t coins;     // taken
-  int32_t stomps;    // enemies stomped on
-  int32_t end;       // PLATFORMER_PLAYS, or how the episode ended
-  int32_t steps;     // since the episode began
+  int32_t furthest;   // column that it has reached
+  int32_t coins;      // taken
+  int32_t stomps;     // enemies stomped on
+  int32_t end;        // PLATFORMER_PLAYS, or how the episode ended
+  int32_t steps;      // since the episode began
 } platformer_state;
 
 typedef struct {
@@ -125,8 +132,9 @@ typedef struct {
 
 
 static inline int32_t platformer_min(int32_t a, int32_t b) { return a < b ? a : b; }
+static inline int32_t platformer_max(int32_t a, int32_t b) { return a > b ? a : b; }
 static inline int32_t platformer_clip(int32_t x, int32_t low, int32_t high) {
-  return platformer_min(x < low ? low : x, high);
+  return platformer_min(platformer_max(x, low), high);
 }
 
 
@@ -157,7 +165,7 @@ static inline void platformer_build(const platformer_params *p, platformer_state
   int32_t most_rise = platformer_min(1 + p->difficulty, PLATFORMER_MAX_RISE);
   int32_t columns = PLATFORMER_COLUMNS + 2 * PLATFORMER_VISION;
   for (int32_t i = 0; i < columns; i++)
-    s->tiles[i] = i < PLATFORMER_VISION || i >= PLATFORMER_VISION + PLATFORMER_COLUMNS ? 0x55555555u : 0;
+    s->tiles[i] = i < PLATFORMER_VISION || i >= PLATFORMER_VISION + PLATFORMER_COLUMNS ? PLATFORMER_ALL_SOLID : 0;
   for (int32_t i = 0; i < PLATFORMER_ENEMIES; i++) {
     s->enemy_x[i] = s->enemy_y[i] = s->enemy_left[i] = s->enemy_right[i] = 0;
     s->enemy_direction[i] = 0;
@@ -174,18 +182,20 @@ static inline void platformer_build(const platformer_params *p, platformer_state
     // the next one: behind a gap, beside the last one, or at the top of a ladder
     int32_t jumps = rng_below(world, 2);
     int32_t gap = jumps * (1 + rng_below(world, 1 + p->difficulty));
-    int32_t climbs = rng_below(world, 4) == 0, climb = 4 + rng_below(world, 3), rise = rng_below(world, 7) - 3;
+    int32_t climbs = rng_below(world, 4) == 0, climb = PLATFORMER_MIN_CLIMB + rng_below(world, 3);
+    int32_t rise = rng_below(world, 2 * PLATFORMER_MAX_RISE + 1) - PLATFORMER_MAX_RISE;
     int32_t ladder = !jumps && climbs && height + climb <= PLATFORMER_HIGHEST;
     int32_t reach = platformer_min(most_rise, PLATFORMER_MAX_REACH - gap);
     rise = platformer_clip(rise, PLATFORMER_LOWEST - height, platformer_min(reach, PLATFORMER_HIGHEST - height));
     rise = ladder ? climb : rise;
 
     // how long it is, of what, and what is on it
-    int32_t width = 4 + rng_below(world, 4), thin = rng_below(world, 4) == 0;
+    int32_t width = PLATFORMER_MIN_WIDTH + rng_below(world, 4), thin = rng_below(world, 4) == 0;
     int32_t feature = rng_below(world, PLATFORMER_FEATURES), size = 1 + rng_below(world, 3);
-    int32_t enemy = rng_below(world, 4 + p->difficulty) >= 4 && enemies < PLATFORMER_ENEMIES;
+    int32_t threat = rng_below(world, PLATFORMER_PEACE + p->difficulty);
+    int32_t enemy = threat >= PLATFORMER_PEACE && enemies < PLATFORMER_ENEMIES;
     int32_t place = rng_below(world, 2), direction = 2 * rng_below(world, 2) - 1;
-    width += enemy || feature >= PLATFORMER_BLOCK ? 2 : 0;
+    width += enemy || feature >= PLATFORMER_BLOCK ? PLATFORMER_ROOM : 0;
 
     // the last one is level ground
     if (end + gap + width > PLATFORMER_LAST_START) {
@@ -208,15 +218,16 @@ static inline void platformer_build(const platformer_params *p, platformer_state
 
     if (feature == PLATFORMER_LOW_COINS || feature == PLATFORMER_HIGH_COINS)
       for (int32_t c = start + 1; c < start + 1 + size; c++)
-        platformer_put(s, c, feature == PLATFORMER_LOW_COINS ? top - 1 : top - 3, PLATFORMER_COIN);
+        platformer_put(s, c, feature == PLATFORMER_LOW_COINS ? top - 1 : top - PLATFORMER_LIFT, PLATFORMER_COIN);
     if (feature == PLATFORMER_BLOCK)
       for (int32_t r = top - platformer_min(size, most_rise); r < top; r++)
-        platformer_put(s, start + 2, r, PLATFORMER_SOLID);
+        platformer_put(s, start + PLATFORMER_ROOM, r, PLATFORMER_SOLID);
     if (feature == PLATFORMER_ROOF)
-      for (int32_t c = start + 2; c < end - 2; c++) platformer_put(s, c, top - 3, PLATFORMER_SOLID);
+      for (int32_t c = start + PLATFORMER_ROOM; c < end - PLATFORMER_ROOM; c++)
+        platformer_put(s, c, top - PLATFORMER_LIFT, PLATFORMER_SOLID);
     if (enemy) {
       // it walks up to the piece's ends, or on the right of the block
-      int32_t left = feature == PLATFORMER_BLOCK ? start + 3 : start;
+      int32_t left = feature == PLATFORMER_BLOCK ? start + PLATFORMER_ROOM + 1 : start;
       s->enemy_x[enemies] = (left + place) << PLATFORMER_TILE_BITS;
       s->enemy_y[enemies] = (top << PLATFORMER_TILE_BITS) - PLATFORMER_ENEMY_SIZE;
       s->enemy_left[enemies] = left << PLATFORMER_TILE_BITS;
@@ -246,10 +257,12 @@ static inline void platformer_init(const platformer_params *p, platformer_state 
 // speeds: it is pushed or slows down across, falls faster, and may jump
 static inline void platformer_push(platformer_state *s, int32_t action) {
   int32_t way = action % PLATFORMER_JUMP;
-  int32_t slower = s->vx > 0 ? platformer_clip(s->vx - PLATFORMER_FRICTION, 0, PLATFORMER_RUN_SPEED)
-                             : platformer_clip(s->vx + PLATFORMER_FRICTION, -PLATFORMER_RUN_SPEED, 0);
-  int32_t pushed = s->vx + (way == PLATFORMER_LEFT ? -PLATFORMER_ACCELERATION : PLATFORMER_ACCELERATION);
-  s->vx = way == PLATFORMER_STAY ? slower : platformer_clip(pushed, -PLATFORMER_RUN_SPEED, PLATFORMER_RUN_SPEED);
+  if (way == PLATFORMER_STAY) {
+    s->vx = s->vx > 0 ? platformer_max(s->vx - PLATFORMER_FRICTION, 0) : platformer_min(s->vx + PLATFORMER_FRICTION, 0);
+  } else {
+    int32_t pushed = s->vx + (way == PLATFORMER_LEFT ? -PLATFORMER_ACCELERATION : PLATFORMER_ACCELERATION);
+    s->vx = platformer_clip(pushed, -PLATFORMER_RUN_SPEED, PLATFORMER_RUN_SPEED);
+  }
   s->vy = platformer_min(s->vy + PLATFORMER_GRAVITY, PLATFORMER_FALL_SPEED);
   if (action >= PLATFORMER_JUMP && s->on_ground) s->vy = -PLATFORMER_JUMP_SPEED;
 }
@@ -263,8 +276,7 @@ static inline void platformer_move_x(platformer_state *s) {
   int32_t wall = platformer_tile(s, ahead, upper) == PLATFORMER_SOLID ||
                  platformer_tile(s, ahead, lower) == PLATFORMER_SOLID;
   if (wall && s->vx != 0) {
-    s->x = s->vx > 0 ? ahead * PLATFORMER_TILE - PLATFORMER_WIDTH : (ahead + 1) * PLATFORMER_TILE;
-    if (s->x < 0) s->x = 0;
+    s->x = s->vx > 0 ? platformer_max(ahead * PLATFORMER_TILE - PLATFORMER_WIDTH, 0) : (ahead + 1) * PLATFORMER_TILE;
     s->vx = 0;
   }
 }
@@ -355,8 +367,7 @@ static inline void platformer_transition(const platformer_params *p, platformer_
   int32_t coins = s->coins, stomps = s->stomps, furthest = s->furthest;
   for (int32_t frame = 0; frame < PLATFORMER_FRAMES; frame++)
     if (s->end == PLATFORMER_PLAYS) platformer_frame(s, *action);
-  int32_t column = platformer_column(s);
-  s->furthest = column > furthest ? column : furthest;
+  s->furthest = platformer_max(furthest, platformer_column(s));
   s->steps++;
 
   // what it was worth

@@ -52,12 +52,17 @@ PER_COLUMN = 0.0172413793  # 1 / 58, from the start to the flag
 # a level is a chain of pieces of ground; lengths in tiles
 START_WIDTH = 5  # of the first piece
 LAST_START = 56  # a piece that would end behind this column is the last, which has the flag
-PIECES = 13  # after the first: all but the last have at least 4 columns
+PIECES = 13  # after the first: all but the last have at least MIN_WIDTH columns
+MIN_WIDTH = 4  # of a piece, and up to 3 more
+ROOM = 2  # more if there is an enemy, a block or a roof; free of roof at both ends
 LOWEST = 2  # height of a piece, from the bottom of the world
 HIGHEST = 11
 MAX_RISE = 3  # of a jump; it reaches 3.8
 MAX_REACH = 6  # of a jump, gap and rise together
+MIN_CLIMB = 4  # height of a ladder, and up to 2 more
 RUNG = 2  # from one rung of a ladder to the next
+LIFT = 3  # of roofs and high coins
+PEACE = 4  # an enemy is on a piece with the probability difficulty / (PEACE + difficulty)
 ENEMIES = 8  # at most
 
 # what is on a piece, and perhaps an enemy
@@ -108,18 +113,36 @@ def _row(s: State) -> Array:
 
 
 def _word(row: Array, tile: int) -> Array:
-    """A tile at a row, uint32; nothing below the world."""
-    bits = jnp.uint32(tile) << jnp.uint32(2 * jnp.minimum(row, ROWS - 1))
-    return jnp.where(row < ROWS, bits, jnp.uint32(0))
+    """A tile at a row of a column, uint32."""
+    return jnp.uint32(tile) << jnp.uint32(2 * row)
 
 
 def _solid_from(row: Array) -> Array:
     """A column that is solid from a row down to the bottom, uint32."""
-    return jnp.where(row < ROWS, jnp.uint32(ALL_SOLID) << jnp.uint32(2 * jnp.minimum(row, ROWS - 1)), jnp.uint32(0))
+    return jnp.uint32(ALL_SOLID) << jnp.uint32(2 * row)
 
 
 class Platformer(Env[State]):
-    """Run and jump to the flag at the right end of a level."""
+    """Run and jump to the flag at the right end of a level.
+
+    A level is 64 columns of 16 tiles: pieces of solid ground and of platforms, which are open from below, behind gaps,
+    up and down steps and at the top of ladders, with blocks, roofs, coins and enemies. Each piece can be reached from
+    the one before.
+
+    Observation: tiles int8 (11, 11), numbers float32 (6,).
+        The tiles around the agent, row by row from the upper left, the middle of its box in the middle one: 0 air,
+        1 solid (also left and right of the level), 2 platform, 3 coin, 4 flag, 5 enemy that walks to the left,
+        6 to the right. The numbers: place of the middle within its tile, across and down, 0 to 1; speed across and
+        down / the greatest; 1 if it stands; share of the time left.
+    Action: Discrete(6): stay, left, right, jump, jump left, jump right.
+    Reward: `coin_reward` for a coin, `stomp_reward` for an enemy that is stomped on, `progress_reward` for the whole
+        way, in equal parts for each new column, `flag_reward` at the flag, `death_reward` for a death.
+    Ends: terminated at the flag, below the world, or when an enemy is touched otherwise than from above; truncated
+        after `max_steps`.
+    Score and perf: 1 at the flag, otherwise 0.
+    Differences: it is no port of another game. From CoinRun of Procgen: tiles and numbers are seen, not pixels;
+        one-way platforms, ladders of them and enemies that can be stomped on; rewards on the way.
+    """
 
     cheap_init = False
 
@@ -134,7 +157,10 @@ class Platformer(Env[State]):
     first_level: int = param(default=0, minimum=0)  # number of the first of them
 
     observation_space: ClassVar = Composite(
-        Seen(tiles=Box(AIR, ENEMY_RIGHT, (SIDE, SIDE), np.dtype(np.int8)), numbers=Box(-1.0, 1.0, (6,)))  # type: ignore[arg-type]
+        Seen(
+            tiles=Box(AIR, ENEMY_RIGHT, (SIDE, SIDE), np.dtype(np.int8)),  # type: ignore[arg-type]
+            numbers=Box(-1.0, 1.0, (6,)),  # type: ignore[arg-type]
+        )
     )
     action_space: ClassVar = Discrete(6)
 
@@ -166,11 +192,11 @@ class Platformer(Env[State]):
             world, gap = rng.below(world, 1 + self.difficulty)
             world, climbs = rng.below(world, 4)
             world, climb = rng.below(world, 3)
-            world, rise = rng.below(world, 7)
-            gap, climb = jumps * (1 + gap), 4 + climb
+            world, rise = rng.below(world, 2 * MAX_RISE + 1)
+            gap, climb = jumps * (1 + gap), MIN_CLIMB + climb
             ladder = (jumps == 0) & (climbs == 0) & (height + climb <= HIGHEST)
             reach = jnp.minimum(most_rise, MAX_REACH - gap)
-            rise = jnp.clip(rise - 3, LOWEST - height, jnp.minimum(reach, HIGHEST - height))
+            rise = jnp.clip(rise - MAX_RISE, LOWEST - height, jnp.minimum(reach, HIGHEST - height))
             rise = jnp.where(ladder, climb, rise)
 
             # how long it is, of what, and what is on it
@@ -178,11 +204,11 @@ class Platformer(Env[State]):
             world, thin = rng.below(world, 4)
             world, feature = rng.below(world, FEATURES)
             world, size = rng.below(world, 3)
-            world, threat = rng.below(world, 4 + self.difficulty)
+            world, threat = rng.below(world, PEACE + self.difficulty)
             world, place = rng.below(world, 2)
             world, direction = rng.below(world, 2)
-            walks = (threat >= 4) & (enemy["count"] < ENEMIES)
-            width, size = 4 + width + jnp.where(walks | (feature >= BLOCK), 2, 0), 1 + size
+            walks = (threat >= PEACE) & (enemy["count"] < ENEMIES)
+            width, size = MIN_WIDTH + width + jnp.where(walks | (feature >= BLOCK), ROOM, 0), 1 + size
 
             # the last one is level ground
             last = end + gap + width > LAST_START
@@ -206,15 +232,15 @@ class Platformer(Env[State]):
             tiles = tiles | jnp.where((column >= start) & (column < end), ground, jnp.uint32(0))
 
             coins = (feature == LOW_COINS) | (feature == HIGH_COINS)
-            coin = _word(jnp.where(feature == LOW_COINS, top - 1, top - 3), COIN)
+            coin = _word(jnp.where(feature == LOW_COINS, top - 1, top - LIFT), COIN)
             tiles = tiles | jnp.where(coins & (column > start) & (column < start + 1 + size), coin, jnp.uint32(0))
             block = _solid_from(top - jnp.minimum(size, most_rise)) & ~_solid_from(top)
-            tiles = tiles | jnp.where((feature == BLOCK) & (column == start + 2), block, jnp.uint32(0))
-            roof = (feature == ROOF) & (column >= start + 2) & (column < end - 2)
-            tiles = tiles | jnp.where(roof, _word(top - 3, SOLID), jnp.uint32(0))
+            tiles = tiles | jnp.where((feature == BLOCK) & (column == start + ROOM), block, jnp.uint32(0))
+            roof = (feature == ROOF) & (column >= start + ROOM) & (column < end - ROOM)
+            tiles = tiles | jnp.where(roof, _word(top - LIFT, SOLID), jnp.uint32(0))
 
             # an enemy walks up to the piece's ends, or on the right of the block
-            left = jnp.where(feature == BLOCK, start + 3, start)
+            left = jnp.where(feature == BLOCK, start + ROOM + 1, start)
             new = {
                 "x": (left + place) << TILE_BITS,
                 "y": (top << TILE_BITS) - ENEMY_SIZE,
@@ -258,10 +284,10 @@ class Platformer(Env[State]):
         way = lax.rem(action, jnp.int32(JUMP))
         slower = jnp.where(s.vx > 0, jnp.maximum(s.vx - FRICTION, 0), jnp.minimum(s.vx + FRICTION, 0))
         pushed = s.vx + jnp.where(way == LEFT, -ACCELERATION, ACCELERATION)
-        vy = jnp.minimum(s.vy + GRAVITY, FALL_SPEED)
+        jumps = (action >= JUMP) & (s.on_ground == 1)
         return s.replace(
-            vx=jnp.clip(jnp.where(way == STAY, slower, pushed), -RUN_SPEED, RUN_SPEED),
-            vy=jnp.where((action >= JUMP) & (s.on_ground == 1), -JUMP_SPEED, vy),
+            vx=jnp.where(way == STAY, slower, jnp.clip(pushed, -RUN_SPEED, RUN_SPEED)),
+            vy=jnp.where(jumps, -JUMP_SPEED, jnp.minimum(s.vy + GRAVITY, FALL_SPEED)),
         )
 
     def move_x(self, s: State, first: Array) -> State:
@@ -271,8 +297,8 @@ class Platformer(Env[State]):
         upper, lower = s.y >> TILE_BITS, (s.y + HEIGHT - 1) >> TILE_BITS
         wall = (self.tile(s, first, ahead, upper) == SOLID) | (self.tile(s, first, ahead, lower) == SOLID)
         stops = wall & (s.vx != 0)
-        at_wall = jnp.where(s.vx > 0, ahead * TILE - WIDTH, (ahead + 1) * TILE)
-        return s.replace(x=jnp.where(stops, jnp.maximum(at_wall, 0), x), vx=jnp.where(stops, 0, s.vx))
+        at_wall = jnp.where(s.vx > 0, jnp.maximum(ahead * TILE - WIDTH, 0), (ahead + 1) * TILE)
+        return s.replace(x=jnp.where(stops, at_wall, x), vx=jnp.where(stops, 0, s.vx))
 
     def move_y(self, s: State, first: Array) -> State:
         """Up to a solid tile or the top of the world, down to a solid tile or onto a platform."""
