@@ -408,7 +408,9 @@ class Platformer(Env[State]):
         seen = (s.enemy_direction != 0) & (enemy_row >= 0) & (enemy_row < SIDE)
         place = jnp.clip(enemy_row, 0, SIDE - 1) + jnp.where(s.enemy_direction < 0, 0, SIDE)
         bit = jnp.where(seen, jnp.uint32(1) << jnp.uint32(place), jnp.uint32(0))
-        bits = jnp.where(enemy_column[:, None] == j, bit[:, None], jnp.uint32(0)).sum(0, dtype=jnp.uint32)[None, :]
+        bits = jnp.zeros_like(j, jnp.uint32)
+        for k in range(ENEMIES):
+            bits = bits | jnp.where(enemy_column[k] == j, bit[k], jnp.uint32(0))
         tiles = jnp.where((bits >> i) & jnp.uint32(1) == 1, jnp.uint32(ENEMY_LEFT), tiles)
         tiles = jnp.where((bits >> (i + jnp.uint32(SIDE))) & jnp.uint32(1) == 1, jnp.uint32(ENEMY_RIGHT), tiles)
 
