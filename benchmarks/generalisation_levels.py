@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.record import ROOT, particulars, positive, positives, show, use_threads, write
 
 LEVELS = [10, 30, 100, 300, 1000]  # to train on
-SEEDS, TOTAL_STEPS = 3, 4_000_000
+SEEDS, TOTAL_STEPS = 3, 3_000_000
 EVALUATED = 256
 UNSEEN = 10_000  # levels that no agent is trained on
 FIRST_UNSEEN = 1_000_000_000  # number of the first of them; training levels are below
