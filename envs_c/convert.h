@@ -32,7 +32,7 @@ enum { CONVERT_JUMP_SHIFT = 22 };  // leaves ten bits of a draw: the number of t
 #define CONVERT_PER_VELOCITY 0.5f        // steps per px, of observed velocities of factories
 #define CONVERT_PER_MAX_SPEED 0.05f      // steps per px, of the observed speed
 #define CONVERT_PER_WIDTH 5.2083333e-4f  // 1/px, of the observed place: 1/1920
-#define CONVERT_GOOD_SHARE 0.05f         // of the steps: this number of items is a perf of 1
+#define CONVERT_GOOD_SHARE 0.0625f       // of the steps: this number of items is a perf of 1
 
 typedef struct {
   int32_t agents;

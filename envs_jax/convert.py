@@ -29,7 +29,7 @@ PER_OFFSET = 0.0025  # 1/px, of observed offsets: 1/400
 PER_VELOCITY = 0.5  # steps per px, of observed velocities of factories
 PER_MAX_SPEED = 0.05  # steps per px, of the observed speed
 PER_WIDTH = 5.2083333e-4  # 1/px, of the observed place: 1/1920
-GOOD_SHARE = 0.05  # of the steps: this number of items is a perf of 1
+GOOD_SHARE = 0.0625  # of the steps: this number of items is a perf of 1
 
 GROUND = (6, 24, 24)
 COLOURS = (  # of the items
@@ -69,7 +69,7 @@ class Convert(Env[State]):
     Action: MultiDiscrete((9, 5)): turn by -4 to 4 twelfths of a radian; change the speed by -2 to 2 px per step.
     Reward: 1 for each item converted, at a factory within 32 px that takes it; one in a step at most.
     Ends: the world is reset after `max_steps`, which truncates all. Nothing terminates.
-    Score: items converted; perf is the score divided by a twentieth of `max_steps`, at most 1.
+    Score: items converted; perf is the score divided by a sixteenth of `max_steps`, at most 1.
     Differences from PufferLib: the heading goes round; all move before items are converted, one each; agents see
         the factories for their own item, from their own direction; a whole episode is scored, and it has an end.
     """

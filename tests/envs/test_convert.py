@@ -195,7 +195,7 @@ def test_score_and_perf():
     env = make("convert", agents=2)
     s = INIT(env, NO_JUMP).replace(converted=jnp.array([10, 60], jnp.int32))
     np.testing.assert_allclose(env.score(s), [10, 60])
-    np.testing.assert_allclose(env.perf(s), [0.4, 1.0])
+    np.testing.assert_allclose(env.perf(s), [0.32, 1.0])
 
 
 def test_levels():
