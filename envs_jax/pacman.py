@@ -524,7 +524,6 @@ class Pacman(Env[State]):
             "a ghost is out of the house": (in_house & (n.ghost_row == DOOR_ROW) & came).any(),
             "a chase begins": over & chases,
             "a scatter begins": over & ~chases,
-            "the last chase begins": over & (n.periods == 2 * self.scatters - 1),
             "ghosts turn round at a period's end": over & turned.any(),
             "frightened ghosts turn round": power & turned.any(),
             "a ghost cannot turn round": ((over | power) & came & ~turned & (mode != EYES)).any(),
