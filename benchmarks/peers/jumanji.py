@@ -11,6 +11,8 @@ GAMES = [
     Game("Game2048-v1", "g2048"),
     Game("Tetris-v0", "tetris"),
     Game("Snake-v1", "snake"),
+    Game("PacMan-v1", "pacman", play=2000),
+    Game("RobotWarehouse-v0", "rware", {"requests": 8}, agents=4, play=2000),
 ]
 
 
