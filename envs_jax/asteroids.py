@@ -345,7 +345,7 @@ class Asteroids(Env[State]):
     def render(self, s: State) -> Array:
         # px of the picture as places of the field, 2 px of the field each; what is at an edge shows at the other too
         side = 250
-        grid = np.uint32(np.arange(side) * (2**32 / side))
+        grid = (np.arange(side) * (2**32 / side)).astype(np.uint32)
 
         def offset(x: Array, y: Array) -> tuple[Array, Array]:
             """From each thing to each px of the picture, in px of the field, (things, 1, side), (things, side, 1)."""
