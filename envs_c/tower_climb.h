@@ -370,7 +370,7 @@ static inline uint64_t tower_climb_spread(uint32_t bits) {
 
 
 static inline void tower_climb_observe(const tower_climb_params *p, const tower_climb_state *s, tower_climb_obs *obs) {
-  // the columns around it, seven levels of each: the next column overwrites what is too much
+  // the columns around it, eight levels of each: the next column overwrites what is too much
   int32_t ahead = tower_climb_step(s->facing), right = tower_climb_step((s->facing + 1) & 3);
   for (int32_t i = 0; i < TOWER_CLIMB_SIDE; i++)
     for (int32_t j = 0; j < TOWER_CLIMB_SIDE; j++) {
