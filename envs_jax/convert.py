@@ -258,7 +258,7 @@ class Convert(Env[State]):
         wanted = jnp.where(jnp.abs(aim) < 0.5, jnp.float32(MAX_SPEED), jnp.float32(4))
         faster = jnp.int32(jnp.round(jnp.clip(wanted - s.speed, -2.0, 2.0))) + STEADY
         _, drawn = rng.each(stream, CHOICES * self.agents)
-        wild = jnp.int32(drawn.reshape(self.agents, CHOICES) % jnp.array([9, 5], jnp.uint32))
+        wild = jnp.int32(drawn.reshape(self.agents, CHOICES) % jnp.array([[9, 5]], jnp.uint32))
         style = np.arange(self.agents) % 8
         turn = jnp.where(style < 5, turn, STRAIGHT)
         faster = jnp.where(style < 5, faster, jnp.where(style == 5, 0, 4))
