@@ -68,7 +68,7 @@ COMMANDS = {
     "list cartpole": "usage: jaxpuffer list",
     "config": "usage: jaxpuffer config ENV",
     "config cartpole pong": "usage: jaxpuffer config ENV",
-    "config cartpol": "no environment 'cartpol'; did you mean 'cartpole'? (there are: boids,",
+    "config cartpol": "no environment 'cartpol'; did you mean 'cartpole'? (there are: asteroids,",
     "train": "usage: jaxpuffer train ENV [flags]",
     "train --seed 3": "usage: jaxpuffer train ENV [flags]",
     "train pongg": "no environment 'pongg'; did you mean 'pong'?",
