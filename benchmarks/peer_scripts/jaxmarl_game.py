@@ -5,7 +5,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
-from players import unmasked
+from players import random_play, unmasked
 from serve import serve
 
 setting = json.loads(sys.argv[1])
@@ -42,13 +42,7 @@ def prepare():
         nonlocal carry
         carry = jax.block_until_ready(loop(carry, jnp.int32(steps)))
 
-    def play():
-        before = carry
-        run(setting["play"])
-        return setting["play"], *(float((after - b).sum()) for after, b in zip(carry[-2:], before[-2:], strict=True))
-
-    run.play = play
-
+    run.play = lambda: random_play(run, lambda: carry, setting["play"])
     return run, n * len(env.agents)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import jumanji
 from jumanji.wrappers import VmapAutoResetWrapper
-from players import legal, priorities
+from players import legal, priorities, random_play
 from serve import serve
 
 setting = json.loads(sys.argv[1])
@@ -31,7 +31,8 @@ def prepare():
                 action = jnp.stack(jnp.unravel_index(action, shape), -1)
             state, after = env.step(state, action)
             obs_sum = jax.tree.map(lambda total, x: total + x, obs_sum, after.observation)
-            return state, after, obs_sum, reward_sum + after.reward, ended_sum + jnp.int32(after.last())
+            ended = setting["agents"] * jnp.int32(after.last())  # a world's agents end together
+            return state, after, obs_sum, reward_sum + after.reward, ended_sum + ended
 
         return jax.lax.fori_loop(jnp.int32(0), count, step, carry)
 
@@ -42,13 +43,7 @@ def prepare():
         nonlocal carry
         carry = jax.block_until_ready(loop(carry, jnp.int32(steps)))
 
-    def play():
-        before = carry
-        run(setting["play"])
-        return setting["play"], *(float((after - b).sum()) for after, b in zip(carry[-2:], before[-2:], strict=True))
-
-    run.play = play
-
+    run.play = lambda: random_play(run, lambda: carry, setting["play"])
     return run, n * setting["agents"]
 
 

@@ -8,7 +8,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
-from players import legal, priorities, unmasked
+from players import legal, priorities, random_play, unmasked
 from serve import serve
 
 from jaxpuffer import make
@@ -44,12 +44,7 @@ def prepare():
         nonlocal carry
         carry = jax.block_until_ready(loop(env, carry, jnp.int32(steps)))
 
-    def play():
-        before = carry
-        run(setting["play"])
-        return setting["play"], *(float((after - b).sum()) for after, b in zip(carry[-2:], before[-2:], strict=True))
-
-    run.play = play
+    run.play = lambda: random_play(run, lambda: carry, setting["play"])
     return run, n * env.num_agents
 
 

@@ -20,3 +20,10 @@ def priorities(cycle, rows_and_actions):
 def legal(mask, ranks):
     """A random legal action for each row, int32: the one with the highest rank."""
     return jnp.where(mask, ranks, -1).max(-1) & (INDEX - 1)
+
+
+def random_play(run, carry, steps):
+    """What `run.play` gives: steps, and what they add to the last two of `carry()`, rewards and ended episodes."""
+    before = carry()[-2:]
+    run(steps)
+    return steps, *(float((now - old).sum()) for now, old in zip(carry()[-2:], before, strict=True))

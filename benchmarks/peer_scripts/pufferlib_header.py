@@ -35,20 +35,20 @@ CARDS = {"width": 990, "height": 690, "card_width": 192, "card_height": 224}
 # arguments, agents, an agent's observation, and its action: choices of each entry, or how many numbers
 GAMES = {
     "boids": (BOIDS, 64, (256, FLOAT), (2, FLOAT)),
-    "convert": (CONVERT, 1024, (28, FLOAT), ([9, 5], INT)),
-    "cpr": (CPR, 8, (49, np.uint8), ([5], INT)),
-    "pacman": (PACMAN, 1, (291, FLOAT), ([4], INT)),
-    "rware": (RWARE, 8, (27, FLOAT), ([5], INT)),
-    "tower_climb": (TOWER, 1, (228, np.uint8), ([6], INT)),
-    "trash_pickup": (TRASH, 8, (605, np.int8), ([4], INT)),
     "breakout": (BREAKOUT, 1, (118, FLOAT), ([3], FLOAT)),
     "cartpole": ({"continuous": 0}, 1, (4, FLOAT), ([2], FLOAT)),
     "connect4": ({}, 1, (42, FLOAT), ([7], INT)),
+    "convert": (CONVERT, 1024, (28, FLOAT), ([9, 5], INT)),
+    "cpr": (CPR, 8, (49, np.uint8), ([5], INT)),
     "go": (GO, 1, (163, FLOAT), ([82], INT)),
+    "pacman": (PACMAN, 1, (291, FLOAT), ([4], INT)),
     "pong": (PONG, 1, (8, FLOAT), ([3], FLOAT)),
+    "rware": (RWARE, 8, (27, FLOAT), ([5], INT)),
     "squared": ({"size": 11}, 1, (121, np.uint8), ([5], INT)),
     "target": ({"width": 1080, "height": 720, "num_agents": 8, "num_goals": 4}, 8, (28, FLOAT), ([9, 5], INT)),
     "tetris": ({"n_rows": 20, "n_cols": 10, "deck_size": 3}, 1, (234, FLOAT), ([7], INT)),
+    "tower_climb": (TOWER, 1, (228, np.uint8), ([6], INT)),
+    "trash_pickup": (TRASH, 8, (605, np.int8), ([4], INT)),
     "tripletriad": (CARDS, 1, (114, FLOAT), ([15], INT)),
 }
 
@@ -66,7 +66,7 @@ def prepare():
     module = binding(setting["env"], setting["flags"])
     obs, actions = np.zeros((rows, size), dtype), np.zeros_like(prepared[0])
     reward, ends = np.zeros(rows, FLOAT), np.zeros((2, rows), np.uint8)
-    if setting["env"] == "tower_climb":
+    if setting["env"] == "tower_climb":  # all worlds share a set of towers
         arguments = arguments | {"state": module.shared(num_maps=arguments["num_maps"])}
     envs = []
     for world in range(worlds):

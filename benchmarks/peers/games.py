@@ -2,9 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from benchmarks.peers.sides import CYCLE, LONG_CYCLE
-
-AGENTS = 1024  # on each side
+from benchmarks.peers.sides import AGENTS, CYCLE, LONG_CYCLE
 
 
 class Game(NamedTuple):

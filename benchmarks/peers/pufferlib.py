@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from benchmarks.peers.sides import CYCLE
+from benchmarks.peers.sides import AGENTS, CYCLE
 
 INSTALL: list[str] = []
 SAME = ("jax", "jaxlib", "numpy")  # in our version
 FROM_SOURCE = True
 
-AGENTS = 1024  # on each side
 # the C environments of PufferLib that are the same game, with our parameters, and steps of random play to compare
 HEADERS: dict[str, tuple[dict[str, Any], int]] = {
     "boids": ({}, 0),

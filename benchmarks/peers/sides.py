@@ -9,6 +9,7 @@ from typing import Any, Self
 from benchmarks.record import child_environment, particulars, ratios
 
 SCRIPTS = Path(__file__).parents[1] / "peer_scripts"
+AGENTS = 1024  # on each side, where games are compared
 CYCLE = 32  # arrays of random actions, which are used in a cycle
 LONG_CYCLE = 1024  # of them, where random play is compared too: the same few again and again are not random
 
