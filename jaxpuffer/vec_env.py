@@ -72,21 +72,17 @@ class VecEnv:
         name, twin = _described(name, params)
         if isinstance(self._given, Env):
             params = self._given.to_dict()
-        values, flags = {}, set()
+        values = {}
+        self.params: dict[str, Any] = {}
         for field, kind in parameter_fields(type(twin)):
             static = field.metadata["static"]
             if not static and getattr(twin, field.name).shape:
                 raise ValueError(f"{name}.{field.name} has an axis; a VecEnv has the same parameters for all")
             value = getattr(twin, field.name) if static else params.get(field.name, field.default)
-            values[field.name] = np.asarray(value, np.float32 if kind is float else np.int32)
-            if kind is bool:
-                flags.add(field.name)
+            x = values[field.name] = np.asarray(value, np.float32 if kind is float else np.int32)
+            # a float is the shortest decimal that reads back as the same float32: 0.01, and not slightly less
+            self.params[field.name] = float(str(x)) if kind is float else kind(x)
         self.name = name
-        # a float is the shortest decimal that reads back as the same float32: 0.01, and not slightly less
-        self.params: dict[str, Any] = {
-            key: float(str(x)) if x.dtype == np.float32 else bool(x) if key in flags else x.item()
-            for key, x in values.items()
-        }
         self.num_envs = num_envs
         self.threads = threads
         self.num_agents = twin.num_agents
