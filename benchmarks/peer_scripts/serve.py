@@ -8,10 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# what a library prints is no answer
-answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)
-
 
 def serve(
     prepare: Callable[[], tuple[Any, int]],
@@ -25,6 +21,13 @@ def serve(
     of many steps. To `play` it is what random play gives: `run.play()` are steps, and of all rows together the sum of
     rewards and the number of ended episodes, None where a side does not say.
     """
+    # what a library prints is no answer
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(record: dict[str, Any]) -> None:
+        print(json.dumps(record), file=answers, flush=True)
+
     began = time.perf_counter()
     run, rows = prepare()
     run(1)
@@ -58,7 +61,3 @@ def enough_steps(run: Callable[[int], None], seconds: float) -> int:
         # at most ten times as many at once: the first calls say little
         steps = max(steps + 1, int(steps * min(10.0, 1.2 * seconds / spent)))
     return steps
-
-
-def answer(record: dict[str, Any]) -> None:
-    print(json.dumps(record), file=answers, flush=True)
