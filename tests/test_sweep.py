@@ -147,6 +147,9 @@ def test_every_environment_has_a_default_space_around_its_configuration():
     odd = PPOConfig(gamma=1.0, entropy_coefficient=0.0, learning_rate=30.0)
     space = Space(default_space(odd), make("cartpole"))
     assert "gamma" not in space.parameters and space.parameters["learning_rate"].contains(30.0)
+    uneven = PPOConfig(hidden=1001, num_envs=48, horizon=10, minibatch_size=60, total_steps=1001)
+    space = Space(default_space(uneven), make("cartpole"))
+    assert space.config(uneven, space.params(uneven.to_dict()), 1) == uneven
 
 
 # trials

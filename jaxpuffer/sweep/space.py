@@ -206,7 +206,8 @@ def read_space(file: Path, env: Parameters) -> Space:
 def default_space(config: PPOConfig) -> dict[str, Any]:
     """PufferLib 5.0's ranges, each at most a factor of four to eight from the config's value.
 
-    As a table of `Space`. A config's value that is 0 or outside PufferLib's range is in the range nevertheless.
+    As a table of `Space`. A config's value that is 0 or outside PufferLib's range is in the range nevertheless, and
+    sizes that are no powers of two have a range of whole numbers.
     """
     table: dict[str, Any] = {}
     for name, (scale, low, high, factor) in _DEFAULT.items():
@@ -223,6 +224,8 @@ def default_space(config: PPOConfig) -> dict[str, Any]:
             least, most = min(least, at), max(most, at)
             table[name] = {"scale": scale, "min": _short(1 - most), "max": _short(1 - least)}
             continue
+        if scale == "power_of_two" and 2 ** round(math.log2(at)) != at:
+            scale = "log"  # any whole number
         least, most = min(max(near, low), at), max(min(far, high), at)
         if scale == "integer":
             least, most = math.floor(least) if at > 1 else 1, math.ceil(most)
