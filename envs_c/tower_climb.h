@@ -370,14 +370,18 @@ static inline uint64_t tower_climb_spread(uint32_t bits) {
 
 
 static inline void tower_climb_observe(const tower_climb_params *p, const tower_climb_state *s, tower_climb_obs *obs) {
-  // the columns around it, eight levels of each: the next column overwrites what is too much
+  // the columns around it, eight levels of each: the next column overwrites what is too much. A climber that somebody
+  // has put outside the world or below it sees nothing of it
+  int32_t there = tower_climb_inside(s->cell) && s->height >= 0;
   int32_t ahead = tower_climb_step(s->facing), right = tower_climb_step((s->facing + 1) & 3);
   for (int32_t i = 0; i < TOWER_CLIMB_SIDE; i++)
     for (int32_t j = 0; j < TOWER_CLIMB_SIDE; j++) {
       int32_t cell = s->cell + (TOWER_CLIMB_AHEAD - i) * ahead + (j - TOWER_CLIMB_ASIDE) * right;
-      uint32_t levels = (uint32_t)(s->columns[cell] << TOWER_CLIMB_BELOW >> s->height);
-      uint64_t tiles = tower_climb_inside(cell) ? tower_climb_spread(levels & ((1u << TOWER_CLIMB_SEEN) - 1))
-                                                : TOWER_CLIMB_OUTSIDE * TOWER_CLIMB_EIGHT;
+      uint64_t tiles = TOWER_CLIMB_OUTSIDE * TOWER_CLIMB_EIGHT;
+      if (there && tower_climb_inside(cell)) {
+        uint32_t levels = (uint32_t)(s->columns[cell] << TOWER_CLIMB_BELOW >> s->height);
+        tiles = tower_climb_spread(levels & ((1u << TOWER_CLIMB_SEEN) - 1));
+      }
       memcpy(&obs->window[(i * TOWER_CLIMB_SIDE + j) * TOWER_CLIMB_SEEN], &tiles, 8);
     }
 
@@ -388,7 +392,7 @@ static inline void tower_climb_observe(const tower_climb_params *p, const tower_
   int32_t goal_right = east * -tower_climb_down(s->facing) + south * tower_climb_right(s->facing);
   int32_t goal_above = tower_climb_rows(p) - s->height;
   int32_t i = TOWER_CLIMB_AHEAD - goal_ahead, j = TOWER_CLIMB_ASIDE + goal_right, k = TOWER_CLIMB_BELOW + goal_above;
-  if (i >= 0 && i < TOWER_CLIMB_SIDE && j >= 0 && j < TOWER_CLIMB_SIDE && k >= 0 && k < TOWER_CLIMB_SEEN)
+  if (there && i >= 0 && i < TOWER_CLIMB_SIDE && j >= 0 && j < TOWER_CLIMB_SIDE && k >= 0 && k < TOWER_CLIMB_SEEN)
     obs->window[(i * TOWER_CLIMB_SIDE + j) * TOWER_CLIMB_SEEN + k] = TOWER_CLIMB_GOAL;
 
   obs->numbers[0] = (float)goal_ahead * TOWER_CLIMB_PER_CELL;

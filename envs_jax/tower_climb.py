@@ -399,14 +399,16 @@ class TowerClimb(Env[State]):
         )
 
     def observe(self, s: State) -> Seen:
-        # the columns around it, and their levels
+        # the columns around it, and their levels; a climber that somebody has put outside the world or below it sees
+        # nothing of it
+        there = _inside(s.cell) & (s.height >= 0)
         columns = jnp.int32(_seen(s)[:SIDE, AHEAD - ASIDE : AHEAD + ASIDE + 1])
         seen = jnp.arange(SEEN, dtype=jnp.int32)[None, None]
         tiles = (columns[..., None] << BELOW >> (s.height + seen)) & 1
         ahead = (AHEAD - jnp.arange(SIDE, dtype=jnp.int32))[:, None]
         right = (jnp.arange(SIDE, dtype=jnp.int32) - ASIDE)[None, :]
         cells = s.cell + ahead * _step(s.facing) + right * _step((s.facing + 1) & 3)
-        tiles = jnp.where(_inside(cells)[..., None], tiles, OUTSIDE)
+        tiles = jnp.where((there & _inside(cells))[..., None], tiles, OUTSIDE)
 
         # the goal, if it is in sight
         south = s.goal // STRIDE - s.cell // STRIDE
@@ -415,7 +417,7 @@ class TowerClimb(Env[State]):
         goal_ahead = south * down + east * across
         goal_right = east * -down + south * across
         goal_above = self.rows - s.height
-        in_sight = (cells == s.goal)[..., None] & (seen == BELOW + goal_above)
+        in_sight = (there & (cells == s.goal))[..., None] & (seen == BELOW + goal_above)
         tiles = jnp.where(in_sight, GOAL, tiles)
 
         numbers = [
