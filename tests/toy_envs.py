@@ -1,10 +1,14 @@
-"""Small environments that are not registered, whose scores can be worked out by hand."""
+"""Small environments that are not registered, whose scores can be worked out by hand, and what tests play with."""
 
+import functools
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from jaxpuffer import rng
 from jaxpuffer.env import Env, Outcome, PyTreeNode, param, settle, static
 from jaxpuffer.spaces import Box, Discrete, Space
 
@@ -96,3 +100,21 @@ def settled_transition(env: Any, state: Any, action: Any) -> tuple[Any, Outcome]
     """A transition as in a batch: if both flags are set, terminated wins."""
     state, outcome = env.transition(state, action)
     return state, settle(outcome)
+
+
+def scripted_play(env: Any, seed: int, moves: int, steps: int) -> Any:
+    """The state of a world after some steps of its scripted player, in NumPy; `moves` is the player's seed."""
+    return jax.tree.map(lambda x: np.asarray(x[0]), _scripted_play(env, seed, moves, steps))
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def _scripted_play(env: Any, seed: int, moves: int, steps: int) -> Any:
+    batch = env.batch(1)
+
+    def step(_: int, carry: tuple) -> tuple:
+        state, streams = carry
+        actions = jax.vmap(env.player)(state.env, streams)
+        return batch.step(state, actions)[0], jax.vmap(lambda s: rng.bits(s)[0])(streams)
+
+    start = batch.reset(jax.random.key(seed))[0], rng.seed(jax.random.key(moves), (1,))
+    return jax.lax.fori_loop(0, steps, step, start)[0].env

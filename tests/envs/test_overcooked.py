@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_envs import scripted_play
 
 from envs_jax.overcooked import (
     AGENTS,
@@ -387,7 +388,7 @@ def test_kitchens_are_closed_and_complete(layout: int) -> None:
 @given(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1), st.integers(0, 4))
 def test_what_holds_after_any_steps(seed: int, moves: int, layout: int) -> None:
     env = Overcooked(layout=layout)
-    s = jax.tree.map(lambda x: np.asarray(x[0]), _play(env, seed, moves))
+    s = scripted_play(env, seed, moves, steps=150)
     start = np.asarray(env.init(jnp.uint32([1, 2])).tiles)
     counter, pot = start == COUNTER, start == POT
 
@@ -401,20 +402,6 @@ def test_what_holds_after_any_steps(seed: int, moves: int, layout: int) -> None:
     pots = env.kitchen.pots
     assert [t > 0 for t in s.timer[: len(pots)]] == [s.tiles[i] == COOKING for i in pots]
     assert (s.timer[len(pots) :] == 0).all() and (s.timer <= 19).all()
-
-
-@jax.jit
-def _play(env: Overcooked, seed: int, moves: int) -> State:
-    """The state after 150 steps of the scripted player."""
-    batch = env.batch(1)
-
-    def step(_: int, carry: tuple) -> tuple:
-        state, streams = carry
-        actions = jax.vmap(env.player)(state.env, streams)
-        return batch.step(state, actions)[0], jax.vmap(lambda s: rng.bits(s)[0])(streams)
-
-    start = batch.reset(jax.random.key(seed))[0], rng.seed(jax.random.key(moves), (1,))
-    return jax.lax.fori_loop(0, 150, step, start)[0].env
 
 
 @pytest.mark.parametrize("layout", range(5))

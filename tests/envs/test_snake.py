@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_envs import scripted_play
 
 from envs_jax.snake import BODY, CORPSE, DOWN, EMPTY, FOOD, LEFT, RIGHT, UP, WALL, Snake, State
-from jaxpuffer import make, rng
+from jaxpuffer import make
 
 Cell = tuple[int, int]
 ENV = Snake(width=6, height=5, num_snakes=2, num_food=0, vision=1, max_length=4, max_steps=50)
@@ -198,7 +199,7 @@ def test_parameters_that_leave_no_room_are_refused() -> None:
 def test_the_grid_and_the_bodies_tell_the_same_story(seed: int, moves: int) -> None:
     """After any moves: each body is a connected path of distinct cells, and the grid holds exactly these."""
     env = Snake(width=9, height=7, num_snakes=4, num_food=6, vision=2, max_length=6)
-    s = jax.tree.map(lambda x: np.asarray(x[0]), _play(env, seed, moves))
+    s = scripted_play(env, seed, moves, steps=60)
     cells: list[int] = []
     for i in range(4):
         ring = s.body.reshape(4, 6)[i]
@@ -209,17 +210,3 @@ def test_the_grid_and_the_bodies_tell_the_same_story(seed: int, moves: int) -> N
         cells += path
     assert len(set(cells)) == len(cells)
     assert (s.grid == FOOD).sum() + s.missing_food == 6
-
-
-@jax.jit
-def _play(env: Snake, seed: int, moves: int) -> State:
-    """The state after 60 moves of the scripted player."""
-    batch = env.batch(1)
-
-    def step(_: int, carry: tuple) -> tuple:
-        state, streams = carry
-        actions = jax.vmap(env.player)(state.env, streams)
-        return batch.step(state, actions)[0], jax.vmap(lambda s: rng.bits(s)[0])(streams)
-
-    start = batch.reset(jax.random.key(seed))[0], rng.seed(jax.random.key(moves), (1,))
-    return jax.lax.fori_loop(0, 60, step, start)[0].env

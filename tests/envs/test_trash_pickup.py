@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_envs import scripted_play
 
 from envs_jax.trash_pickup import AGENT, BIN, DOWN, FLOOR, LEFT, RIGHT, TRASH, UP, WALL, State, TrashPickup
 from jaxpuffer import make, rng
@@ -236,24 +237,10 @@ def test_every_cell_is_as_likely_for_trash() -> None:
 @given(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1))
 def test_no_piece_is_lost_and_the_grid_holds_what_the_cells_say(seed: int, moves: int) -> None:
     env = TrashPickup(size=7, agents=4, trash=12, bins=3, vision=2, max_steps=100)
-    s = jax.tree.map(lambda x: np.asarray(x[0]), _play(env, seed, moves))
+    s = scripted_play(env, seed, moves, steps=60)
     assert (s.grid == TRASH).sum() + s.carries.sum() + s.delivered.sum() == 12
     assert sorted(np.flatnonzero(s.grid == BIN)) == sorted(s.bin)
     assert (s.grid[s.agent] == AGENT + s.carries).all()
     assert ((s.grid == AGENT) | (s.grid == AGENT + 1)).sum() == 4
     assert len({*s.agent.tolist(), *s.bin.tolist()}) == 7
     assert (s.grid == WALL).sum() == 11 * 11 - 7 * 7
-
-
-@jax.jit
-def _play(env: TrashPickup, seed: int, moves: int) -> State:
-    """The state after 60 moves of the scripted player."""
-    batch = env.batch(1)
-
-    def step(_: int, carry: tuple) -> tuple:
-        state, streams = carry
-        actions = jax.vmap(env.player)(state.env, streams)
-        return batch.step(state, actions)[0], jax.vmap(lambda s: rng.bits(s)[0])(streams)
-
-    start = batch.reset(jax.random.key(seed))[0], rng.seed(jax.random.key(moves), (1,))
-    return jax.lax.fori_loop(0, 60, step, start)[0].env
