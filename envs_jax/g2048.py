@@ -50,7 +50,7 @@ class G2048(Env[State]):
     end_reward: float = param(default=-1.0)  # when nothing can move
     max_steps: int = param(default=10_000, minimum=1)  # steps before truncation
 
-    observation_space: ClassVar[Space] = Box(0, MAX_EXPONENT, (CELLS,), np.dtype(np.uint8))
+    observation_space: ClassVar[Space] = Box(0, MAX_EXPONENT, (CELLS,), np.uint8)
     action_space: ClassVar[Space] = Discrete(ACTIONS)
 
     def slide(self, lines: Array) -> tuple[Array, Array, Array]:

@@ -82,7 +82,7 @@ class Maze(Env[State]):
 
     @property
     def observation_space(self) -> Box:
-        return Box(EMPTY, GOAL, (self.side * self.side,), np.dtype(np.uint8))
+        return Box(EMPTY, GOAL, (self.side * self.side,), np.uint8)
 
     @property
     def side(self) -> int:

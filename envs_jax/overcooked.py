@@ -117,11 +117,10 @@ class Overcooked(Env[State]):
     @property
     def observation_space(self) -> Composite:
         return Composite(
-            Seen(
-                tiles=Box(FLOOR, KINDS - 1, (self.height, self.width), np.dtype(np.int8)),
-                held=Box(NOTHING, SOUP, (AGENTS,), np.dtype(np.int8)),
-                numbers=Box(0.0, 1.0, (POTS + 1,)),
-            )
+            Seen,
+            tiles=Box(FLOOR, KINDS - 1, (self.height, self.width), np.int8),
+            held=Box(NOTHING, SOUP, (AGENTS,), np.int8),
+            numbers=Box(0.0, 1.0, (POTS + 1,)),
         )
 
     @property

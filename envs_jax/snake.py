@@ -85,7 +85,7 @@ class Snake(Env[State]):
 
     @property
     def observation_space(self) -> Box:
-        return Box(0, 5, ((2 * self.vision + 1) ** 2,), np.dtype(np.int8))
+        return Box(0, 5, ((2 * self.vision + 1) ** 2,), np.int8)
 
     action_space = Discrete(4)
 

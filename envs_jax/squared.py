@@ -47,7 +47,7 @@ class Squared(Env[State]):
 
     @property
     def observation_space(self) -> Space:
-        return Box(0, TILES - 1, (self.size * self.size,), np.dtype(np.uint8))
+        return Box(0, TILES - 1, (self.size * self.size,), np.uint8)
 
     def init(self, stream: Array) -> State:
         # the agent in the middle, the target on any other cell

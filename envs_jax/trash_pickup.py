@@ -90,8 +90,7 @@ class TrashPickup(Env[State]):
     @property
     def observation_space(self) -> Composite:
         side = 2 * self.vision + 1
-        window, numbers = Box(FLOOR, WALL, (side, side), np.dtype(np.int8)), Box(0.0, 1.0, (4,))
-        return Composite(Seen(window, numbers))  # type: ignore[arg-type]
+        return Composite(Seen, window=Box(FLOOR, WALL, (side, side), np.int8), numbers=Box(0.0, 1.0, (4,)))
 
     @property
     def stride(self) -> int:

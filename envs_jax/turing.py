@@ -81,7 +81,7 @@ class Turing(Env[State]):
     @property
     def observation_space(self) -> Box:
         highest = np.array([self.base + 2, RIGHT, 1, SORT])
-        return Box(np.zeros(4), highest, (4,), np.dtype(np.uint8))
+        return Box(np.zeros(4), highest, (4,), np.uint8)
 
     @property
     def action_space(self) -> Space:

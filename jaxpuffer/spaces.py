@@ -93,7 +93,7 @@ class Box:
     low: Any  # a number, or nested tuples of them
     high: Any
     shape: Any = None  # tuple of int
-    dtype: np.dtype = _FLOAT32
+    dtype: Any = _FLOAT32  # what np.dtype takes, kept as an np.dtype
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))
@@ -204,34 +204,36 @@ class Mixed:
         return whole and all(part.contains(x) for part, x in zip(self.parts, typed, strict=True))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Composite:
     """Several named boxes: the space of an observation that is a `PyTreeNode` of arrays.
 
-    It is made of the observation's own class, with a Box in the place of each array:
+    It is made of the observation's own class, and a Box for each of its fields:
 
         class Seen(PyTreeNode):
             tiles: Array
             speed: Array
 
-        Composite(Seen(tiles=Box(0, 3, (11, 11), np.int8), speed=Box(-1.0, 1.0, (2,))))
+        Composite(Seen, tiles=Box(0, 3, (11, 11), np.int8), speed=Box(-1.0, 1.0, (2,)))
 
     Raises:
-        TypeError: `boxes` is not a PyTreeNode, or a field of it is not a Box.
+        TypeError: `kind` is not a PyTreeNode class with fields, a field has no box, a box no field, or one is no Box.
     """
 
-    boxes: Any
+    boxes: Any  # an object of the observation's class, with a Box in the place of each array
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.boxes, PyTreeNode):
-            raise TypeError(
-                f"boxes is {self.boxes!r:.100}; it must be the observation's PyTreeNode, with a Box per field"
-            )
-        for name, box in self.parts:
+    def __init__(self, kind: type[Any], /, **boxes: Box) -> None:
+        if not (isinstance(kind, type) and issubclass(kind, PyTreeNode)):
+            raise TypeError(f"kind is {kind!r:.100}; it must be the observation's class, a PyTreeNode")
+        names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # a subclass is one
+        if not names:
+            raise TypeError(f"{kind.__name__} has no fields; an observation needs one at least")
+        if boxes.keys() != set(names):
+            raise TypeError(f"the boxes are {', '.join(boxes) or 'none'}; {kind.__name__} has {', '.join(names)}")
+        for name, box in boxes.items():
             if not isinstance(box, Box):
-                raise TypeError(f"boxes.{name} is {box!r:.100}; it must be a Box")
-        if not self.parts:
-            raise TypeError(f"{type(self.boxes).__name__} has no fields; an observation needs one at least")
+                raise TypeError(f"{name} is {box!r:.100}; it must be a Box")
+        object.__setattr__(self, "boxes", kind(**boxes))
 
     @property
     def parts(self) -> tuple[tuple[str, Box], ...]:

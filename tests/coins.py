@@ -49,7 +49,7 @@ class Coins(Env[State]):
     multi_agent = True
     header = "coins.h"
     observation_space: ClassVar = Composite(
-        Seen(tiles=Box(0, WALL, (WINDOW, WINDOW), np.dtype(np.int8)), numbers=Box(0.0, 1.0, (2,)))
+        Seen, tiles=Box(0, WALL, (WINDOW, WINDOW), np.int8), numbers=Box(0.0, 1.0, (2,))
     )
     action_space: ClassVar = Discrete(5)
     variants: ClassVar = ({"levels": 3, "first_level": 100, "deadly": False},)

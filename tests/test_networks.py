@@ -17,14 +17,14 @@ from jaxpuffer.spaces import Box, Discrete, MultiDiscrete, Space
 
 TIME, ROWS = 5, 4
 FLOATS = Box(-1.0, 1.0, (6,))
-TILES = Box(2, 5, (3, 3), np.dtype(np.int8))
+TILES = Box(2, 5, (3, 3), np.int8)
 ENTITIES = Box(-1.0, 1.0, (4, 6))
 SEEN_BY = {
     "flat": FLOATS,
     "embedding": TILES,
     "grid": TILES,
     "entity": ENTITIES,
-    "image": Box(0, 255, (9, 9, 3), np.dtype(np.uint8)),
+    "image": Box(0, 255, (9, 9, 3), np.uint8),
 }
 
 
@@ -354,7 +354,7 @@ def test_the_entity_encoder_ignores_the_order_and_nothing_else() -> None:
 @pytest.mark.parametrize("shape", [(3, 3), (4,)])
 def test_tile_encoders_tell_every_tile_apart(encoder: str, shape: tuple[int, ...]) -> None:
     """At each place each of the four kinds gives another value."""
-    space = Box(2, 5, shape, np.dtype(np.uint8))
+    space = Box(2, 5, shape, np.uint8)
     module = make("linear", encoder, space)
     params = parameters(module, space)
     cells = int(np.prod(shape))
@@ -389,7 +389,7 @@ def test_a_grid_of_float_planes_is_seen_as_it_is() -> None:
 
 
 def test_a_flat_grid_is_the_square_one() -> None:
-    square, flat = Box(0, 3, (5, 5), np.dtype(np.uint8)), Box(0, 3, (25,), np.dtype(np.uint8))
+    square, flat = Box(0, 3, (5, 5), np.uint8), Box(0, 3, (25,), np.dtype(np.uint8))
     obs = sample(square, (ROWS,))
     params = parameters(make("mlp", "grid", square), square)
     expected = values(make("mlp", "grid", square), params, obs)
@@ -404,10 +404,10 @@ def test_a_flat_grid_is_the_square_one() -> None:
         ("embedding", Discrete(4)),
         ("embedding", MultiDiscrete((2, 3))),
         ("grid", Box(-1.0, 1.0, (3, 3))),
-        ("grid", Box(0, 3, (8,), np.dtype(np.uint8))),
-        ("grid", Box(0, 3, (2, 2, 2, 2), np.dtype(np.uint8))),
-        ("image", Box(0, 255, (16, 16), np.dtype(np.uint8))),
-        ("image", Box(0, 255, (4, 16, 3), np.dtype(np.uint8))),
+        ("grid", Box(0, 3, (8,), np.uint8)),
+        ("grid", Box(0, 3, (2, 2, 2, 2), np.uint8)),
+        ("image", Box(0, 255, (16, 16), np.uint8)),
+        ("image", Box(0, 255, (4, 16, 3), np.uint8)),
         ("image", Discrete(4)),
         ("entity", TILES),
         ("entity", FLOATS),

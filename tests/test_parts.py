@@ -46,11 +46,10 @@ class Walk(Env[Rooms]):
     """Walk from room 0 to room 4, seen in three ways."""
 
     observation_space: ClassVar = Composite(
-        View(
-            room=Box(0, 4, (1,), np.dtype(np.int32)),
-            picture=Box(0, 1, (5, 5), np.dtype(np.uint8)),
-            things=Box(-1.0, 1.0, (3, 2)),
-        )
+        View,
+        room=Box(0, 4, (1,), np.int32),
+        picture=Box(0, 1, (5, 5), np.uint8),
+        things=Box(-1.0, 1.0, (3, 2)),
     )
     action_space: ClassVar = Discrete(2)
 
@@ -76,17 +75,23 @@ class Walk(Env[Rooms]):
 
 def test_a_composite_is_its_named_boxes():
     space = Coins().observation_space
-    assert space == Composite(Seen(**dict(space.parts))) and hash(space) == hash(Coins().observation_space)
-    assert space != Composite(Seen(**dict(space.parts) | {"numbers": Box(0.0, 2.0, (2,))}))
+    assert space == Composite(Seen, **dict(space.parts)) and hash(space) == hash(Coins().observation_space)
+    assert space != Composite(Seen, **dict(space.parts) | {"numbers": Box(0.0, 2.0, (2,))})
     assert [name for name, _ in space.parts] == ["tiles", "numbers"]
     drawn = space.sample(jax.random.key(0), (7,))
     assert drawn.tiles.shape == (7, 5, 5) and drawn.numbers.dtype == jnp.float32
     assert space.contains(drawn) and not space.contains(drawn.replace(tiles=drawn.tiles + 4))
     assert not space.contains((drawn.tiles, drawn.numbers))
     box = Box(0, 1, (2,))
-    for wrong, message in ((box, "boxes is Box"), (Seen(tiles=3, numbers=box), "boxes.tiles is 3")):
+    for kind, boxes, message in (
+        (box, {}, "kind is Box"),
+        (Seen(tiles=box, numbers=box), {}, "kind is Seen"),
+        (Seen, {"tiles": 3, "numbers": box}, "tiles is 3; it must be a Box"),
+        (Seen, {"tiles": box}, "the boxes are tiles; Seen has tiles, numbers"),
+        (Seen, {"tiles": box, "numbers": box, "number": box}, "are tiles, numbers, number; Seen has tiles, numbers"),
+    ):
         with pytest.raises(TypeError, match=message):
-            Composite(wrong)
+            Composite(kind, **boxes)
 
 
 def test_what_an_environment_returns_is_compared_with_its_composite():

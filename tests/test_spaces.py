@@ -18,7 +18,7 @@ SPACES: list[Space] = [
     Discrete(4),
     MultiDiscrete((3, 7)),
     Box(-1.0, 0.5, (2, 3)),
-    Box(0, 5, (4,), np.dtype(np.int8)),
+    Box(0, 5, (4,), np.int8),
     MIXED,
 ]
 

@@ -104,7 +104,7 @@ def _observation(name: str, space: Any) -> tuple[Space, Convert]:
         most = np.where(most > space.low, most, most + 1)  # an entry that never changes
         return Box(space.low, most, space.shape, np.dtype(space.dtype if narrow else np.int32)), _same
     if kind == "MultiBinary":
-        return Box(0, 1, space.shape, np.dtype(np.int8)), _same
+        return Box(0, 1, space.shape, np.int8), _same
     if kind in ("Discrete", "MultiDiscrete"):
         ours, start = _choices(space)
         return ours, lambda obs: _reshaped(obs - start, start.shape, ours.shape)
