@@ -179,17 +179,22 @@ static inline int32_t batch_transition(const env_params *p, env_state *s, episod
 
   // transition; when the world ends, all agents that are not terminated are truncated
   const void *action = (const char *)b->actions + row * b->action_bytes;
+  memset(out, 0, sizeof *out * (size_t)agents);
 #if ENV_MULTI_AGENT
   int32_t reset = 0;
 #if ENV_HAS_ACTIVE
-  uint8_t active[MAX_AGENTS];
+  uint8_t active[MAX_AGENTS], still[MAX_AGENTS];
   ENV_(active)(p, s, active);
   ENV_(transition)(p, s, action, out, &reset);
-  // who is out gets nothing; the world ends when nobody is left
+  ENV_(active)(p, s, still);
+  // who is out gets nothing, and who goes out ends; the world ends when nobody is left
   int32_t left = 0;
   for (int32_t a = 0; a < agents; a++) {
     b->active[first + a] = active[a];
-    if (!active[a]) out[a] = (outcome){0.0f, 0, 0};
+    if (!active[a])
+      out[a] = (outcome){0.0f, 0, 0};
+    else if (!still[a] && !out[a].truncated)
+      out[a].terminated = 1;
     left += active[a] && !out[a].terminated && !out[a].truncated;
   }
   if (!left) reset = 1;

@@ -81,24 +81,19 @@ static inline int32_t cpr_stride(const cpr_params *p) { return p->size + 2 * p->
 static inline void cpr_init(const cpr_params *p, cpr_state *s) {
   // an empty floor within its wall
   int32_t stride = cpr_stride(p), cells = p->size * p->size;
-  int16_t order[CPR_MAX_SIZE * CPR_MAX_SIZE];
+  int32_t order[CPR_MAX_SIZE * CPR_MAX_SIZE];
   memset(s->grid, CPR_WALL, (size_t)(stride * stride));
   for (int32_t row = 0; row < p->size; row++)
     for (int32_t column = 0; column < p->size; column++) {
       int32_t cell = (row + p->vision) * stride + column + p->vision;
-      order[row * p->size + column] = (int16_t)cell;
+      order[row * p->size + column] = cell;
       s->grid[cell] = CPR_EMPTY;
     }
 
-  // a random cell for each: the first steps of a shuffle
+  // a random cell for each
   uint32_t world[2];
   rng_level(s->rng, p->levels, p->first_level, world);
-  for (int32_t i = 0; i < p->agents + p->large_food + p->food; i++) {
-    int32_t j = i + rng_below(world, cells - i);
-    int16_t cell = order[j];
-    order[j] = order[i];
-    order[i] = cell;
-  }
+  rng_deal(world, order, cells, p->agents + p->large_food + p->food);
 
   // agents, then large pieces, then food
   for (int32_t i = 0; i < p->agents; i++) {

@@ -104,3 +104,14 @@ static inline void rng_shuffle(uint32_t *stream, int32_t *items, int32_t n) {
     items[j] = item;
   }
 }
+
+
+// a random choice of `count` of n items in front, in random order: the first steps of a shuffle, n <= 65536
+static inline void rng_deal(uint32_t *stream, int32_t *items, int32_t n, int32_t count) {
+  for (int32_t i = 0; i < count; i++) {
+    int32_t j = i + rng_below(stream, n - i);
+    int32_t item = items[j];
+    items[j] = items[i];
+    items[i] = item;
+  }
+}

@@ -73,24 +73,19 @@ static inline int32_t trash_pickup_in_bins(const trash_pickup_params *p, const t
 static inline void trash_pickup_init(const trash_pickup_params *p, trash_pickup_state *s) {
   // an empty floor within its wall
   int32_t stride = trash_pickup_stride(p), cells = p->size * p->size;
-  int16_t order[TRASH_PICKUP_MAX_SIZE * TRASH_PICKUP_MAX_SIZE];
+  int32_t order[TRASH_PICKUP_MAX_SIZE * TRASH_PICKUP_MAX_SIZE];
   memset(s->grid, TRASH_PICKUP_WALL, (size_t)(stride * stride));
   for (int32_t row = 0; row < p->size; row++)
     for (int32_t column = 0; column < p->size; column++) {
       int32_t cell = (row + p->vision) * stride + column + p->vision;
-      order[row * p->size + column] = (int16_t)cell;
+      order[row * p->size + column] = cell;
       s->grid[cell] = TRASH_PICKUP_FLOOR;
     }
 
-  // a random cell for each: the first steps of a shuffle
+  // a random cell for each
   uint32_t world[2];
   rng_level(s->rng, p->levels, p->first_level, world);
-  for (int32_t i = 0; i < p->agents + p->bins + p->trash; i++) {
-    int32_t j = i + rng_below(world, cells - i);
-    int16_t cell = order[j];
-    order[j] = order[i];
-    order[i] = cell;
-  }
+  rng_deal(world, order, cells, p->agents + p->bins + p->trash);
 
   // agents, then bins, then trash
   for (int32_t i = 0; i < p->agents; i++) {

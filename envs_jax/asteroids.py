@@ -130,9 +130,7 @@ class Asteroids(Env[State]):
     variants: ClassVar = (
         {"frame_skip": 3, "families": 8, "levels": 3, "first_level": 100, "spawn_steps": 2, "reload": 5},
     )
-    observation_space: ClassVar = Composite(
-        Seen(rocks=Box(-4.0, 4.0, (SEEN, 7)), numbers=Box(-4.0, 4.0, (7,)))  # type: ignore[arg-type]
-    )
+    observation_space: ClassVar = Composite(Seen, rocks=Box(-4.0, 4.0, (SEEN, 7)), numbers=Box(-4.0, 4.0, (7,)))
 
     @property
     def rocks(self) -> int:

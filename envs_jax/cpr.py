@@ -112,8 +112,7 @@ class Cpr(Env[State]):
     @property
     def observation_space(self) -> Composite:
         side = 2 * self.vision + 1
-        window, numbers = Box(EMPTY, WALL, (side, side), np.dtype(np.int8)), Box(0.0, 1.0, (4,))
-        return Composite(Seen(window, numbers))  # type: ignore[arg-type]
+        return Composite(Seen, window=Box(EMPTY, WALL, (side, side), np.int8), numbers=Box(0.0, 1.0, (4,)))
 
     @property
     def stride(self) -> int:
@@ -135,17 +134,10 @@ class Cpr(Env[State]):
         grid = np.pad(np.full((self.size, self.size), EMPTY, np.int8), self.vision, constant_values=WALL).reshape(-1)
         floor = np.flatnonzero(grid == EMPTY).astype(np.int32)
 
-        # a random cell for each: the first steps of a shuffle
+        # a random cell for each
         stream, world = rng.level(stream, self.levels, self.first_level)
-
-        def place(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            world, order = carry
-            world, k = rng.below(world, len(floor) - i)
-            j = i + k
-            return world, order.at[j].set(order[i]).at[i].set(order[j])
-
         things = np.repeat(np.array([AGENT, LARGE, FOOD], np.int8), [self.agents, self.large_food, self.food])
-        _, order = lax.fori_loop(0, len(things), place, (world, jnp.asarray(floor)))
+        _, order = rng.deal(world, jnp.asarray(floor), len(things))
 
         # agents, then large pieces, then food
         nothing = jnp.zeros(self.agents, jnp.int32)

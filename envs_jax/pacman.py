@@ -201,11 +201,10 @@ class Pacman(Env[State]):
     cheap_init = False
     action_space = Discrete(4)
     observation_space = Composite(
-        Seen(
-            window=Box(FLOOR, GHOST + RIGHT, (SIDE, SIDE), np.dtype(np.int8)),  # type: ignore[arg-type]
-            blocks=Box(0.0, 1.0, (BLOCKS_SIDE, BLOCKS_SIDE)),  # type: ignore[arg-type]
-            numbers=Box(-1.0, 1.0, (NUMBERS,)),  # type: ignore[arg-type]
-        )
+        Seen,
+        window=Box(FLOOR, GHOST + RIGHT, (SIDE, SIDE), np.int8),
+        blocks=Box(0.0, 1.0, (BLOCKS_SIDE, BLOCKS_SIDE)),
+        numbers=Box(-1.0, 1.0, (NUMBERS,)),
     )
 
     def init(self, stream: Array) -> State:

@@ -157,10 +157,7 @@ class Platformer(Env[State]):
     first_level: int = param(default=0, minimum=0)  # number of the first of them
 
     observation_space: ClassVar = Composite(
-        Seen(
-            tiles=Box(AIR, ENEMY_RIGHT, (SIDE, SIDE), np.dtype(np.int8)),  # type: ignore[arg-type]
-            numbers=Box(-1.0, 1.0, (6,)),  # type: ignore[arg-type]
-        )
+        Seen, tiles=Box(AIR, ENEMY_RIGHT, (SIDE, SIDE), np.int8), numbers=Box(-1.0, 1.0, (6,))
     )
     action_space: ClassVar = Discrete(6)
 

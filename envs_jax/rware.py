@@ -133,10 +133,7 @@ class Rware(Env[State]):
     def observation_space(self) -> Composite:
         side = 2 * self.vision + 1
         return Composite(
-            Seen(
-                window=Box(0, LOADED_ROBOT + LEFT, (side, side, 2), np.dtype(np.int8)),
-                numbers=Box(-1.0, 1.0, (12,)),
-            )
+            Seen, window=Box(0, LOADED_ROBOT + LEFT, (side, side, 2), np.int8), numbers=Box(-1.0, 1.0, (12,))
         )
 
     @property

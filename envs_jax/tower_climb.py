@@ -144,7 +144,7 @@ class TowerClimb(Env[State]):
 
     action_space: ClassVar = Discrete(7)
     observation_space: ClassVar = Composite(
-        Seen(window=Box(EMPTY, OUTSIDE, (SIDE, SIDE, SEEN), np.dtype(np.int8)), numbers=Box(-1.0, 1.0, (7,)))
+        Seen, window=Box(EMPTY, OUTSIDE, (SIDE, SIDE, SEEN), np.int8), numbers=Box(-1.0, 1.0, (7,))
     )
 
     @property

@@ -106,17 +106,10 @@ class TrashPickup(Env[State]):
         grid = np.pad(np.full((self.size, self.size), FLOOR, np.int8), self.vision, constant_values=WALL).reshape(-1)
         floor = np.flatnonzero(grid == FLOOR).astype(np.int32)
 
-        # a random cell for each: the first steps of a shuffle
+        # a random cell for each
         stream, world = rng.level(stream, self.levels, self.first_level)
-
-        def place(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            world, order = carry
-            world, k = rng.below(world, len(floor) - i)
-            j = i + k
-            return world, order.at[j].set(order[i]).at[i].set(order[j])
-
         things = np.repeat(np.array([AGENT, BIN, TRASH], np.int8), [self.agents, self.bins, self.trash])
-        _, order = lax.fori_loop(0, len(things), place, (world, jnp.asarray(floor)))
+        _, order = rng.deal(world, jnp.asarray(floor), len(things))
 
         # agents, then bins, then trash
         each = jnp.zeros(self.agents, jnp.int32)

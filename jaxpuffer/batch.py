@@ -7,6 +7,7 @@ step), otherwise `respawn`; `observe`.
 """
 
 import functools
+import warnings
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from jax import Array, lax
 
 from jaxpuffer import rng
 from jaxpuffer.devices import in_32_bits, on_cpu
-from jaxpuffer.env import NAN, Env, Log, Outcome, TimeStep, has_action_mask, has_active, settle
+from jaxpuffer.env import NAN, Env, Log, Outcome, TimeStep, has_action_mask, has_active, misspelt, settle
 from jaxpuffer.pytree import PyTreeNode, leaf_shapes
 from jaxpuffer.rows import for_rows, with_rows_joined
 from jaxpuffer.spaces import Composite, legal, mask_sizes, named_parts
@@ -81,7 +82,8 @@ class Batch:
         actions, wrong = legal(self.env.action_space, actions)
         active = jax.vmap(self.env.active)(state.env) if has_active(self.env) else None
         env_state, outcome = jax.vmap(self.env.transition)(state.env, actions)
-        outcome = jax.vmap(settle)(outcome, active)
+        still = None if active is None else jax.vmap(self.env.active)(env_state)
+        outcome = jax.vmap(settle)(outcome, active, still)
         ended = outcome.terminated | outcome.truncated
         counted = ended if active is None else ended & active
         episode_return = state.episode_return + outcome.reward
@@ -188,18 +190,22 @@ def check_env(env: Env) -> None:
     Raises:
         TypeError: naming the class, the function, and what it returned and should have.
     """
-    shapes = leaf_shapes(env)
-    for leaf, wanted in zip(jax.tree.leaves(env), jax.tree.leaves(shapes), strict=True):
+    for leaf, wanted in zip(jax.tree.leaves(env), jax.tree.leaves(leaf_shapes(env)), strict=True):
         if jnp.shape(leaf) != wanted.shape:
             raise TypeError(
                 f"{type(env).__name__} has a parameter of shape {jnp.shape(leaf)}; "
                 "vmap over it, with in_axes=env.axes(name)"
             )
-    _check_env(jax.tree.structure(env), tuple((x.shape, x.dtype) for x in jax.tree.leaves(shapes)))
+    check_functions(env)
+
+
+def check_functions(env: Env) -> None:
+    """The same for an environment whose parameters may have an axis to `vmap` over."""
+    _check_functions(jax.tree.structure(env), tuple((x.shape, x.dtype) for x in jax.tree.leaves(leaf_shapes(env))))
 
 
 @functools.cache
-def _check_env(structure: Any, kinds: tuple[Any, ...]) -> None:
+def _check_functions(structure: Any, kinds: tuple[Any, ...]) -> None:
     leaves = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in kinds]
     env = jax.tree.unflatten(structure, leaves)
     name = type(env).__name__
@@ -209,6 +215,13 @@ def _check_env(structure: Any, kinds: tuple[Any, ...]) -> None:
             wanted = "" if dtype is None else np.dtype(dtype)
             raise TypeError(f"{name}.{what} is {got.dtype}{list(got.shape)}; it must be {wanted}{list(shape)}")
 
+    for function, meant in misspelt(type(env)).items():
+        warnings.warn(f"{name}.{function} is never called; did you mean {meant}?", stacklevel=2)
+    if not isinstance(env.num_agents, int | np.integer) or env.num_agents < 1:
+        raise TypeError(
+            f"{name}.num_agents is {env.num_agents!r:.100}; it must be a whole number of at least 1, as a class "
+            "attribute, a parameter made with static(...), or a property"
+        )
     if env.num_agents != 1 and not env.multi_agent:
         raise TypeError(f"{name}.num_agents is {env.num_agents}; a world of several agents sets multi_agent = True")
 
@@ -233,6 +246,8 @@ def _check_env(structure: Any, kinds: tuple[Any, ...]) -> None:
 
     next_state, put_back, outcome, obs, score, perf, figures, active = jax.eval_shape(abstract, env, state)
     space = env.observation_space
+    if not isinstance(figures, dict):
+        raise TypeError(f"{name}.figures(state) is a {type(figures).__name__}; it must be a dict of arrays by name")
     if isinstance(space, Composite) and type(obs) is not type(space.boxes):
         raise TypeError(f"{name}.observe(state) is a {type(obs).__name__}; it must be a {type(space.boxes).__name__}")
     observed = {
@@ -261,6 +276,10 @@ def _check_env(structure: Any, kinds: tuple[Any, ...]) -> None:
     for what, dtype in (("reward", None), ("terminated", jnp.bool_), ("truncated", jnp.bool_)):
         got = jax.eval_shape(jnp.asarray, getattr(outcome, what))  # a Python bool or float is accepted too
         expect(f"transition(...) Outcome.{what}", got, env.agent_shape, dtype)
+    if outcome.reset is not None:
+        if not env.multi_agent:
+            raise TypeError(f"{name} has one agent, which ends by terminated or truncated; Outcome.reset must be None")
+        expect("transition(...) Outcome.reset", jax.eval_shape(jnp.asarray, outcome.reset), (), jnp.bool_)
     if has_action_mask(env):
         mask = jax.eval_shape(lambda env, state: env.action_mask(state), env, state)
         sizes = mask_sizes(env.action_space)

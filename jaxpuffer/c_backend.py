@@ -308,6 +308,12 @@ def _check_twin(name: str, structure: Any, dtypes: tuple[Any, ...]) -> None:
     """Check that the struct's and the JAX State's fields agree in name, order, type and size."""
     env = jax.tree.unflatten(structure, [jnp.zeros((), dtype) for dtype in dtypes])
     description = _core.descriptions()[name]
+    for field, kind in parameter_fields(type(env)):
+        if kind not in (int, float, bool) or np.ndim(field.metadata.get("default", 0)):
+            raise TypeError(
+                f"{type(env).__name__}.{field.name} is not a single number; C has no such parameters, so this "
+                "environment has no C twin"
+            )
 
     params = [(f.name, "float32" if kind is float else "int32") for f, kind in parameter_fields(type(env))]
     if params != [(n, t) for n, t, _, _ in description["params"]]:

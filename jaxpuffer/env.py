@@ -4,6 +4,8 @@ An author subclasses `Env` and writes `init`, `transition`, `observe` and `score
 docs/write_an_environment.md walks through one.
 """
 
+import difflib
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -79,6 +81,11 @@ class Env(Parameters, Generic[State]):
     illegal_actions = True  # False: the rules do not say what a masked action does, so parity plays none
     cheap_init = True  # False: `init` costs as much as many steps, so run it only on the rows that ended
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if inspect.isfunction(vars(cls).get("num_agents")):
+            raise TypeError(f"{cls.__name__}.num_agents is a function; put @property above it")
+
     # what an author writes
 
     @property
@@ -120,7 +127,8 @@ class Env(Parameters, Generic[State]):
     def active(self, state: State) -> Array | None:
         """Multi-agent worlds: who acts now, bool (num_agents,); None if everyone always does.
 
-        An agent that is out gets no reward and its steps do not count. When all are out, the world is reset.
+        An agent that is out gets no reward and its steps do not count. One that is out after a step has terminated
+        in it, unless it was truncated. When all are out, the world is reset.
         """
         return None
 
@@ -178,7 +186,7 @@ class Env(Parameters, Generic[State]):
         action, wrong = legal(self.action_space, check_action(self.action_space, action, self.agent_shape))
         active = self.active(state)
         state, outcome = self.transition(state, action)
-        outcome = settle(outcome, active)
+        outcome = settle(outcome, active, self.active(state))
         reward = jnp.where(wrong, NAN, outcome.reward)
         return state, TimeStep(self.observe(state), reward, outcome.terminated, outcome.truncated, active=active)
 
@@ -205,6 +213,16 @@ def figure_names(env: Env) -> tuple[str, ...]:
         return ()
     found = jax.eval_shape(lambda env: env.figures(env.init(jnp.zeros(2, jnp.uint32))), env)
     return tuple(sorted(found))
+
+
+def misspelt(cls: type[Env]) -> dict[str, str]:
+    """Functions of a class that no other of its functions uses and that have nearly the name of one of `Env`."""
+    inherited = {name for name in dir(Env) if not name.startswith("_")}
+    parts = [vars(part) for part in cls.__mro__[: cls.__mro__.index(Env)]]
+    own = {name: x for part in parts for name, x in part.items() if inspect.isfunction(x) and name[0] != "_"}
+    used = {word for function in own.values() for word in function.__code__.co_names}
+    near = {name: difflib.get_close_matches(name, inherited, 1, 0.8) for name in own.keys() - inherited - used}
+    return {name: found[0] for name, found in sorted(near.items()) if found and found[0] not in own}
 
 
 def random_action(env: Env, state: Any, stream: Array, masked: bool = True) -> Array:
@@ -253,18 +271,19 @@ def _ranges(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(low, np.float32), np.array(span, np.float32), np.array(whole)
 
 
-def settle(outcome: Outcome, active: Array | None = None) -> Outcome:
+def settle(outcome: Outcome, active: Array | None = None, still: Array | None = None) -> Outcome:
     """The outcome in its final dtypes.
 
     Terminated wins if both flags are set, because nothing follows an end by the rules. When the
     world ends, all agents that are not terminated are truncated. It also ends when nobody is left who is
-    `active`, bool (num_agents,), before this step and did not end in it.
+    `active`, bool (num_agents,), before this step and did not end in it. Who was active and is not `still`, bool
+    (num_agents,), after this step has terminated, unless it was truncated.
     """
     reward = jnp.float32(outcome.reward)
     terminated, truncated = jnp.bool_(outcome.terminated), jnp.bool_(outcome.truncated)
     if active is not None:
         reward = jnp.where(active, reward, jnp.float32(0))
-        terminated, truncated = terminated & active, truncated & active
+        terminated, truncated = (terminated | ~(truncated | still)) & active, truncated & active
         truncated = truncated | ~(active & ~terminated & ~truncated).any()
     if outcome.reset is not None:
         truncated = truncated | outcome.reset

@@ -58,7 +58,8 @@ def env_class(name: str) -> type[Env]:
         TypeError: `name` is not a string.
     """
     if not isinstance(name, str):
-        raise TypeError(f"name is {name!r:.100}; it must be a registered name, such as 'cartpole'")
+        own = f", or an environment, such as {name.__name__}()" if isinstance(name, type) else ""
+        raise TypeError(f"name is {name!r:.100}; it must be a registered name, such as 'cartpole'{own}")
     if name not in ENVS:
         near = difflib.get_close_matches(name, ENVS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -142,7 +143,8 @@ def make(
 
     Raises:
         ValueError: no such name or backend, or a parameter out of range.
-        TypeError: no such parameter, or one of a wrong type.
+        TypeError: no such parameter, or one of a wrong type; or the C twin of an environment of your own differs from
+            its class in parameters, state, agents, mask, perf, or the size of observations or masks.
         ImportError: `backend="c"`, and the C environments are not built, or were built for a later jaxlib; or there
             is no compiler for `header`.
         FileNotFoundError: there is no such header.
@@ -164,7 +166,7 @@ def make(
 
     require_built()
     try:
-        from jaxpuffer.c_backend import CEnv
+        from jaxpuffer.c_backend import CEnv, check_twin
     except RuntimeError as error:  # XLA refuses a target of a version that it does not know
         raise ImportError(
             f"the C environments do not fit jaxlib {jaxlib.__version__}; upgrade jax ({error})"
@@ -172,7 +174,11 @@ def make(
 
     registered = name if isinstance(name, str) else name_of(env)
     if registered is None or header is not None:
+        from jaxpuffer.batch import check_functions
         from jaxpuffer.own_header import header_of, load_header
 
-        return CEnv(env, load_header(header_of(type(env), header)), threads)
+        name = load_header(header_of(type(env), header))
+        check_functions(env)
+        check_twin(name, env)
+        return CEnv(env, name, threads)
     return CEnv(env, registered, threads)

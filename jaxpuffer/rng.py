@@ -103,6 +103,25 @@ def shuffle(stream: Array, items: Array) -> tuple[Array, Array]:
     return lax.fori_loop(0, len(items) - 1, swap, (stream, items))
 
 
+def deal(stream: Array, items: Array, count: int) -> tuple[Array, Array]:
+    """`items` with a random choice of `count` of them in front, in random order: the first steps of a shuffle.
+
+    Raises:
+        ValueError: `count` is not from 0 to the number of items, or there are more than 65,536 of them.
+    """
+    if not 0 <= count <= len(items) <= MAX_BELOW:
+        raise ValueError(
+            f"count is {count} of {len(items)} items; it must be from 0 to that, which is at most {MAX_BELOW}"
+        )
+
+    def place(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        stream, items = carry
+        stream, k = below(stream, len(items) - i)
+        return stream, items.at[i + k].set(items[i]).at[i].set(items[i + k])
+
+    return lax.fori_loop(0, count, place, (stream, items)) if count else (stream, items)
+
+
 def each(stream: Array, count: int) -> tuple[Array, Array]:
     """`count` draws at once, 32 random bits each, uint32 (count,): for all cells of a grid, in one vector operation.
 

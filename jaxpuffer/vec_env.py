@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from envs_c import require_built
+from jaxpuffer.batch import check_functions
 from jaxpuffer.env import Env, figure_names, has_action_mask, has_active
 from jaxpuffer.pytree import parameter_fields
 from jaxpuffer.registry import make
@@ -44,6 +45,7 @@ class VecEnv:
         name: one of `jaxpuffer.list_envs()`, or an environment of your own with a C header (`jaxpuffer.make`).
         num_envs: number of environments.
         threads: number of threads that step them, including the caller's.
+        header: the C twin of an environment of your own, by default what its class attribute `header` names.
         params: the environment's parameters.
 
     `info` holds `final_obs`, valid where an episode ended; `log`, float32 (num_envs,
@@ -61,15 +63,23 @@ class VecEnv:
 
     metadata = {"autoreset_mode": "SAME_STEP"}  # noqa: RUF012
 
-    def __init__(self, name: str | Env, num_envs: int = 1, threads: int = 1, **params: Any) -> None:
+    def __init__(
+        self,
+        name: str | Env,
+        num_envs: int = 1,
+        threads: int = 1,
+        *,
+        header: str | os.PathLike[str] | None = None,
+        **params: Any,
+    ) -> None:
         require_built()
         from envs_c import _core
 
         for argument, value in (("num_envs", num_envs), ("threads", threads)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{argument} is {value!r}; it must be an int of at least 1")
-        self._given = name
-        name, twin = _described(name, params)
+        self._given, self._header = name, header
+        name, twin = _described(name, header, params)
         if isinstance(self._given, Env):
             params = self._given.to_dict()
         values = {}
@@ -271,12 +281,13 @@ class VecEnv:
     # copies and pickles continue as this object would, with buffers of their own
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"given": self._given, "threads": self.threads, "snapshot": self.snapshot()}
+        return {"given": self._given, "header": self._header, "threads": self.threads, "snapshot": self.snapshot()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         snapshot = state["snapshot"]
         params = {} if isinstance(state["given"], Env) else snapshot.params
-        VecEnv.__init__(self, state["given"], len(snapshot.arrays["rows"]), state["threads"], **params)
+        num_envs, header = len(snapshot.arrays["rows"]), state["header"]
+        VecEnv.__init__(self, state["given"], num_envs, state["threads"], header=header, **params)
         self.restore(snapshot)
 
     def _refuse_closed(self) -> None:
@@ -353,7 +364,7 @@ _picture = jax.jit(lambda env, state: env.render(state))
 _with_threads: "weakref.WeakSet[VecEnv]" = weakref.WeakSet()
 
 
-def _described(given: str | Env, params: dict[str, Any]) -> tuple[str, Env]:
+def _described(given: str | Env, header: str | os.PathLike[str] | None, params: dict[str, Any]) -> tuple[str, Env]:
     """The C half's name, and the JAX twin with shapes in place of the values of its parameters, checked against it.
 
     Values would be arrays of JAX, and making one starts its backend, which on a GPU takes most of the memory.
@@ -365,9 +376,12 @@ def _described(given: str | Env, params: dict[str, Any]) -> tuple[str, Env]:
     if isinstance(given, Env):
         if params:
             raise TypeError(f"parameters go with a name; here env.replace({', '.join(params)}=...) changes them")
-        own, name = given, load_header(header_of(type(given), None))
+        own, name = given, load_header(header_of(type(given), header))
+        check_functions(own)
         jax.eval_shape(lambda: check_twin(name, own))
         return name, jax.eval_shape(lambda: own)
+    if header is not None:
+        raise TypeError(f"header goes with an environment of your own; {given!r:.100} has its own header")
     name = given
     with jax.default_device("cpu"):
         try:

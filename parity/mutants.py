@@ -35,7 +35,7 @@ class Mutant:
     function: str  # the one that contains it; for a module's constant, "module"
     line: int
     source: str  # the line's text
-    change: str  # such as "< to <=", with a number if a line has several of them
+    change: str  # such as "< to <=", with a number if the line, or an equal one of the function, had one before
     judged_by: tuple[str, ...]  # the computing functions that reach it
     alter: Callable[[], None]
     restore: Callable[[], None]
@@ -135,12 +135,13 @@ class Source:
             function = node.name if isinstance(node, ast.FunctionDef) else "module"
             for line, column, change, alter, restore in _alterations(node):
                 found.append((line, column, change, function, judged_by, alter, restore))
-        repeated: collections.Counter[tuple[int, str]] = collections.Counter()
+        repeated: collections.Counter[tuple[str, str, str]] = collections.Counter()
         for line, _, change, function, judged_by, alter, restore in sorted(found, key=lambda m: m[:3]):
-            repeated[line, change] += 1
-            number = repeated[line, change]
+            source = lines[line - 1].strip()
+            repeated[function, source, change] += 1
+            number = repeated[function, source, change]
             text = f"{change} #{number}" if number > 1 else change
-            yield Mutant(function, line, lines[line - 1].strip(), text, judged_by, alter, restore)
+            yield Mutant(function, line, source, text, judged_by, alter, restore)
 
 
 def _assigned(node: ast.stmt) -> list[str]:

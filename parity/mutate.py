@@ -11,7 +11,8 @@ picture, the player, the events, annotations, parameter declarations and class a
 that are not functions (such as spaces), `raise` and `assert`.
 
 A mutant is caught when anything differs (-0 equals 0), or it raises, or does not return.
-equivalent_mutants.toml has the reasons why some cannot be caught.
+equivalent_mutants.toml has the reasons why some cannot be caught: of the registered environments the file beside
+this one, of your own the file beside its module, with the header's name without `.h` as the table's.
 """
 
 import argparse
@@ -114,7 +115,7 @@ def _callable(module: types.ModuleType, function: str) -> Any:
             if function == "transition":
                 active = env.active(s)
                 s, outcome = env.transition(s, operands[1])
-                outcome = settle(outcome, active)
+                outcome = settle(outcome, active, env.active(s))
                 return s, outcome.reward, outcome.terminated, outcome.truncated
             value = getattr(env, function)(s, *operands[1:])
             return jax.tree.map(jnp.float32, value) if function in ("score", "perf", "figures") else value
@@ -188,14 +189,19 @@ def judge_all(name: str, sample: int | None = None, seed: int = 0) -> Summary:
     Raises:
         RuntimeError: the port itself differs from C.
     """
+    from jaxpuffer.registry import ENVS
     from parity.named import class_of
 
     started = time.perf_counter()
-    mutants = Source(class_of(name)).mutants
+    source = Source(class_of(name))
+    mutants = source.mutants
     chosen = list(range(len(mutants)))
     if sample is not None and sample < len(chosen):
         chosen = sorted(random.Random(seed).sample(chosen, sample))
-    listed = tomllib.loads(REASONS.read_text()).get(name, [])
+    file, table = REASONS, name
+    if name not in ENVS:
+        file, table = Path(source.file).with_name(REASONS.name), Path(str(class_of(name).header)).stem
+    listed = tomllib.loads(file.read_text()).get(table, []) if file.exists() else []
     reasons = {(r["in"], r["line"], r["change"]): r["reason"] for r in listed}
     known = {m.key for m in mutants}
     stale = [f"no such mutant: {key}" for key in reasons if key not in known]

@@ -70,7 +70,8 @@ def play(name: str, seed: int, params: dict[str, Any], constants: list[float]) -
             for t in np.flatnonzero(counts[:, k]):
                 lot = draw.random()
                 if len(kept[k]) < limit or lot < kept[k][-1][0]:
-                    kept[k].append((lot, offered_rows[t, k], offered_actions[t, k]))
+                    # copies: a view would hold the whole chunk
+                    kept[k].append((lot, offered_rows[t, k].copy(), offered_actions[t, k].copy()))
                     kept[k].sort(key=lambda r: r[0])
                     del kept[k][limit:]
         steps += length

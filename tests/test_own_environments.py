@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toy_envs import tiny_config
 
-from jaxpuffer import PPOConfig, evaluate, fit, rng, train
+from jaxpuffer import PPOConfig, evaluate, fit, make, rng, train
 from jaxpuffer.env import Env, Outcome, PyTreeNode, param, random_action
 from jaxpuffer.networks import encode
 from jaxpuffer.ppo import init, update
@@ -254,9 +254,48 @@ class TwoWithoutSaying(Simple):
     num_agents = 2
 
 
+class NotADict(Simple):
+    def figures(self, s):
+        return jnp.float32(0)
+
+
+class ResetsAlone(Simple):
+    def transition(self, s, action):
+        s, outcome = super().transition(s, action)
+        return s, outcome.replace(reset=outcome.truncated)
+
+
+class Half(Simple):
+    multi_agent = True
+    num_agents = 1.5
+
+
+class Two(Simple):
+    multi_agent = True
+    num_agents = 2
+    observation_space = Box(0.0, 1.0, (1,))
+
+    def transition(self, s, action):
+        never = jnp.zeros(2, bool)
+        return s, Outcome(jnp.zeros(2), never, never, reset=never)
+
+    def respawn(self, s, ended):
+        return s
+
+    def observe(self, s):
+        return jnp.zeros((2, 1))
+
+    def score(self, s):
+        return jnp.zeros(2)
+
+
 @pytest.mark.parametrize(
     ("cls", "message"),
     [
+        (NotADict, r"NotADict.figures\(state\) is a ShapeDtypeStruct; it must be a dict of arrays by name"),
+        (ResetsAlone, "ResetsAlone has one agent, .* Outcome.reset must be None"),
+        (Half, "num_agents is 1.5; it must be int"),
+        (Two, r"Outcome.reset is bool\[2\]; it must be bool\[\]"),
         (NoOutcome, "NoOutcome.transition returns a float beside the state, not an Outcome"),
         (ListSeen, r"ListSeen.observe\(state\) is a list; it must be an array"),
         (IntFlag, r"Outcome.terminated is int32\[\]; it must be bool\[\]"),
@@ -266,3 +305,28 @@ class TwoWithoutSaying(Simple):
 def test_mistakes_of_authors_are_named(cls: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         train(cls(), KEY, tiny_config())
+
+
+def test_the_number_of_agents_is_a_whole_number() -> None:
+    with pytest.raises(TypeError, match=r"Half.num_agents is 1.5; it must be a whole number of at least 1"):
+        Half().batch(2)
+    with pytest.raises(TypeError, match=r"Own.num_agents is a function; put @property above it"):
+        simple(multi_agent=True, num_agents=lambda self: 2)
+
+
+def test_a_function_that_is_nearly_one_of_env_is_told() -> None:
+    class Figure(Simple):
+        def figure(self, s):
+            return {"a": jnp.float32(0)}
+
+        def observed(self, s):  # used below: a helper
+            return super().observe(s)
+
+        def observe(self, s):
+            return self.observed(s)
+
+    with pytest.warns(UserWarning, match=r"Figure.figure is never called; did you mean figures\?") as found:
+        Figure().batch(2)
+    assert len(found) == 1
+    with pytest.raises(TypeError, match=r"it must be a registered name, .* or an environment, such as Simple\(\)"):
+        make(Simple)  # type: ignore[arg-type]

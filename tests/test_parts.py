@@ -301,6 +301,8 @@ def test_vector_environments_have_dicts_of_parts():
         np.testing.assert_array_equal(x, y)
     with pytest.raises(TypeError, match="parameters go with a name"):
         VecEnv(Coins(), 2, max_steps=3)
+    with pytest.raises(TypeError, match="header goes with an environment of your own; 'snake' has its own"):
+        VecEnv("snake", 2, header=HEADER)
 
 
 def test_gymnasium_gets_a_dict():
@@ -322,6 +324,38 @@ def test_gymnasium_gets_a_dict():
 
 
 # headers of one's own
+
+
+@pytest.mark.needs_c
+def test_who_goes_out_without_a_flag_has_terminated(tmp_path, monkeypatch):
+    """Otherwise the log would lose its episode, and the advantages would go on after it."""
+    monkeypatch.setattr("jaxpuffer.own_header._folder", lambda: tmp_path)
+
+    class Quiet(Coins):
+        def transition(self, s, action):
+            s, outcome = super().transition(s, action)
+            return s, outcome.replace(terminated=jnp.zeros(AGENTS, bool))
+
+    header = tmp_path / "coins.h"
+    text = HEADER.read_text()
+    assert "-1.0f, p->deadly, 0}" in text
+    header.write_text(
+        text.replace("-1.0f, p->deadly, 0}", "-1.0f, 0, 0}").replace("out[a] = (outcome){0.0f, 0, 0};", "")
+    )
+    loud, quiet = Coins(max_steps=30), Quiet(max_steps=30)
+    steps = [_play(env, 60) for env in (loud.batch(16), quiet.batch(16), make(quiet, "c", header=header).batch(16))]
+    assert steps[0].terminated.any() and steps[0].log.n.sum() > 16
+    for other in steps[1:]:
+        jax.tree.map(np.testing.assert_array_equal, steps[0], other)
+    in_c = VecEnv(loud, 2, header=header)
+    assert pickle.loads(pickle.dumps(in_c)).name == in_c.name != VecEnv(loud, 2).name
+
+
+def _play(batch, steps):
+    """All that a batch returns in steps of random play, seed 0."""
+    state, _ = batch.reset(jax.random.key(0))
+    actions = jax.random.randint(jax.random.key(1), (steps, batch.num_envs, AGENTS), 0, 5, jnp.int32)
+    return jax.jit(lambda state: jax.lax.scan(batch.step, state, actions))(state)[1]
 
 
 @pytest.mark.needs_c
@@ -388,7 +422,7 @@ def test_wrong_headers_are_refused(tmp_path, monkeypatch):
     ):
         file.write_text(text.replace(old, new))
         with pytest.raises((TypeError, ValueError), match=message):
-            make(Coins(), backend="c", header=file).batch(2)
+            make(Coins(), backend="c", header=file)
     with pytest.raises(FileNotFoundError, match="there is no header .*nowhere.h"):
         make(Coins(), backend="c", header="nowhere.h")
     with pytest.raises(ValueError, match="Walk has no C twin: give header="):

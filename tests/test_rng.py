@@ -39,6 +39,12 @@ void loop_shuffle(uint32_t *stream, const int32_t *argument, int32_t *drawn, int
     rng_shuffle(stream, drawn, (int32_t)draws);
   }
 }
+void loop_deal(uint32_t *stream, const int32_t *argument, int32_t *drawn, int64_t streams, int64_t draws) {
+  for (int64_t i = 0; i < streams; i++, stream += 2, drawn += draws) {
+    memcpy(drawn, argument, (size_t)draws * sizeof *argument);
+    rng_deal(stream, drawn, (int32_t)draws, (int32_t)draws / 4);
+  }
+}
 """
 
 
@@ -123,15 +129,16 @@ CASES = {
     ),
     "below": (rng.below, EVERY_N.astype(np.int32), np.int32),
     "bernoulli": (rng.bernoulli, np.linspace(-0.1, 1.1, DRAWS, dtype=np.float32), np.int32),
-    "shuffle": (None, np.arange(DRAWS, dtype=np.int32) * 3, np.int32),
+    "shuffle": (rng.shuffle, np.arange(DRAWS, dtype=np.int32) * 3, np.int32),
+    "deal": (lambda s, items: rng.deal(s, items, DRAWS // 4), np.arange(DRAWS, dtype=np.int32) * 3, np.int32),
 }
 
 
 @pytest.mark.parametrize("name", list(CASES))
 def test_c_and_jax_draw_the_same(c, streams, name):
     draw, argument, dtype = CASES[name]
-    if name == "shuffle":
-        shuffled = jax.jit(jax.vmap(rng.shuffle, in_axes=(0, None)))(streams, argument)
+    if name in ("shuffle", "deal"):
+        shuffled = jax.jit(jax.vmap(draw, in_axes=(0, None)))(streams, argument)
         advanced, drawn = (np.asarray(a) for a in shuffled)
     else:
         advanced, drawn = draw_in_turn(draw, streams, argument)
@@ -208,6 +215,19 @@ def test_shuffle_moves_whole_rows(streams):
     assert same.tolist() == [5] and (stream == streams[0]).all()
     stream, nothing = rng.shuffle(streams[0], jnp.zeros((0, 3), jnp.int32))
     assert nothing.shape == (0, 3) and (stream == streams[0]).all()
+
+
+def test_any_choice_is_dealt_as_often():
+    streams = rng.seed(jax.random.key(9), (120_000,))
+    _, dealt = jax.jit(jax.vmap(lambda s: rng.deal(s, jnp.arange(6), 3)))(streams)
+    assert (np.sort(dealt, axis=1) == np.arange(6)).all()
+    _, counts = np.unique(np.asarray(dealt)[:, :3], axis=0, return_counts=True)
+    assert len(counts) == 120
+    assert stats.chisquare(counts).pvalue > REJECT
+    stream, same = rng.deal(streams[0], jnp.arange(6), 0)
+    assert same.tolist() == list(range(6)) and (stream == streams[0]).all()
+    with pytest.raises(ValueError, match="count is 7 of 6 items"):
+        rng.deal(streams[0], jnp.arange(6), 7)
 
 
 def test_seed_differs_by_key_and_by_row():
