@@ -313,7 +313,9 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None, *, c
     record = read_record(run)
     if env is None:
         if record["environment"] is None:
-            raise ValueError(f"{run} was trained on {record['class']}, which is not registered; pass it as env=")
+            raise ValueError(
+                f"{run} was trained on {record['class']}, which is not registered; in Python, load(run, env) takes it"
+            )
         threads = {"threads": record["threads"]} if record["backend"] == "c" else {}
         try:
             env = make(record["environment"], backend=record["backend"], **threads, **record["parameters"])

@@ -15,6 +15,7 @@ should be read in this order: config, policy, play, advantage, loss, ppo.
 """
 
 import functools
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -459,7 +460,27 @@ def train(env: Any, key: Array, config: PPOConfig | None = None, module: Any = N
             result = train_on_host(env, key, config, module)
         else:
             result = _train(env, key, config, module)
-    return result.replace(metrics=with_nan(result.metrics))
+    result = result.replace(metrics=with_nan(result.metrics))
+    _tell_not_finite(result.metrics)
+    return result
+
+
+def _tell_not_finite(metrics: dict[str, Array]) -> None:
+    """Warn, outside of `jit`, of the first update in which a reward, a value or the loss was NaN or infinite."""
+    wrong = {name: metrics[name] for name in ("nonfinite_reward", "nonfinite_value", "policy_loss")}
+    if any(isinstance(x, jax.core.Tracer) for x in wrong.values()):
+        return
+    reward, value, policy_loss = map(np.asarray, wrong.values())
+    bad = (reward > 0) | (value > 0) | ~np.isfinite(policy_loss)
+    if bad.any():
+        i = int(np.argmax(bad))
+        what = f"{reward[i]:.2%} of the rewards, {value[i]:.2%} of the values" if reward[i] + value[i] else "the loss"
+        warnings.warn(
+            f"in update {i + 1} of {len(bad)}, {what} were NaN or infinite, so nothing was learned from there on; "
+            "fit would have stopped there",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 @functools.partial(jax.jit, static_argnames="module")

@@ -142,7 +142,7 @@ def make(
         An `Env`, or a `CEnv` with the same parameters, spaces and trajectories.
 
     Raises:
-        ValueError: no such name or backend, or a parameter out of range.
+        ValueError: no such name or backend, a parameter out of range, or a header for the JAX backend.
         TypeError: no such parameter, or one of a wrong type; or the C twin of an environment of your own differs from
             its class in parameters, state, agents, mask, perf, or the size of observations or masks.
         ImportError: `backend="c"`, and the C environments are not built, or were built for a later jaxlib; or there
@@ -158,7 +158,11 @@ def make(
         env = cls(**params)
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 0:
         raise ValueError(f"threads is {threads!r}; it must be a whole number, 0 (all) or more")
+    if header is not None and not isinstance(header, str | os.PathLike):
+        raise TypeError(f"header is {header!r:.100}; it must be a path")
     if backend == "jax":
+        if header is not None:
+            raise ValueError(f"header is {str(header)!r}, and the backend is 'jax'; a header goes with backend='c'")
         return env
     if backend != "c":
         raise ValueError(f"backend is {backend!r}; it must be 'jax' or 'c'")

@@ -125,7 +125,7 @@ class VecEnv:
             self._arrays["active"] = np.ones(lead, np.bool_)
             self._arrays["logged"] = np.zeros(lead, np.bool_)
         #: what the last axis of `info["log"]` has
-        self.log_names = (*LOG_NAMES, *(figure for figure, *_ in description["figures"]))
+        self.log_names = names_of_log(type(twin).__name__, [figure for figure, *_ in description["figures"]])
         if has_action_mask(twin):
             self._arrays["mask"] = np.ones((*lead, sum(mask_sizes(space))), np.bool_)
         self._new_batch = functools.partial(_core.NumpyBatch, description["id"], choices(space))
@@ -313,6 +313,17 @@ class VecEnv:
                 f"{first % len(sizes)}; it must be from 0 to {sizes[first % len(sizes)] - 1}"
             )
         return converted
+
+
+def names_of_log(owner: str, figures: list[str]) -> tuple[str, ...]:
+    """The columns of a log with an environment's own figures.
+
+    Raises:
+        ValueError: a figure has the name of another column.
+    """
+    if taken := sorted(set(figures) & set(LOG_NAMES)):
+        raise ValueError(f"{owner}.figures(state) has {taken[0]!r}; the log has {', '.join(LOG_NAMES)} of its own")
+    return (*LOG_NAMES, *figures)
 
 
 def seed_sequence(seed: Any) -> np.random.SeedSequence:

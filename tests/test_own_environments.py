@@ -330,3 +330,13 @@ def test_a_function_that_is_nearly_one_of_env_is_told() -> None:
     assert len(found) == 1
     with pytest.raises(TypeError, match=r"it must be a registered name, .* or an environment, such as Simple\(\)"):
         make(Simple)  # type: ignore[arg-type]
+
+
+def test_train_tells_that_nothing_was_learned() -> None:
+    class Infinite(Simple):
+        def transition(self, s, action):
+            s, outcome = super().transition(s, action)
+            return s, outcome.replace(reward=jnp.where(s.steps == 3, jnp.inf, outcome.reward))
+
+    with pytest.warns(RuntimeWarning, match=r"in update 1 of \d+, .* of the rewards, .* were NaN or infinite"):
+        train(Infinite(), KEY, tiny_config())

@@ -323,6 +323,32 @@ def test_gymnasium_gets_a_dict():
         assert walks.observation_space.contains(obs)
 
 
+def test_gymnasium_says_who_is_out():
+    pytest.importorskip("gymnasium")
+    envs = to_gymnasium(Coins(coin_share=0.1, pit_share=0.4), num_envs=4)
+    envs.reset(seed=0)
+    was_out, seen = np.zeros(12, bool), 0
+    for _ in range(30):
+        _, reward, terminated, truncated, info = envs.step(envs.action_space.sample())
+        assert info["active"].shape == (12,) and not reward[~info["active"]].any()
+        np.testing.assert_array_equal(info["active"], ~was_out)
+        world_ends = (terminated | truncated | was_out).reshape(4, 3).all(1).repeat(3)
+        was_out = (was_out | terminated) & ~world_ends
+        seen += was_out.sum()
+    assert seen > 20
+
+
+def test_a_figure_has_a_name_of_its_own():
+    class Twice(Coins):
+        def figures(self, s):
+            return {"score": jnp.float32(s.out), "way": jnp.float32(s.row)}
+
+    with pytest.raises(
+        ValueError, match=r"Twice.figures\(state\) has 'score'; the log has episode_return, .* of its own"
+    ):
+        JaxVecEnv(Twice(), 2)
+
+
 # headers of one's own
 
 

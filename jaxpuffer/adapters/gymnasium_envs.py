@@ -104,6 +104,9 @@ class GymnasiumVectorEnv(VectorEnv):
         obs = jax.tree.map(self._rows, obs)
         self._ended = ended.copy()
         info = self._mask_info(mask)
+        if "active" in found:
+            acted = self._rows(found["active"])
+            info["active"] = acted.copy() if waiting is None else acted & ~waiting
         if ended.any():
             if self._next_step:
                 obs = jax.tree.map(lambda x, y: np.where(ended.reshape(-1, *[1] * (x.ndim - 1)), y, x), obs, final_obs)

@@ -49,8 +49,10 @@ class StableBaselines3Env(StableBaselines3VecEnv):
         self._lengths += 1
         done = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for row in np.flatnonzero(~info.get("active", np.ones(self.num_envs, bool))):
+            infos[row]["active"] = False
         for row in np.flatnonzero(done):
-            infos[row] = {
+            infos[row] |= {
                 "terminal_observation": info["final_obs"][row],
                 "TimeLimit.truncated": bool(truncated[row] and not terminated[row]),
             }
