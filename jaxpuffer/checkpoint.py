@@ -314,7 +314,7 @@ def load(path: str | os.PathLike[str], env: Any = None, module: Any = None, *, c
     if env is None:
         if record["environment"] is None:
             raise ValueError(
-                f"{run} was trained on {record['class']}, which is not registered; in Python, load(run, env) takes it"
+                f"{run} was trained on {record['class']}, which is not registered; pass it as env= of load, in Python"
             )
         threads = {"threads": record["threads"]} if record["backend"] == "c" else {}
         try:
