@@ -36,12 +36,12 @@ from jaxpuffer.host import HostEnv
 from jaxpuffer.journal import git_state, machine, now, write_json
 from jaxpuffer.memory import check_fits, needed, total
 from jaxpuffer.policy import Policy, checked_module
-from jaxpuffer.ppo import MAX_UPDATES, init, train
+from jaxpuffer.ppo import MAX_UPDATES, MUST_BE_FINITE, init, train
 from jaxpuffer.pytree import check_names, parameter_fields
 from jaxpuffer.registry import Backend, as_env, default_backend, make, name_of
 from jaxpuffer.saving import NotFiniteError
 from jaxpuffer.statistics import thinned
-from jaxpuffer.stopping import MUST_BE_FINITE, check_finite
+from jaxpuffer.stopping import check_finite
 
 RECORD = "record.json"
 DESIGNS = ("grid", "one")

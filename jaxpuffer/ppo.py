@@ -43,6 +43,15 @@ from jaxpuffer.spaces import ObservationSpace, Space, limits, mask_sizes, per_pa
 MAX_UPDATES = 2**31 - 1
 OF_EPISODES = ("score", "perf", "episode_return", "episode_length")  # metrics that are NaN if no episode ended
 FIGURES = "figures/"  # begins the names of an environment's own figures, which are NaN then too
+MUST_BE_FINITE = (  # of the metrics, causes before their effects; shares must be zero
+    *("no_legal_action", "nonfinite_value", "nonfinite_reward"),
+    *("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm"),
+)
+SHARES = {
+    "no_legal_action": "the action masks allow no action",
+    "nonfinite_reward": "the rewards are NaN or infinite",
+    "nonfinite_value": "the values are NaN or infinite, for example after such an observation",
+}
 MICROBATCH = 32768  # activations of a layer, 128 KiB, which fit into the cache of a core
 
 
@@ -466,21 +475,33 @@ def train(env: Any, key: Array, config: PPOConfig | None = None, module: Any = N
 
 
 def _tell_not_finite(metrics: dict[str, Array]) -> None:
-    """Warn, outside of `jit`, of the first update in which a reward, a value or the loss was NaN or infinite."""
-    wrong = {name: metrics[name] for name in ("nonfinite_reward", "nonfinite_value", "policy_loss")}
-    if any(isinstance(x, jax.core.Tracer) for x in wrong.values()):
+    """Warn, outside of `jit`, of the first update with numbers that are not finite."""
+    if isinstance(metrics["policy_loss"], jax.core.Tracer):
         return
-    reward, value, policy_loss = map(np.asarray, wrong.values())
-    bad = (reward > 0) | (value > 0) | ~np.isfinite(policy_loss)
-    if bad.any():
-        i = int(np.argmax(bad))
-        what = f"{reward[i]:.2%} of the rewards, {value[i]:.2%} of the values" if reward[i] + value[i] else "the loss"
+    if found := first_not_finite({name: np.asarray(metrics[name]) for name in MUST_BE_FINITE}):
+        i, what = found
         warnings.warn(
-            f"in update {i + 1} of {len(bad)}, {what} were NaN or infinite, so nothing was learned from there on; "
-            "fit would have stopped there",
+            f"{what} in update {i + 1} of {len(metrics['policy_loss'])}; nothing was learned from there on, and fit "
+            "would have stopped",
             RuntimeWarning,
             stacklevel=4,
         )
+
+
+def first_not_finite(metrics: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
+    """The first of some updates with numbers that are not finite, counted from 0, and which; None if there is none.
+
+    `metrics` are float32 (updates,). Shares of steps count if they are above 0.
+    """
+    wrong = np.stack(
+        [~np.isfinite(metrics[name]) | ((name in SHARES) & (metrics[name] > 0)) for name in MUST_BE_FINITE]
+    )
+    if not wrong.any():
+        return None
+    i = int(np.argmax(wrong.any(0)))
+    name = MUST_BE_FINITE[int(np.argmax(wrong[:, i]))]
+    value = metrics[name][i]
+    return i, f"{value:.2%} of {SHARES[name]}" if name in SHARES else f"{name} is {value}"
 
 
 @functools.partial(jax.jit, static_argnames="module")

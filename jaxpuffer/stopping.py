@@ -10,19 +10,8 @@ from typing import Any
 import numpy as np
 
 from jaxpuffer.evaluate import all_finite
+from jaxpuffer.ppo import first_not_finite
 from jaxpuffer.saving import NotFiniteError
-
-MUST_BE_FINITE = (  # of the metrics, causes before their effects; shares must be zero
-    *("no_legal_action", "nonfinite_value", "nonfinite_reward"),
-    *("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm"),
-)
-
-
-_SHARES = {
-    "no_legal_action": "the action masks allow no action",
-    "nonfinite_reward": "the rewards are NaN or infinite",
-    "nonfinite_value": "the values are NaN or infinite, for example after such an observation",
-}
 
 
 class Interruption:
@@ -75,15 +64,11 @@ def check_finite(
         steps = saved_steps()
         return f"; the run in {directory} stays as it was at {steps:,} steps" if directory and steps >= 0 else ""
 
-    for i in range(len(chunk["agent_steps"])):
-        for name in MUST_BE_FINITE:
-            value = chunk[name][i]
-            if np.isfinite(value) and not (name in _SHARES and value > 0):
-                continue
-            what = f"{value:.2%} of {_SHARES[name]}" if name in _SHARES else f"{name} is {value}"
-            raise NotFiniteError(
-                f"{what} in update {updates + i + 1}, before step {int(chunk['agent_steps'][i]):,}{kept()}"
-            )
+    if found := first_not_finite(chunk):
+        i, what = found
+        raise NotFiniteError(
+            f"{what} in update {updates + i + 1}, before step {int(chunk['agent_steps'][i]):,}{kept()}"
+        )
     if not all_finite(params):
         raise NotFiniteError(
             f"parameters are NaN or infinite after update {updates + len(chunk['agent_steps'])}{kept()}"

@@ -338,5 +338,8 @@ def test_train_tells_that_nothing_was_learned() -> None:
             s, outcome = super().transition(s, action)
             return s, outcome.replace(reward=jnp.where(s.steps == 3, jnp.inf, outcome.reward))
 
-    with pytest.warns(RuntimeWarning, match=r"in update 1 of \d+, .* of the rewards, .* were NaN or infinite"):
+    with pytest.warns(RuntimeWarning, match=r"% of the rewards are NaN or infinite in update 1 of \d+; .*"):
         train(Infinite(), KEY, tiny_config())
+    masked = simple(action_mask=lambda self, s: jnp.zeros(4, bool))
+    with pytest.warns(RuntimeWarning, match=r"100.00% of the action masks allow no action in update 1 of \d+; .*"):
+        train(masked, KEY, tiny_config())

@@ -327,6 +327,7 @@ def test_gymnasium_says_who_is_out():
     pytest.importorskip("gymnasium")
     envs = to_gymnasium(Coins(coin_share=0.1, pit_share=0.4), num_envs=4)
     envs.reset(seed=0)
+    envs.action_space.seed(0)
     was_out, seen = np.zeros(12, bool), 0
     for _ in range(30):
         _, reward, terminated, truncated, info = envs.step(envs.action_space.sample())

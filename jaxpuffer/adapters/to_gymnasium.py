@@ -41,10 +41,10 @@ def to_gymnasium(
         copy: False returns the buffers of `VecEnv`, which the next step overwrites.
         params: the environment's parameters, if `env` is a name.
 
-    `info` holds `action_mask` if some actions can be illegal, after a step `active`, bool (num_envs,), who acted, if
-    agents can be out before the world's end (their steps are not to be learned from), and where episodes ended
-    `final_obs` and `final_info`
-    with `episode_return`, `episode_length`, `score` and `perf`, each with a mask `_final_obs` and so on.
+    `info` holds `action_mask` if some actions can be illegal. If agents can be out before the world's end, it holds
+    `active` after a step, bool (num_envs,), who acted: the others' steps are not to be learned from. Where episodes
+    ended, it holds `final_obs` and `final_info` with `episode_return`, `episode_length`, `score` and `perf`, each with
+    a mask `_final_obs` and so on.
 
     Raises:
         ImportError: Gymnasium is not installed.
