@@ -52,6 +52,14 @@ def struct_fields(name: str, kind: str, folder: Path) -> list[tuple[str, str]]:
     return fields
 
 
+def missing_functions(name: str, text: str) -> list[str]:
+    """The functions that every header has to define and that this one, with this text, does not mention."""
+    text = re.sub(COMMENT, " ", text, flags=re.DOTALL)
+    several = re.search(rf"\b{name.upper()}_MAX_AGENTS\b", text)
+    needed = ("init", "transition", *(("respawn",) if several else ()), "observe", "score")
+    return [f"{name}_{x}" for x in needed if not re.search(rf"\b{name}_{x}\b", text)]
+
+
 def identity(name: str, header: str) -> int:
     """A number for an environment, from its name and its header's text."""
     return int(hashlib.sha256(f"{name}\n{header}".encode()).hexdigest()[:15], 16)
@@ -77,14 +85,16 @@ def describe(name: str, folder: Path) -> str:
     limit = f"{name.upper()}_MAX_AGENTS"
     if multi_agent and not re.search(rf"\b{limit}\b", text):
         raise SystemExit(f"{name}.h has {name}_respawn and so several agents; it must define {limit}, the maximum")
-    tables, sizes, counts = [], [], {"obs": 0, "log": 0}
+    tables, counts = [], {"obs": 0, "log": 0}
     for kind in kinds:
         fields = struct_fields(name, kind, folder)
         counts[kind] = len(fields)
         rows = "".join(f"  ENV_FIELD({name}_{kind}, {field}, {entry}),\n" for field, entry in fields)
         tables.append(f"static const env_field {kind}_fields[{len(fields)}] = {{\n{rows}}};\n")
-        total = " + ".join(f"sizeof((({name}_{kind} *)0)->{field})" for field, _ in fields)
-        sizes.append(f"#define ENV_{kind.upper()}_BYTES ({total})\n")
+        if kind in ("params", "state"):
+            struct, names = f"{name}_{kind}", [field for field, _ in fields]
+            ends = [*(f"offsetof({struct}, {field})" for field in names[1:]), f"sizeof({struct})"]
+            tables += [f"ENV_NO_PADDING({struct}, {field}, {end});\n" for field, end in zip(names, ends, strict=True)]
     several = "".join(
         f"  .{field} = {kind}_fields,\n  .num_{field} = {counts[kind]},\n"
         for field, kind in (("obs_fields", "obs"), ("figures", "log"))
@@ -100,7 +110,7 @@ def describe(name: str, folder: Path) -> str:
 #define ENV_HAS_ACTIVE {has("active")}
 #define ENV_OBS_PARTS {counts["obs"]}
 #define ENV_FIGURES {counts["log"]}
-{"".join(sizes)}#include "batch.h"
+#include "batch.h"
 
 {"".join(tables)}
 const env_description {name}_description = {{

@@ -11,10 +11,10 @@
 //   float NAME_perf(const NAME_params *p, const NAME_state *s)                         optional
 //   void  NAME_figures(const NAME_params *p, const NAME_state *s, NAME_log *log)       optional
 //
-// `out` is all zeros when transition gets it. ACTION is int32_t or float, OBS is float, int8_t, uint8_t or int32_t. If agents see several
-// parts, OBS is a plain struct NAME_obs of arrays and numbers of these types, with the fields of the
-// twin's observation in their order; it is all zeros when observe gets it. NAME_log is a struct of floats, the
-// environment's own figures in the log.
+// ACTION is int32_t or float, OBS is float, int8_t, uint8_t or int32_t. If agents see several parts, OBS is a plain
+// struct NAME_obs of arrays and numbers of these types, with the fields of the twin's observation in their order.
+// NAME_log is a struct of floats, the environment's own figures in the log. What a function fills is all zeros when it
+// gets it, except a mask and an observation that is an array: set every entry of these.
 //
 // A multi-agent world also has NAME_respawn and takes and fills one entry per agent:
 //

@@ -17,7 +17,20 @@ from jax import Array, lax
 
 from jaxpuffer import rng
 from jaxpuffer.devices import in_32_bits, on_cpu
-from jaxpuffer.env import NAN, Env, Log, Outcome, TimeStep, has_action_mask, has_active, misspelt, settle
+from jaxpuffer.env import (
+    LOG_NAMES,
+    NAN,
+    Env,
+    Log,
+    TimeStep,
+    has_action_mask,
+    has_active,
+    has_turns,
+    misspelt,
+    settle,
+    transition_of,
+)
+from jaxpuffer.exits import one_line, users_level
 from jaxpuffer.pytree import PyTreeNode, leaf_shapes
 from jaxpuffer.rows import for_rows, with_rows_joined
 from jaxpuffer.spaces import Composite, legal, mask_sizes, named_parts
@@ -139,6 +152,11 @@ class Batch:
         """The environment's own figures of the running episodes, float32 each."""
         return jax.tree.map(jnp.float32, jax.vmap(self.env.figures)(state.env))
 
+    @in_32_bits
+    def to_play(self, state: Any) -> Array | None:
+        """Which side moves next, int32 (num_envs,); None if the sides do not move in turns."""
+        return jax.vmap(self.env.to_play)(self.unpack(state).env) if has_turns(self.env) else None
+
     def unpack(self, state: Any) -> BatchState:
         """The states as a pytree, in whichever form the backend keeps them."""
         return state
@@ -210,13 +228,24 @@ def _check_functions(structure: Any, kinds: tuple[Any, ...]) -> None:
     env = jax.tree.unflatten(structure, leaves)
     name = type(env).__name__
 
-    def expect(what: str, got: Any, shape: tuple[int, ...], dtype: Any = None) -> None:
+    def expect(what: str, got: Any, shape: tuple[int, ...], dtype: Any = None, agents: tuple[int, ...] = ()) -> None:
+        shape = (*agents, *shape)
         if got.shape != shape or (dtype is not None and got.dtype != dtype):
             wanted = "" if dtype is None else np.dtype(dtype)
-            raise TypeError(f"{name}.{what} is {got.dtype}{list(got.shape)}; it must be {wanted}{list(shape)}")
+            why = f", as num_agents is {agents[0]}" if agents and got.shape[:1] != agents else ""
+            raise TypeError(f"{name}.{what} is {got.dtype}{list(got.shape)}; it must be {wanted}{list(shape)}{why}")
 
-    for function, meant in misspelt(type(env)).items():
-        warnings.warn(f"{name}.{function} is never called; did you mean {meant}?", stacklevel=2)
+    def of_all(what: str, function: Any, *args: Any) -> Any:
+        """Call a function with an array that has an entry for each agent."""
+        try:
+            return function(*args)
+        except (TypeError, ValueError) as error:
+            if not env.multi_agent:
+                raise
+            raise TypeError(f"{name}.{what} with num_agents = {env.num_agents}: {one_line(error)}") from error
+
+    for member, meant in misspelt(type(env)).items():
+        warnings.warn(f"{name}.{member} is never used; did you mean {meant}?", stacklevel=users_level())
     if not isinstance(env.num_agents, int | np.integer) or env.num_agents < 1:
         raise TypeError(
             f"{name}.num_agents is {env.num_agents!r:.100}; it must be a whole number of at least 1, as a class "
@@ -224,27 +253,44 @@ def _check_functions(structure: Any, kinds: tuple[Any, ...]) -> None:
         )
     if env.num_agents != 1 and not env.multi_agent:
         raise TypeError(f"{name}.num_agents is {env.num_agents}; a world of several agents sets multi_agent = True")
+    teams = env.teams
+    if teams is not None and (not isinstance(teams, tuple) or len(teams) != env.num_agents or set(teams) != {0, 1}):
+        raise TypeError(
+            f"{name}.teams is {teams!r:.100}; it must be a tuple with a 0 or a 1 for each of {env.num_agents} agents, "
+            "and both of them"
+        )
 
     # the state first: the other functions need a correct one
-    state = jax.eval_shape(lambda env: env.init(jnp.zeros(2, jnp.uint32)), env)
+    program, state = jax.make_jaxpr(lambda env: env.init(jnp.zeros(2, jnp.uint32)), return_shape=True)(env)
     paths = jax.tree_util.tree_flatten_with_path(state)[0]
     if not paths or jax.tree_util.keystr(paths[0][0]) != ".rng":
         raise TypeError(f"{name}.init must return a PyTreeNode whose first field is rng")
     expect("init(stream).rng", paths[0][1], (2,), jnp.uint32)
-    for path, leaf in paths:
+    for (path, _), leaf in zip(paths, program.out_avals, strict=True):
         if leaf.weak_type:
             raise TypeError(f"{name}: state{jax.tree_util.keystr(path)} is weakly typed; wrap it, as in jnp.float32(0)")
 
+    # an environment with levels draws one
+    fields = [path[-1].name for path, _ in jax.tree_util.tree_leaves_with_path(env)]
+    used = {id(x) for eqn in program.jaxpr.eqns for x in eqn.invars}
+    unused = {field for field, x in zip(fields, program.jaxpr.invars, strict=True) if id(x) not in used}
+    if {"levels", "first_level"} <= set(fields) and unused & {"levels", "first_level"}:
+        warnings.warn(
+            f"{name}.init does not use {' and '.join(sorted(unused & {'levels', 'first_level'}))}; draw the world from "
+            "rng.level(stream, self.levels, self.first_level)",
+            stacklevel=users_level(),
+        )
+
     def abstract(env: Env, state: Any) -> Any:
         action = jnp.zeros((*env.agent_shape, *env.action_space.shape), env.action_space.dtype)
-        next_state, outcome = env.transition(state, action)
-        if not isinstance(outcome, Outcome):
-            raise TypeError(f"{name}.transition returns a {type(outcome).__name__} beside the state, not an Outcome")
-        put_back = env.respawn(state, jnp.ones(env.agent_shape, bool)) if env.multi_agent else state
+        next_state, outcome = of_all("transition(state, action)", transition_of, env, state, action)
+        put_back, ended = state, jnp.ones(env.agent_shape, bool)
+        if env.multi_agent:
+            put_back = of_all("respawn(state, ended)", env.respawn, state, ended)
         seen = env.observe(state), env.score(state), env.perf(state), env.figures(state), env.active(state)
-        return next_state, put_back, outcome, *seen
+        return next_state, put_back, outcome, *seen, env.to_play(state)
 
-    next_state, put_back, outcome, obs, score, perf, figures, active = jax.eval_shape(abstract, env, state)
+    next_state, put_back, outcome, obs, score, perf, figures, active, side = jax.eval_shape(abstract, env, state)
     space = env.observation_space
     if not isinstance(figures, dict):
         raise TypeError(f"{name}.figures(state) is a {type(figures).__name__}; it must be a dict of arrays by name")
@@ -268,14 +314,18 @@ def _check_functions(structure: Any, kinds: tuple[Any, ...]) -> None:
                 raise TypeError(f"{name}: state{field} is weakly typed; wrap it, as in jnp.float32(0)")
             expect(f"{function}(...){field}", b, a.shape, a.dtype)
     for what, (got, box) in observed.items():
-        expect(what, got, (*env.agent_shape, *box.shape), box.dtype)
+        expect(what, got, box.shape, box.dtype, env.agent_shape)
     if active is not None:
         if not env.multi_agent:
             raise TypeError(f"{name} has active(state) and one agent; the episode of a single agent ends instead")
-        expect("active(state)", active, env.agent_shape, jnp.bool_)
+        expect("active(state)", active, (), jnp.bool_, env.agent_shape)
+    if side is not None:
+        if env.multi_agent:
+            raise TypeError(f"{name} has to_play(state) and several agents; sides that move in turns are one agent")
+        expect("to_play(state)", side, (), jnp.int32)
     for what, dtype in (("reward", None), ("terminated", jnp.bool_), ("truncated", jnp.bool_)):
         got = jax.eval_shape(jnp.asarray, getattr(outcome, what))  # a Python bool or float is accepted too
-        expect(f"transition(...) Outcome.{what}", got, env.agent_shape, dtype)
+        expect(f"transition(...) Outcome.{what}", got, (), dtype, env.agent_shape)
     if outcome.reset is not None:
         if not env.multi_agent:
             raise TypeError(f"{name} has one agent, which ends by terminated or truncated; Outcome.reset must be None")
@@ -296,7 +346,9 @@ def _check_functions(structure: Any, kinds: tuple[Any, ...]) -> None:
                 )
     for what, got in arrays.items():
         if what not in observed:
-            expect(what, got, env.agent_shape)
+            expect(what, got, (), None, env.agent_shape)
     for figure in figures:
         if not isinstance(figure, str) or not figure.isidentifier():
             raise TypeError(f"{name}.figures(state) has {figure!r}; a figure's name must be an identifier")
+        if figure in LOG_NAMES:
+            raise TypeError(f"{name}.figures(state) has {figure!r}; the log has {', '.join(LOG_NAMES)} of its own")

@@ -14,7 +14,8 @@ from envs_c import _core
 from jaxpuffer import rng
 from jaxpuffer.batch import Batch, BatchState, check_env
 from jaxpuffer.devices import in_32_bits, platform
-from jaxpuffer.env import NAN, Env, Log, TimeStep, figure_names, has_action_mask, has_active
+from jaxpuffer.env import LOG_NAMES, NAN, Env, Log, TimeStep, figure_names, has_action_mask, has_active
+from jaxpuffer.own_header import shown
 from jaxpuffer.pytree import PyTreeNode, parameter_fields
 from jaxpuffer.spaces import (
     Composite,
@@ -29,7 +30,7 @@ from jaxpuffer.spaces import (
 )
 
 _TARGET = "jaxpuffer_batch"
-_LOG_FIELDS = 5
+_LOG_FIELDS = len(LOG_NAMES)
 _GUARD = 1 << 16  # bytes after an observation, so that one too long is detected and does no harm
 jax.ffi.register_ffi_target(_TARGET, _core.ffi_target(), platform="cpu")
 
@@ -247,7 +248,7 @@ class CBatch(Batch):
             if actions.shape != expected or actions.dtype != self.env.action_space.dtype:
                 raise TypeError(
                     f"actions are {actions.dtype}{list(actions.shape)}; "
-                    f"{self.c_env.name} needs {self.env.action_space.dtype}{list(expected)}"
+                    f"{shown(self.c_env.name)} needs {self.env.action_space.dtype}{list(expected)}"
                 )
             if jnp.issubdtype(actions.dtype, jnp.floating):
                 actions, wrong = legal(self.env.action_space, actions)
@@ -299,6 +300,7 @@ def check_twin(name: str, env: Env) -> None:
 
     Raises:
         TypeError: they differ in parameters, state, agents, mask, perf, or the size of observations or masks.
+        ValueError: a static parameter does not fit in 32 bits.
     """
     _check_twin(name, jax.tree.structure(env), tuple(x.dtype for x in jax.tree.leaves(env)))
 
@@ -307,69 +309,73 @@ def check_twin(name: str, env: Env) -> None:
 def _check_twin(name: str, structure: Any, dtypes: tuple[Any, ...]) -> None:
     """Check that the struct's and the JAX State's fields agree in name, order, type and size."""
     env = jax.tree.unflatten(structure, [jnp.zeros((), dtype) for dtype in dtypes])
-    description = _core.descriptions()[name]
+    description, title = _core.descriptions()[name], shown(name)
     for field, kind in parameter_fields(type(env)):
         if kind not in (int, float, bool) or np.ndim(field.metadata.get("default", 0)):
             raise TypeError(
                 f"{type(env).__name__}.{field.name} is not a single number; C has no such parameters, so this "
                 "environment has no C twin"
             )
+        if kind is int and field.metadata["static"] and abs(getattr(env, field.name)) > np.iinfo(np.int32).max:
+            raise ValueError(
+                f"{type(env).__name__}.{field.name} is {getattr(env, field.name)}; in C it must fit in 32 bits"
+            )
 
     params = [(f.name, "float32" if kind is float else "int32") for f, kind in parameter_fields(type(env))]
     if params != [(n, t) for n, t, _, _ in description["params"]]:
-        raise TypeError(f"{name}: the C parameters {description['params']} differ from the JAX twin's {params}")
+        raise TypeError(f"{title}: the C parameters {description['params']} differ from the JAX twin's {params}")
 
     shapes = jax.eval_shape(env.init, jax.ShapeDtypeStruct((2,), jnp.uint32))
     leaves = jax.tree_util.tree_flatten_with_path(shapes)[0]
     twin = [(jax.tree_util.keystr(path)[1:], leaf) for path, leaf in leaves]
-    if [n for n, _, _, _ in description["state"]] != [n for n, _ in twin]:
-        raise TypeError(
-            f"{name}: the C state has {[n for n, _, _, _ in description['state']]}, the JAX twin {[n for n, _ in twin]}"
-        )
+    in_c, in_jax = [n for n, *_ in description["state"]], [n for n, _ in twin]
+    if in_c != in_jax:
+        raise TypeError(f"{title}: the C state has {in_c}, the JAX twin {in_jax}")
     for (field, dtype, count, _), (_, leaf) in zip(description["state"], twin, strict=True):
         wide = "uint8" if leaf.dtype == jnp.bool_ else str(leaf.dtype)
         if dtype != wide or count < math.prod(leaf.shape):
             raise TypeError(
-                f"{name}: state field {field} is {dtype}[{count}] in C and {leaf.dtype}{list(leaf.shape)} in JAX"
+                f"{title}: state field {field} is {dtype}[{count}] in C and {leaf.dtype}{list(leaf.shape)} in JAX"
             )
-    _check_obs(name, description, env.observation_space)
+    _check_obs(title, description, env.observation_space)
     if description["action_dtype"] != str(env.action_space.dtype):
-        raise TypeError(f"{name}: action is {description['action_dtype']} in C and {env.action_space.dtype} in JAX")
+        raise TypeError(f"{title}: action is {description['action_dtype']} in C and {env.action_space.dtype} in JAX")
     figures = sorted(figure for figure, *_ in description["figures"])
     if figures != list(figure_names(env)):
-        raise TypeError(f"{name}: the log's figures are {figures} in C (NAME_log), and {figure_names(env)} in JAX")
+        raise TypeError(f"{title}: the log's figures are {figures} in C (NAME_log), and {figure_names(env)} in JAX")
 
-    for what, in_c, in_jax in (
+    for what, c_has, jax_has in (
         ("several agents (NAME_respawn)", description["multi_agent"], env.multi_agent),
         ("action_mask", description["has_action_mask"], has_action_mask(env)),
         ("active", description["has_active"], has_active(env)),
         ("perf", description["has_perf"], type(env).perf is not Env.perf),
     ):
-        if in_c != in_jax:
-            has, lacks = ("C", "JAX") if in_c else ("JAX", "C")
-            raise TypeError(f"{name}: there is {what} in {has} and none in {lacks}")
+        if c_has != jax_has:
+            has, lacks = ("C", "JAX") if c_has else ("JAX", "C")
+            raise TypeError(f"{title}: there is {what} in {has} and none in {lacks}")
     if env.num_agents > description["max_agents"]:
-        raise TypeError(
-            f"{name}: {env.num_agents} agents are more than {name.upper()}_MAX_AGENTS, {description['max_agents']}"
-        )
+        limit = f"{name.partition('#')[0].upper()}_MAX_AGENTS"
+        raise TypeError(f"{title}: {env.num_agents} agents are more than {limit}, {description['max_agents']}")
     _check_written(name, env)
 
 
-def _check_obs(name: str, description: dict[str, Any], space: ObservationSpace) -> None:
+def _check_obs(title: str, description: dict[str, Any], space: ObservationSpace) -> None:
     """Check that the parts of an observation agree in name, dtype and size."""
     fields = description["obs"]
     in_jax = [part for part, _ in named_parts(space)] if isinstance(space, Composite) else []
     if [field for field, *_ in fields] != in_jax:
         raise TypeError(
-            f"{name}: the parts of an observation are {[field for field, *_ in fields]} in C (NAME_obs), and {in_jax} "
+            f"{title}: the parts of an observation are {[field for field, *_ in fields]} in C (NAME_obs), and {in_jax} "
             "in JAX"
         )
     if isinstance(space, Composite):
         for (field, dtype, count, _), (_, box) in zip(fields, space.parts, strict=True):
             if dtype != str(box.dtype) or count < math.prod(box.shape):
-                raise TypeError(f"{name}: obs.{field} is {dtype}[{count}] in C and {box.dtype}{list(box.shape)} in JAX")
+                raise TypeError(
+                    f"{title}: obs.{field} is {dtype}[{count}] in C and {box.dtype}{list(box.shape)} in JAX"
+                )
     elif description["obs_dtype"] != str(space.dtype):
-        raise TypeError(f"{name}: obs is {description['obs_dtype']} in C and {space.dtype} in JAX")
+        raise TypeError(f"{title}: obs is {description['obs_dtype']} in C and {space.dtype} in JAX")
 
 
 def _check_written(name: str, env: Env) -> None:
@@ -416,7 +422,5 @@ def _check_written(name: str, env: Env) -> None:
         written = (one[what] == other[what])[0]
         if written[size:].any() or not written[:size].all():
             total = int(written.sum())
-            raise TypeError(
-                f"{name}: C writes {total} bytes of {'an observation' if what == 'obs' else 'a mask'} of all agents; "
-                f"JAX has {size}"
-            )
+            kind = "an observation" if what == "obs" else "a mask"
+            raise TypeError(f"{shown(name)}: C writes {total} bytes of {kind} of all agents; JAX has {size}")

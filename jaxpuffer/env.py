@@ -53,6 +53,9 @@ class Log(PyTreeNode):
         return jax.tree.map(lambda x: x / total.n, total).replace(n=total.n)
 
 
+LOG_NAMES = ("episode_return", "episode_length", "score", "perf", "n")  # of every environment's log, in this order
+
+
 class TimeStep(PyTreeNode):
     """One step as the agents see it. A batch adds the log of the rows that ended."""
 
@@ -132,6 +135,14 @@ class Env(Parameters, Generic[State]):
         """
         return None
 
+    def to_play(self, state: State) -> Array | None:
+        """Games of two sides that move in turns: which of them moves now, int32 (), 0 or 1; None in all others.
+
+        The observation and the mask are the mover's, the reward and the score are those of side 0. What one side wins
+        the other loses.
+        """
+        return None
+
     def action_mask(self, state: State) -> Array | None:
         """Legal actions, bool (..., n) with at least one True; None if all are always legal."""
         return None
@@ -139,6 +150,17 @@ class Env(Parameters, Generic[State]):
     def render(self, state: State) -> Array:
         """A picture of the state, uint8 (height, width, 3)."""
         raise NotImplementedError(f"{type(self).__name__} has no render(state)")
+
+    # games of two sides: scripted opponents
+
+    bots: ClassVar[tuple[str, ...]] = ()  # their names, the weakest first
+
+    def bot(self, state: State, stream: Array, name: str) -> Array:
+        """The action of a scripted opponent, one of `bots`, drawn with the given stream (not the state's).
+
+        In turns it is the action of the side that moves; in a multi-agent world it has one entry per agent.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define bot(state, stream, name)")
 
     # for the parity harness: how to reach the late game, and what must have happened
 
@@ -164,6 +186,11 @@ class Env(Parameters, Generic[State]):
         return 1
 
     @property
+    def teams(self) -> tuple[int, ...] | None:
+        """Multi-agent worlds of two sides: which one each agent is on, 0 or 1; None in all others."""
+        return None
+
+    @property
     def agent_shape(self) -> tuple[int, ...]:
         """The leading axes of per-agent arrays: () or (num_agents,)."""
         return (self.num_agents,) if self.multi_agent else ()
@@ -185,7 +212,7 @@ class Env(Parameters, Generic[State]):
         """
         action, wrong = legal(self.action_space, check_action(self.action_space, action, self.agent_shape))
         active = self.active(state)
-        state, outcome = self.transition(state, action)
+        state, outcome = transition_of(self, state, action)
         outcome = settle(outcome, active, self.active(state))
         reward = jnp.where(wrong, NAN, outcome.reward)
         return state, TimeStep(self.observe(state), reward, outcome.terminated, outcome.truncated, active=active)
@@ -197,9 +224,28 @@ class Env(Parameters, Generic[State]):
         return Batch(self, num_envs)
 
 
+def transition_of(env: Env[State], state: State, action: Array) -> tuple[State, Outcome]:
+    """What `transition` returns; a TypeError if it is not a state and an Outcome."""
+    found: Any = env.transition(state, action)
+    if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Outcome):
+        return found
+    kind = f"({', '.join(type(x).__name__ for x in found)})" if isinstance(found, tuple) else type(found).__name__
+    raise TypeError(f"{type(env).__name__}.transition returns {kind}; it must return (state, Outcome)")
+
+
 def has_action_mask(env: Any) -> bool:
     """Whether some actions can be illegal."""
     return type(env).action_mask is not Env.action_mask
+
+
+def has_turns(env: Any) -> bool:
+    """Whether two sides move in turns."""
+    return getattr(type(getattr(env, "env", env)), "to_play", Env.to_play) is not Env.to_play
+
+
+def has_sides(env: Any) -> bool:
+    """Whether it is a game of two sides, in turns or at the same time."""
+    return has_turns(env) or getattr(getattr(env, "env", env), "teams", None) is not None
 
 
 def has_active(env: Any) -> bool:
@@ -216,13 +262,26 @@ def figure_names(env: Env) -> tuple[str, ...]:
 
 
 def misspelt(cls: type[Env]) -> dict[str, str]:
-    """Functions of a class that no other of its functions uses and that have nearly the name of one of `Env`."""
-    inherited = {name for name in dir(Env) if not name.startswith("_")}
+    """Members of a class that none of its functions uses and that have nearly the name of one of `Env`."""
+    known = {name for name in dir(Env) if not name.startswith("_")}
     parts = [vars(part) for part in cls.__mro__[: cls.__mro__.index(Env)]]
-    own = {name: x for part in parts for name, x in part.items() if inspect.isfunction(x) and name[0] != "_"}
-    used = {word for function in own.values() for word in function.__code__.co_names}
-    near = {name: difflib.get_close_matches(name, inherited, 1, 0.8) for name in own.keys() - inherited - used}
-    return {name: found[0] for name, found in sorted(near.items()) if found and found[0] not in own}
+    used = {word for own in parts for member in own.values() for word in _words(member)}
+    found = {}
+    for own in parts:
+        for name in own.keys() - known - used:
+            near = difflib.get_close_matches(name, known, 1, 0.8)
+            if near and name[0] != "_" and near[0] not in own:  # with both in one class it is a helper
+                found[name] = near[0]
+    return dict(sorted(found.items()))
+
+
+def _words(member: Any) -> set[str]:
+    """The names that a function, a property or a code object uses."""
+    function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+    code = getattr(function, "__code__", function)
+    if not inspect.iscode(code):
+        return set()
+    return set(code.co_names).union(*map(_words, code.co_consts))
 
 
 def random_action(env: Env, state: Any, stream: Array, masked: bool = True) -> Array:

@@ -35,6 +35,14 @@ def one_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def users_level() -> int:
+    """The `stacklevel` that shows a warning at the line of the user's code that led to it."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("jaxpuffer", "jax", "contextlib"):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def warn(message: str) -> None:
     """Warn, also where warnings are errors, because what was trained must not be lost."""
     try:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import envs_c
@@ -24,6 +25,7 @@ NEVER_MEANT = tuple(
     f"-Werror={kind}" for kind in ("incompatible-pointer-types", "int-conversion", "implicit-function-declaration")
 )
 _loaded: dict[Path, ctypes.CDLL] = {}  # for as long as the process lives
+_headers: dict[str, Path] = {}  # by the names among `_core.descriptions()`
 
 
 def header_of(cls: type, header: str | os.PathLike[str] | None) -> Path:
@@ -88,7 +90,8 @@ def load_header(header: Path) -> str:
         if not library.exists():
             library.parent.mkdir(parents=True, exist_ok=True)
             made = Path(folder) / "made.so"
-            _run([*command, "-shared", "-fPIC", str(source), "-o", str(made)], header)
+            missing = describe_env.missing_functions(name, header.read_text())
+            _run([*command, "-shared", "-fPIC", str(source), "-o", str(made)], header, missing)
             beside = library.with_suffix(f".{os.getpid()}")
             shutil.copy(made, beside)
             beside.replace(library)  # in one step: several processes may do this at once
@@ -96,7 +99,14 @@ def load_header(header: Path) -> str:
         _loaded[library] = ctypes.CDLL(str(library))
     # also if it was loaded before: a file that the header includes may have changed, and changed back
     _core.add(ctypes.addressof(ctypes.c_char.in_dll(_loaded[library], f"{name}_description")))
-    return next(key for key, about in _core.descriptions().items() if about["id"] == identity)
+    key = next(key for key, about in _core.descriptions().items() if about["id"] == identity)
+    _headers[key] = header
+    return key
+
+
+def shown(name: str) -> str:
+    """What errors call an environment of `_core.descriptions()`: its name, or the path of a header of one's own."""
+    return str(_headers.get(name, name))
 
 
 def _compiler() -> list[str]:
@@ -109,15 +119,16 @@ def _compiler() -> list[str]:
     return [found]
 
 
-def _run(command: list[str], header: Path) -> str:
-    """The output of a command."""
+def _run(command: list[str], header: Path, missing: Sequence[str] = ()) -> str:
+    """The output of a command; if it fails, the error begins with the functions that the header seems to lack."""
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
         raise ImportError(f"the C compiler {command[0]} cannot be run: {one_line(error)}") from error
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-        raise ValueError(f"{header} does not compile: " + "\n".join(said[:5]))
+        lacks = f"it has no {', '.join(missing)}; " if missing else ""
+        raise ValueError(f"{header} does not compile: {lacks}" + "\n".join(said[:5]))
     return done.stdout
 
 

@@ -96,7 +96,11 @@ class Parameters(PyTreeNode):
                 "and the class is made by name: "
                 f"{cls.__name__}(size=5)"
             )
-        for name, annotation in inspect.get_annotations(cls).items():
+        annotations = inspect.get_annotations(cls)
+        for name, value in cls.__dict__.items():
+            if isinstance(value, dataclasses.Field) and name not in annotations:
+                raise TypeError(f"{cls.__name__}.{name} has no type; write it as in {name}: float = param(...)")
+        for name, annotation in annotations.items():
             value = cls.__dict__.get(name)
             if not isinstance(value, dataclasses.Field) and "ClassVar" not in str(annotation):
                 raise TypeError(
@@ -188,6 +192,8 @@ def leaf_shapes(node: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Parameters):
+        return value.to_dict()
     if isinstance(value, tuple):
         return [_plain(x) for x in value]
     if value is None:
@@ -289,6 +295,8 @@ def _cast_static(owner: str, kind: Any, value: Any, limits: Any) -> Any:
         if kind is int and abs(value) > np.iinfo(np.int64).max:
             raise ValueError(f"{owner} is {value!r}; it must fit in 64 bits")
         _check_range(owner, value, np.asarray(value), limits)
+    elif issubclass(kind, Parameters) and isinstance(value, dict):
+        return kind(**value)  # a group of static parameters
     elif not isinstance(value, kind):
         raise wrong
     return value

@@ -17,6 +17,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 MAX_BELOW = 65536  # largest n of `below` and `shuffle`
+MAX_INT = 2**31 - 1
 LEVEL = 0x6C65766C  # sets the hashes of levels apart from those of `each`
 
 
@@ -47,7 +48,13 @@ def seed(key: Array, shape: tuple[int, ...] = ()) -> Array:
 
 
 def bits(stream: Array) -> tuple[Array, Array]:
-    """The next 32 random bits, uint32 ()."""
+    """The next 32 random bits, uint32 ().
+
+    Raises:
+        TypeError: `stream` is not uint32 (2,). The other functions draw with this one.
+    """
+    if getattr(stream, "dtype", None) != jnp.uint32 or stream.shape != (2,):
+        raise TypeError(f"stream is {_kind(stream)}; it must be uint32[2], as init gets it and each draw returns it")
     s0, s1 = stream[0], stream[1]
     drawn = _rotate_left(s0 * jnp.uint32(0x9E3779BB), 5) * jnp.uint32(5)
     s1 = s1 ^ s0
@@ -69,10 +76,10 @@ def below(stream: Array, n: ArrayLike) -> tuple[Array, Array]:
     at most n / 2^32 of the probability.
 
     Raises:
+        TypeError: `n` is not a whole number.
         ValueError: `n` is an integer of Python or NumPy out of range.
     """
-    if isinstance(n, int | np.integer) and not 1 <= n <= MAX_BELOW:
-        raise ValueError(f"n is {n}; it must be from 1 to {MAX_BELOW}")
+    _check_whole("n", n, 1, MAX_BELOW)
     stream, drawn = bits(stream)
     # the high word of a 32 by 17 bit product, in two halves
     n = jnp.uint32(n)
@@ -107,8 +114,10 @@ def deal(stream: Array, items: Array, count: int) -> tuple[Array, Array]:
     """`items` with a random choice of `count` of them in front, in random order: the first steps of a shuffle.
 
     Raises:
+        TypeError: `count` is not a whole number of Python or NumPy.
         ValueError: `count` is not from 0 to the number of items, or there are more than 65,536 of them.
     """
+    _check_fixed("count", count)
     if not 0 <= count <= len(items) <= MAX_BELOW:
         raise ValueError(
             f"count is {count} of {len(items)} items; it must be from 0 to that, which is at most {MAX_BELOW}"
@@ -127,14 +136,26 @@ def each(stream: Array, count: int) -> tuple[Array, Array]:
 
     Draw i is a function of two words of the stream and of i alone: the hash pcg3d of Jarzynski and Olano (2020, "Hash
     Functions for GPU Rendering", JCGT 9(3)). The stream advances by these two words.
+
+    Raises:
+        TypeError: `count` is not a whole number of Python or NumPy.
+        ValueError: `count` is below 0.
     """
+    _check_fixed("count", count)
+    _check_whole("count", count, 0, MAX_INT)
     stream, a = bits(stream)
     stream, b = bits(stream)
     return stream, _hash(a, b, jnp.arange(count, dtype=jnp.uint32))[0]
 
 
 def unit(drawn: Array) -> Array:
-    """Random bits, uint32, as float32 uniform in [0, 1), multiples of 2^-24."""
+    """Random bits, uint32, as float32 uniform in [0, 1), multiples of 2^-24.
+
+    Raises:
+        TypeError: `drawn` is of another dtype.
+    """
+    if getattr(drawn, "dtype", None) != jnp.uint32:
+        raise TypeError(f"drawn is {_kind(drawn)}; it must be uint32, as bits and each return it")
     return jnp.float32(drawn >> jnp.uint32(8)) * jnp.float32(2.0**-24)
 
 
@@ -143,13 +164,38 @@ def level(stream: Array, levels: ArrayLike, first_level: ArrayLike) -> tuple[Arr
 
     With `levels`, int32 (), above 0 it is that of a level from `first_level` to `first_level + levels - 1`, each with
     the same probability; a level's stream is a function of its number alone. With 0 it is a new one.
+
+    Raises:
+        TypeError: `levels` or `first_level` is not a whole number.
+        ValueError: one is an integer of Python or NumPy below 0, or one that int32 does not hold.
     """
+    _check_whole("levels", levels, 0, MAX_INT)
+    _check_whole("first_level", first_level, 0, MAX_INT)
     stream, a = bits(stream)
     stream, b = bits(stream)
     many = jnp.uint32(levels)
     number = jnp.uint32(first_level) + a % jnp.maximum(many, jnp.uint32(1))
     x, y, _ = _hash(jnp.where(many > 0, number, a), jnp.where(many > 0, jnp.uint32(0), b), jnp.uint32(LEVEL))
     return stream, jnp.stack([x, jnp.where((x | y) == 0, jnp.uint32(1), y)])
+
+
+def _check_whole(name: str, value: Any, low: int, high: int) -> None:
+    """Check that a number is whole, and its range if it is known when a program is traced."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        if not low <= value <= high:
+            raise ValueError(f"{name} is {value}; it must be from {low} to {high}")
+    elif not jnp.issubdtype(getattr(value, "dtype", np.dtype(object)), jnp.integer) or value.shape != ():
+        raise TypeError(f"{name} is {_kind(value)}; it must be a whole number")
+
+
+def _check_fixed(name: str, value: Any) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        raise TypeError(f"{name} is {_kind(value)}; it must be a whole number that is not traced")
+
+
+def _kind(value: Any) -> str:
+    """The dtype and shape of an array, or what else is in its place."""
+    return f"{value.dtype}{list(value.shape)}" if hasattr(value, "dtype") else f"{value!r:.100}"
 
 
 def _hash(x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:

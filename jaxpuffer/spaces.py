@@ -222,9 +222,9 @@ class Composite:
 
     boxes: Any  # an object of the observation's class, with a Box in the place of each array
 
-    def __init__(self, kind: type[Any], /, **boxes: Box) -> None:
+    def __init__(self, kind: type[Any] | None = None, /, **boxes: Box) -> None:
         if not (isinstance(kind, type) and issubclass(kind, PyTreeNode)):
-            raise TypeError(f"kind is {kind!r:.100}; it must be the observation's class, a PyTreeNode")
+            raise TypeError(f"kind is {kind!r:.100}; the first argument must be the observation's class, a PyTreeNode")
         names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # a subclass is one
         if not names:
             raise TypeError(f"{kind.__name__} has no fields; an observation needs one at least")

@@ -14,7 +14,8 @@ import numpy as np
 
 from envs_c import require_built
 from jaxpuffer.batch import check_functions
-from jaxpuffer.env import Env, figure_names, has_action_mask, has_active
+from jaxpuffer.env import LOG_NAMES, Env, figure_names, has_action_mask, has_active
+from jaxpuffer.own_header import shown
 from jaxpuffer.pytree import parameter_fields
 from jaxpuffer.registry import make
 from jaxpuffer.spaces import ObservationSpace, action_bounds, choices, mask_sizes, named_parts
@@ -87,7 +88,7 @@ class VecEnv:
         for field, kind in parameter_fields(type(twin)):
             static = field.metadata["static"]
             if not static and getattr(twin, field.name).shape:
-                raise ValueError(f"{name}.{field.name} has an axis; a VecEnv has the same parameters for all")
+                raise ValueError(f"{shown(name)}: {field.name} has an axis; a VecEnv has the same parameters for all")
             value = getattr(twin, field.name) if static else params.get(field.name, field.default)
             x = values[field.name] = np.asarray(value, np.float32 if kind is float else np.int32)
             # a float is the shortest decimal that reads back as the same float32: 0.01, and not slightly less
@@ -115,7 +116,7 @@ class VecEnv:
             "terminated": np.zeros(lead, np.bool_),
             "truncated": np.zeros(lead, np.bool_),
             "ended": np.zeros(lead, np.bool_),
-            "log": np.zeros((*lead, 5 + len(figure_names(twin))), np.float32),
+            "log": np.zeros((*lead, len(LOG_NAMES) + len(figure_names(twin))), np.float32),
             "action_shape": [*lead, *space.shape],
         }
         for part, box in named_parts(self.single_observation_space):
@@ -125,7 +126,7 @@ class VecEnv:
             self._arrays["active"] = np.ones(lead, np.bool_)
             self._arrays["logged"] = np.zeros(lead, np.bool_)
         #: what the last axis of `info["log"]` has
-        self.log_names = names_of_log(type(twin).__name__, [figure for figure, *_ in description["figures"]])
+        self.log_names = (*LOG_NAMES, *(figure for figure, *_ in description["figures"]))
         if has_action_mask(twin):
             self._arrays["mask"] = np.ones((*lead, sum(mask_sizes(space))), np.bool_)
         self._new_batch = functools.partial(_core.NumpyBatch, description["id"], choices(space))
@@ -309,21 +310,10 @@ class VecEnv:
         if changed.any():  # too large for int32, so C cannot name the number
             first, sizes = int(np.argmax(changed)), choices(self.single_action_space)
             raise ValueError(
-                f"{self.name}: action {given.flat[first]} of agent {first // len(sizes)} of the batch, entry "
+                f"{shown(self.name)}: action {given.flat[first]} of agent {first // len(sizes)} of the batch, entry "
                 f"{first % len(sizes)}; it must be from 0 to {sizes[first % len(sizes)] - 1}"
             )
         return converted
-
-
-def names_of_log(owner: str, figures: list[str]) -> tuple[str, ...]:
-    """The columns of a log with an environment's own figures.
-
-    Raises:
-        ValueError: a figure has the name of another column.
-    """
-    if taken := sorted(set(figures) & set(LOG_NAMES)):
-        raise ValueError(f"{owner}.figures(state) has {taken[0]!r}; the log has {', '.join(LOG_NAMES)} of its own")
-    return (*LOG_NAMES, *figures)
 
 
 def seed_sequence(seed: Any) -> np.random.SeedSequence:
@@ -369,7 +359,6 @@ def _as_returned(space: ObservationSpace, arrays: dict[str, Any], which: str) ->
     return arrays[which] if names == [""] else {name: arrays[f"{which}.{name}"] for name in names}
 
 
-LOG_NAMES = ("episode_return", "episode_length", "score", "perf", "n")  # of every environment's log
 _OF_ALL = ("params", "action_shape")  # not an entry for each environment
 _picture = jax.jit(lambda env, state: env.render(state))
 _with_threads: "weakref.WeakSet[VecEnv]" = weakref.WeakSet()

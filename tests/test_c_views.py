@@ -108,7 +108,7 @@ def test_seeds() -> None:
     for seed in (-1, 1.5, True):
         with pytest.raises(ValueError, match=f"seed is {seed}; it must be None or an int of at least 0"):
             one.reset(seed=seed)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="cartpole.force has an axis"):
+    with pytest.raises(ValueError, match="cartpole: force has an axis"):
         envs_c.VecEnv("cartpole", 2, force=[1.0, 2.0])
 
 

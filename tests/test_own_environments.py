@@ -1,17 +1,21 @@
 """A user's own environments: spaces, masks and ends that no shipped one has."""
 
+import warnings
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from coins import Coins
 from toy_envs import tiny_config
 
-from jaxpuffer import PPOConfig, evaluate, fit, make, rng, train
-from jaxpuffer.env import Env, Outcome, PyTreeNode, param, random_action
+from envs_c import VecEnv
+from jaxpuffer import PPOConfig, evaluate, fit, list_envs, make, rng, train
+from jaxpuffer.env import Env, Outcome, PyTreeNode, misspelt, param, random_action, static
 from jaxpuffer.networks import encode
 from jaxpuffer.ppo import init, update
+from jaxpuffer.registry import env_class
 from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete
 
 KEY = jax.random.key(0)
@@ -234,9 +238,19 @@ def test_an_infinite_final_observation_is_named() -> None:
         fit(Late(), KEY, tiny_config(), progress=False)
 
 
+class Figures(Simple):
+    def figures(self, s):
+        return {"a": jnp.float32(0)}
+
+
 class NoOutcome(Simple):
     def transition(self, s, action):
         return s, 1.0
+
+
+class NoPair(Simple):
+    def transition(self, s, action):
+        return s
 
 
 class ListSeen(Simple):
@@ -263,6 +277,45 @@ class ResetsAlone(Simple):
     def transition(self, s, action):
         s, outcome = super().transition(s, action)
         return s, outcome.replace(reset=outcome.truncated)
+
+
+class Three(Env[State]):
+    """Its arrays are of three agents, whatever `num_agents` says."""
+
+    multi_agent = True
+    agents: int = static(default=3)
+    observation_space: ClassVar[Any] = Box(0.0, 1.0, (1,))
+    action_space: ClassVar[Any] = Discrete(2)
+
+    @property
+    def num_agents(self):
+        return self.agents
+
+    def init(self, stream):
+        return State(stream, jnp.int32(0), jnp.zeros(3))
+
+    def transition(self, s, action):
+        never = jnp.zeros(3, bool)
+        return s.replace(seen=s.seen + jnp.float32(action)), Outcome(s.seen, never, never, reset=s.steps > 3)
+
+    def respawn(self, s, ended):
+        return s.replace(seen=jnp.where(ended, 0.0, s.seen))
+
+    def observe(self, s):
+        return s.seen[:, None]
+
+    def score(self, s):
+        return s.seen
+
+
+class Deaf(Three):
+    def transition(self, s, action):
+        return super().transition(s, jnp.zeros(3))
+
+
+class Blind(Deaf):
+    def respawn(self, s, ended):
+        return s
 
 
 class Half(Simple):
@@ -296,7 +349,8 @@ class Two(Simple):
         (ResetsAlone, "ResetsAlone has one agent, .* Outcome.reset must be None"),
         (Half, "num_agents is 1.5; it must be int"),
         (Two, r"Outcome.reset is bool\[2\]; it must be bool\[\]"),
-        (NoOutcome, "NoOutcome.transition returns a float beside the state, not an Outcome"),
+        (NoOutcome, r"NoOutcome.transition returns \(State, float\); it must return \(state, Outcome\)"),
+        (NoPair, r"NoPair.transition returns State; it must return \(state, Outcome\)"),
         (ListSeen, r"ListSeen.observe\(state\) is a list; it must be an array"),
         (IntFlag, r"Outcome.terminated is int32\[\]; it must be bool\[\]"),
         (TwoWithoutSaying, "num_agents is 2; a world of several agents sets multi_agent = True"),
@@ -307,11 +361,41 @@ def test_mistakes_of_authors_are_named(cls: Any, message: str) -> None:
         train(cls(), KEY, tiny_config())
 
 
+def test_a_first_step_says_what_a_transition_lacks() -> None:
+    env = NoPair()
+    with pytest.raises(TypeError, match=r"NoPair.transition returns State; it must return \(state, Outcome\)"):
+        env.step(env.init(rng.seed(KEY)), jnp.int32(0))
+
+
 def test_the_number_of_agents_is_a_whole_number() -> None:
     with pytest.raises(TypeError, match=r"Half.num_agents is 1.5; it must be a whole number of at least 1"):
         Half().batch(2)
     with pytest.raises(TypeError, match=r"Own.num_agents is a function; put @property above it"):
         simple(multi_agent=True, num_agents=lambda self: 2)
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (Three, r"Three.transition\(state, action\) with num_agents = 2: .*\(3,\)"),
+        (Deaf, r"Deaf.respawn\(state, ended\) with num_agents = 2: .*"),
+        (Blind, r"Blind.observe\(state\) is float32\[3, 1\]; it must be float32\[2, 1\], as num_agents is 2"),
+    ],
+)
+def test_a_number_of_agents_that_the_arrays_do_not_have_is_named(cls: Any, message: str) -> None:
+    cls().batch(2)
+    with pytest.raises(TypeError, match=message):
+        train(cls(agents=2), KEY, tiny_config())
+
+
+@pytest.mark.needs_c
+def test_a_number_of_agents_that_the_arrays_do_not_have_is_named_in_c() -> None:
+    class Fewer(Coins):
+        num_agents = 2
+
+    for use in (VecEnv, lambda env: make(env, "c")):
+        with pytest.raises(TypeError, match=r"Fewer.transition\(state, action\) with num_agents = 2: "):
+            use(Fewer())
 
 
 def test_a_function_that_is_nearly_one_of_env_is_told() -> None:
@@ -325,9 +409,95 @@ def test_a_function_that_is_nearly_one_of_env_is_told() -> None:
         def observe(self, s):
             return self.observed(s)
 
-    with pytest.warns(UserWarning, match=r"Figure.figure is never called; did you mean figures\?") as found:
+    with pytest.warns(UserWarning, match=r"Figure.figure is never used; did you mean figures\?") as found:
         Figure().batch(2)
     assert len(found) == 1
+    with pytest.warns(UserWarning, match=r"Child.figure is never used; did you mean figures\?") as found:
+        jax.eval_shape(init, type("Child", (Figures,), {"figure": Figure.figure})(), KEY, tiny_config())
+    assert [warning.filename for warning in found] == [__file__]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"headr": "own.h"}, "Own.headr is never used; did you mean header"),
+        ({"cheap_int": False}, "Own.cheap_int is never used; did you mean cheap_init"),
+        ({"bot_": lambda self, s, stream, name: jnp.int32(0)}, "Own.bot_ is never used; did you mean bot"),
+        ({"num_agent": property(lambda self: 2)}, "Own.num_agent is never used; did you mean num_agents"),
+        ({"multiagent": True}, "Own.multiagent is never used; did you mean multi_agent"),
+    ],
+)
+def test_an_attribute_that_is_nearly_one_of_env_is_told(attributes: dict, message: str) -> None:
+    with pytest.warns(UserWarning, match=message) as found:
+        simple(**attributes).batch(2)
+    assert [warning.filename for warning in found] == [__file__]
+
+
+def test_names_that_are_used_are_not_told() -> None:
+    class Fine(Simple):
+        step_ = 1
+        players = 2
+
+        @property
+        def perfs(self):
+            return [self.players for _ in range(2)]
+
+        def score(self, s):
+            return sum((lambda: self.step_ * jnp.float32(x))() for x in self.perfs)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Fine().batch(2)
+    assert not any(misspelt(env_class(name)) for name in list_envs())
+
+
+def test_levels_that_init_does_not_draw_are_told() -> None:
+    class Levels(Simple):
+        levels: int = param(default=0, minimum=0)
+        first_level: int = param(default=0, minimum=0)
+
+    class Drawn(Levels):
+        def init(self, stream):
+            stream, world = rng.level(stream, self.levels, self.first_level)
+            return super().init(stream).replace(seen=rng.uniform(world)[1])
+
+    class Half(Levels):
+        def init(self, stream):
+            return super().init(rng.level(stream, self.levels, 0)[0])
+
+    with pytest.warns(
+        UserWarning, match="Levels.init does not use first_level and levels; draw the world from"
+    ) as found:
+        jax.eval_shape(init, Levels(), KEY, tiny_config())
+    assert [warning.filename for warning in found] == [__file__]
+    with pytest.warns(UserWarning, match="Half.init does not use first_level; draw the world from rng.level"):
+        Half().batch(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Drawn().batch(2)
+        make("maze").batch(2)
+
+
+def test_level_numbers_fit_in_32_bits() -> None:
+    for value in (2**31, 2**40):
+        with pytest.raises(ValueError, match=f"Maze.first_level is {value}; it must fit in 32 bits"):
+            make("maze", first_level=value)
+
+
+@pytest.mark.needs_c
+def test_static_numbers_of_a_c_twin_fit_in_32_bits() -> None:
+    class Static(Coins):
+        max_steps: int = static(default=2**31)
+
+        def transition(self, s, action):
+            return Coins().transition(s, action)
+
+    for use in (VecEnv, lambda env: make(env, "c")):
+        with pytest.raises(ValueError, match="Static.max_steps is 2147483648; in C it must fit in 32 bits"):
+            use(Static())
+
+
+def test_a_class_is_no_environment() -> None:
     with pytest.raises(TypeError, match=r"it must be a registered name, .* or an environment, such as Simple\(\)"):
         make(Simple)  # type: ignore[arg-type]
 

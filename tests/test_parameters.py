@@ -172,6 +172,11 @@ def test_what_is_no_field_is_refused_when_the_class_is_made() -> None:
         class Bare(Parameters):
             layout: jax.Array = jnp.zeros(3)
 
+    with pytest.raises(TypeError, match=r"Untyped.speed has no type; write it as in speed: float = param"):
+
+        class Untyped(Parameters):
+            speed = param(default=1)
+
     with pytest.raises(TypeError, match=r"Own has an __init__; parameters are fields"):
 
         class Own(Parameters):

@@ -86,12 +86,13 @@ def test_a_composite_is_its_named_boxes():
     for kind, boxes, message in (
         (box, {}, "kind is Box"),
         (Seen(tiles=box, numbers=box), {}, "kind is Seen"),
+        (None, {"tiles": box}, "kind is None; the first argument must be the observation's class, a PyTreeNode"),
         (Seen, {"tiles": 3, "numbers": box}, "tiles is 3; it must be a Box"),
         (Seen, {"tiles": box}, "the boxes are tiles; Seen has tiles, numbers"),
         (Seen, {"tiles": box, "numbers": box, "number": box}, "are tiles, numbers, number; Seen has tiles, numbers"),
     ):
         with pytest.raises(TypeError, match=message):
-            Composite(kind, **boxes)
+            Composite(*([] if kind is None else [kind]), **boxes)
 
 
 def test_what_an_environment_returns_is_compared_with_its_composite():
@@ -344,10 +345,14 @@ def test_a_figure_has_a_name_of_its_own():
         def figures(self, s):
             return {"score": jnp.float32(s.out), "way": jnp.float32(s.row)}
 
-    with pytest.raises(
-        ValueError, match=r"Twice.figures\(state\) has 'score'; the log has episode_return, .* of its own"
+    message = r"Twice.figures\(state\) has 'score'; the log has episode_return, .* of its own"
+    for use in (
+        lambda env: env.batch(2),
+        lambda env: JaxVecEnv(env, 2),
+        lambda env: train(env, jax.random.key(0), SMALL),
     ):
-        JaxVecEnv(Twice(), 2)
+        with pytest.raises(TypeError, match=message):
+            use(Twice())
 
 
 # headers of one's own
@@ -383,6 +388,40 @@ def _play(batch, steps):
     state, _ = batch.reset(jax.random.key(0))
     actions = jax.random.randint(jax.random.key(1), (steps, batch.num_envs, AGENTS), 0, 5, jnp.int32)
     return jax.jit(lambda state: jax.lax.scan(batch.step, state, actions))(state)[1]
+
+
+@pytest.mark.needs_c
+def test_what_a_header_does_not_set_is_zero(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxpuffer.own_header._folder", lambda: tmp_path)
+
+    def first(x):
+        return jnp.where(jnp.arange(AGENTS) == 0, jnp.float32(x), jnp.float32(0))
+
+    class Sparse(Coins):
+        def score(self, s):
+            return first(super().score(s))
+
+        def perf(self, s):
+            return jnp.flip(first(jnp.flip(super().perf(s))))
+
+        def figures(self, s):
+            return {"falls": jnp.zeros(AGENTS), "way": super().figures(s)["way"]}
+
+    text = HEADER.read_text()
+    for old, new in (
+        ("score[a] =", "if (a == 0) score[a] ="),
+        ("perf[a] =", "if (a == COINS_MAX_AGENTS - 1) perf[a] ="),
+        ("    log[a].falls = (float)s->out[a];\n", ""),
+        ("active[a] = s->out[a] == 0;", "if (s->out[a] == 0) active[a] = 1;"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "coins.h").write_text(text)
+    env = Sparse(max_steps=30)
+    in_jax, in_c = env.batch(16), make(env, "c", header=tmp_path / "coins.h").batch(16)
+    steps = _play(in_jax, 60), _play(in_c, 60)
+    assert steps[0].log.n.sum() > 16 and not steps[0].active.all()
+    jax.tree.map(np.testing.assert_array_equal, *steps)
 
 
 @pytest.mark.needs_c
@@ -445,11 +484,22 @@ def test_wrong_headers_are_refused(tmp_path, monkeypatch):
             "const coins_state *s, const coins_params *p, coins_log",
             "does not compile",
         ),
-        ("coins_score(", "coins_scores(", "does not compile: .*coins_score"),
+        ("coins_score(", "coins_scores(", "coins.h does not compile: it has no coins_score; "),
+        ("coins_init(", "init(", "coins.h does not compile: it has no coins_init; "),
+        ("coins_respawn(", "coin_respawn(", "coins.h does not compile: it has no coins_respawn; "),
+        ("uint8_t cells[COINS_CELLS]", "uint8_t cells[COINS_CELLS + 1]", "coins_state has padding after cells, or"),
+        ("int32_t steps;", "int32_t steps; int8_t last;", "coins_state has padding after last, or"),
     ):
         file.write_text(text.replace(old, new))
         with pytest.raises((TypeError, ValueError), match=message):
             make(Coins(), backend="c", header=file)
+    file.write_text(text.replace("falls", "fails"))
+    with pytest.raises(TypeError, match=rf"^{file}: the log's figures are"):
+        VecEnv(Coins(), header=file)
+    file.write_text(text)
+    with pytest.raises(TypeError, match=rf"actions are float32\[2\]; {file} needs int32\[2, 3\]"):
+        batch = make(Coins(), backend="c", header=file).batch(2)
+        batch.step(batch.reset(jax.random.key(0))[0], jnp.zeros(2))
     with pytest.raises(FileNotFoundError, match="there is no header .*nowhere.h"):
         make(Coins(), backend="c", header="nowhere.h")
     with pytest.raises(ValueError, match="Walk has no C twin: give header="):

@@ -249,6 +249,37 @@ def test_below_rejects_n_out_of_range(streams, n):
         rng.below(streams[0], n)
 
 
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda s: rng.bits(jax.random.key(0)), TypeError, r"stream is key<fry>\[\]; it must be uint32\[2\]"),
+        (lambda s: rng.below(jnp.int32(s), 2), TypeError, r"stream is int32\[2\]; it must be uint32\[2\]"),
+        (lambda s: rng.each(s[None], 3), TypeError, r"stream is uint32\[1, 2\]"),
+        (lambda s: rng.level(s[:1], 1, 0), TypeError, r"stream is uint32\[1\]"),
+        (lambda s: rng.deal([1, 2], jnp.arange(3), 1), TypeError, r"stream is .*; it must be uint32\[2\]"),
+        (lambda s: rng.uniform((s, 0)), TypeError, r"stream is \(.*; it must be uint32\[2\]"),
+        (lambda s: rng.below(s, 2.0), TypeError, "n is 2.0; it must be a whole number"),
+        (lambda s: rng.below(s, True), TypeError, "n is True; it must be a whole number"),
+        (lambda s: rng.below(s, jnp.float32(2)), TypeError, r"n is float32\[\]; it must be a whole number"),
+        (lambda s: rng.below(s, jnp.arange(2)), TypeError, r"n is int32\[2\]; it must be a whole number"),
+        (lambda s: rng.deal(s, jnp.arange(3), 1.0), TypeError, "count is 1.0; it must be a whole number that is not"),
+        (lambda s: rng.deal(s, jnp.arange(3), s[0]), TypeError, r"count is uint32\[\]; it must be a whole number that"),
+        (lambda s: rng.each(s, 2.5), TypeError, "count is 2.5; it must be a whole number that is not traced"),
+        (lambda s: rng.each(s, s[0]), TypeError, r"count is uint32\[\]; it must be a whole number that is not traced"),
+        (lambda s: rng.each(s, -1), ValueError, "count is -1; it must be from 0 to 2147483647"),
+        (lambda s: rng.unit(jnp.int32(3)), TypeError, r"drawn is int32\[\]; it must be uint32"),
+        (lambda s: rng.unit(rng.each(s, 3)), TypeError, r"drawn is \(.*; it must be uint32"),
+        (lambda s: rng.level(s, 2**31, 0), ValueError, "levels is 2147483648; it must be from 0 to 2147483647"),
+        (lambda s: rng.level(s, 1, -1), ValueError, "first_level is -1; it must be from 0 to 2147483647"),
+        (lambda s: rng.level(s, 1.5, 0), TypeError, "levels is 1.5; it must be a whole number"),
+    ],
+)
+def test_wrong_arguments_are_named(streams, call, error, message):
+    for draw in (call, jax.jit(call), jax.vmap(call, axis_size=3, in_axes=None)):
+        with pytest.raises(error, match=message):
+            draw(jnp.asarray(streams[0]))
+
+
 def test_shuffle_rejects_too_many_items(streams):
     with pytest.raises(ValueError, match=r"items has 65537 entries; at most 65536"):
         rng.shuffle(streams[0], jnp.zeros(65_537, jnp.uint8))

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxpuffer.env import Env, figure_names
+from jaxpuffer.env import LOG_NAMES, Env, figure_names
 from jaxpuffer.spaces import check_action, named_parts
-from jaxpuffer.vec_env import begin_anew, draw_streams, names_of_log, seed_sequence
+from jaxpuffer.vec_env import begin_anew, draw_streams, seed_sequence
 
 
 class JaxVecEnv:
@@ -33,7 +33,7 @@ class JaxVecEnv:
         self._state: Any = None
         self._obs: Any = None
         self._mask: Any = None
-        self.log_names = names_of_log(type(env).__name__, list(figure_names(env)))
+        self.log_names = (*LOG_NAMES, *figure_names(env))
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
         """New episodes in all environments, or in those of `options["reset_mask"]`: (obs, info)."""
