@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from jaxpuffer.env import has_sides
 from jaxpuffer.networks import ACTIVATIONS, DTYPES, ENCODERS, POLICIES, RECURRENT, SCANS
 from jaxpuffer.pytree import Parameters, param, parameter_fields, static
 from jaxpuffer.registry import ancestor_of, name_of
@@ -33,8 +34,65 @@ CHOICES: dict[str, Collection[str]] = {
 }
 
 
+DRAWS = ("uniform", "recent", "prioritized")  # of opponents from the pool
+
+
 class _Derived(int):
     """A number that was not given: it changes with the fields from which it is computed."""
+
+
+class LeagueConfig(Parameters):
+    """Who is played against in games of two sides; by default the learner plays all sides itself.
+
+    With `opponents`, a share of the games is played against frozen copies of the learner, drawn from a pool of earlier
+    ones. Only the learner's steps are trained on.
+    """
+
+    opponents: int = static(
+        default=0, minimum=0, help="frozen policies that play at the same time, each in as many games; 0: no league"
+    )
+    anchor: str = static(
+        default="", help="name of a scripted opponent, one of the environment's bots, that plays as many games as each"
+    )
+    share: float = static(
+        default=0.25, minimum=0, maximum=1, help="share of the games against opponents (OpenAI Five, 2019: 0.2)"
+    )
+    capacity: int = static(
+        default=32, minimum=2, help="policies in the pool; when it is full, every second one is dropped"
+    )
+    snapshot_every: int = static(
+        default=500_000, minimum=1, help="agent-steps between snapshots; doubled each time the pool was full"
+    )
+    snapshot_win_rate: float = static(
+        default=1.0,
+        minimum=0,
+        maximum=1,
+        help="share of games won since the last snapshot above which the next is taken early; 1: never",
+    )
+    snapshot_games: int = static(default=400, minimum=1, help="fewest games for snapshot_win_rate")
+    draw: str = static(
+        default="prioritized",
+        help="how opponents are drawn: uniform (Heinrich and Silver, 2016), recent, or prioritized by how often "
+        "the learner does not win (AlphaStar, 2019)",
+    )
+    recency: float = static(
+        default=0.9, minimum=0, maximum=1, help="with recent: the weight of a policy over that of the next newer one"
+    )
+    priority: float = static(
+        default=2.0, minimum=0, help="with prioritized: exponent of 1 - win rate (AlphaStar's f_hard has 2)"
+    )
+    redraw_every: int = static(default=20, minimum=1, help="updates between two drawings of opponents")
+    elo_k: float = static(default=4.0, minimum=0, help="Elo points at stake in a game (Elo, 1978)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.draw not in DRAWS:
+            raise ValueError(f"LeagueConfig.draw is {self.draw!r}; it must be one of {', '.join(DRAWS)}")
+
+    @property
+    def groups(self) -> int:
+        """Opponents at the same time, the anchor among them."""
+        return self.opponents + bool(self.anchor)
 
 
 class PPOConfig(Parameters):
@@ -127,7 +185,13 @@ class PPOConfig(Parameters):
         default=1e9, minimum=0, help="how far a value may move from its value in the rollout, in the critic's units"
     )
     value_coefficient: float = param(default=2.0, minimum=0, help="weight of the value loss")
-    entropy_coefficient: float = param(default=0.001, minimum=0, help="weight of the entropy bonus")
+    entropy_coefficient: float = param(default=0.001, minimum=0, help="weight of the entropy bonus at the start")
+    min_entropy_share: float = param(
+        default=1.0,
+        minimum=0,
+        maximum=1,
+        help="share of the entropy's weight that is left at the end, after a linear fall",
+    )
     early_stop: bool = static(default=False, help="end an update's gradient steps once approx_kl exceeds target_kl")
     target_kl: float = param(default=0.02, minimum=0, help="approx_kl above which early_stop ends an update")
     max_kl: float = param(
@@ -148,6 +212,9 @@ class PPOConfig(Parameters):
         default=0.0, minimum=0, help="weight decay, multiplied by the learning rate; with Muon of matrices only"
     )
     max_grad_norm: float = param(default=1.5, minimum=0, help="global norm to which gradients are clipped")
+
+    # games of two sides
+    league: LeagueConfig = static(default=LeagueConfig(), help="opponents besides the learner itself")
 
     def __post_init__(self) -> None:
         derived = isinstance(self.minibatch_size, _Derived) or not self.minibatch_size
@@ -211,6 +278,13 @@ class PPOConfig(Parameters):
         return max(1, round(self.update_epochs * self.num_minibatches))
 
     @property
+    def league_games(self) -> int:
+        """Environments with games against opponents, the last ones: an even number for each opponent, at least 2."""
+        pairs = 2 * self.league.groups
+        wanted = self.league.share * self.num_envs / pairs if pairs else 0.0
+        return pairs and pairs * max(1, min(round(wanted), self.num_envs // pairs))
+
+    @property
     def num_updates(self) -> int:
         return -(-self.total_steps // self.batch_size)
 
@@ -240,7 +314,27 @@ def complete(env: Any, config: PPOConfig | None) -> PPOConfig:
             )
     config = config if config.num_agents == env.num_agents else config.replace(num_agents=env.num_agents)
     config.check_minibatch()
+    check_league(env, config)
     return config
+
+
+def check_league(env: Any, config: PPOConfig) -> None:
+    """Raise ValueError unless the league's games fit the environment and the number of environments."""
+    league, twin = config.league, getattr(env, "env", env)
+    if not league.groups:
+        return
+    if not has_sides(env):
+        raise ValueError(
+            f"PPOConfig.league has {league.groups} opponents; {type(twin).__name__} is no game of two sides "
+            "(it has no to_play and no teams)"
+        )
+    if league.anchor and league.anchor not in twin.bots:
+        bots = ", ".join(twin.bots) or "none"
+        raise ValueError(f"LeagueConfig.anchor is {league.anchor!r}; {type(twin).__name__} has the bots {bots}")
+    if config.league_games > config.num_envs:
+        raise ValueError(
+            f"PPOConfig.league has {league.groups} opponents, with 2 games each at least; num_envs is {config.num_envs}"
+        )
 
 
 def tuned_config(env: Any) -> PPOConfig:

@@ -162,6 +162,7 @@ class Returns(PyTreeNode):
         gamma: ArrayLike,
         axis: str | None = None,
         weight: Array | None = None,
+        sign: Array | None = None,
     ) -> "Returns":
         """Updated with the rewards (time, rows) of a rollout, whose targets are not known yet.
 
@@ -169,9 +170,13 @@ class Returns(PyTreeNode):
         estimate of the mean return: a critic that began at 0 would need most of a run to find it. Rewards r that
         continue with probability 1 - p after each step add up to r / (1 - gamma (1 - p)) on average. Otherwise the
         mean begins at 0. It also does so if all rewards are equal: a critic that has not yet learned that every
-        step costs leads an agent to new states.
+        step costs leads an agent to new states. With the signs of a game of turns, float32 (time, rows), the rewards of
+        one side are losses of the other, and no mean is guessed.
         """
         low, high = devices.extremes(reward, axis)
+        if sign is not None:
+            least, greatest = jnp.minimum(low, -high), jnp.maximum(high, -low)
+            return self.replace(low=jnp.minimum(self.low, least), high=jnp.maximum(self.high, greatest))
         mean, ends = devices.mean(jnp.stack([_mean(reward, weight), _mean(jnp.float32(terminated), weight)]), axis)
         deviation = jnp.sqrt(devices.mean(_mean(jnp.square(reward - mean), weight), axis))
         hidden = (jnp.abs(mean) > 10.0 * deviation) & (deviation > 1e-6 * jnp.abs(mean))

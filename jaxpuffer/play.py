@@ -13,6 +13,7 @@ from jax import Array, lax
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.distributions import most_likely
 from jaxpuffer.env import Log, figure_names
+from jaxpuffer.league import answer, with_results
 from jaxpuffer.policy import Policy
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.rows import for_rows
@@ -29,6 +30,7 @@ class Play(PyTreeNode):
     reset: Array  # bool (rows,), where obs is the first of an episode
     carry: Any  # the policy's memory
     streams: Array  # uint32 (rows, 2), for sampling actions
+    games: Any = None  # those against opponents, None if there is no league
 
 
 class Choice(PyTreeNode):
@@ -54,7 +56,9 @@ class Rollout(PyTreeNode):
     truncated: Any = None  # bool
     rest: Any = None  # the value of a truncated episode's final observation, otherwise 0
     clipped: Any = None  # bool, reward_clip changed the reward
-    weight: Any = None  # float32, of each step in means: 0 where an agent was out, 1 on average; None: all the same
+    # float32, of each step in means: 0 where an agent was out or an opponent moved, 1 on average; None: all the same
+    weight: Any = None
+    sign: Any = None  # float32, -1 where the other side moves after this step, otherwise 1; None if there are no turns
 
 
 def begin(batch: Any, module: Any, env_streams: Array, streams: Array) -> Play:
@@ -100,26 +104,43 @@ def flat_rows(batch: Any, obs: Any) -> Any:
     return per_part(lambda part, x: x.reshape(-1, *part.shape), batch.env.observation_space, obs)
 
 
-def collect(env: Any, policy: Policy, play: Play, config: PPOConfig) -> tuple[Play, Rollout, Log]:
-    """Play `horizon` steps: (the play after them, the rollout, the log summed over all rows)."""
+def collect(
+    env: Any, policy: Policy, play: Play, config: PPOConfig, opponents: Policy | None = None
+) -> tuple[Play, Rollout, Log]:
+    """Play `horizon` steps: (the play after them, the rollout, the log summed over all rows).
+
+    Where one of the league's `opponents` moves, the rollout has what the learner would have done, with a weight of 0.
+    """
     batch = env.batch(config.num_envs)
 
     def one(carried: tuple[Play, Log], _: None) -> tuple[tuple[Play, Log], Rollout]:
         before, log = carried
+        side = batch.to_play(before.envs)
         play, choice = act(batch, policy, before)
-        play, step = transition(batch, play, choice)
+        acted, games = choice, play.games
+        if opponents is not None:
+            games, action, ours = answer(batch, opponents, config, games, before, choice.mask, choice.action)
+            acted = choice.replace(action=action)
+        play, step = transition(batch, play, acted)
+        weight = None if step.active is None else jnp.float32(step.active.reshape(-1))
+        if opponents is not None:
+            games = with_results(batch, config, games, step)
+            weight = jnp.float32(ours) * (1.0 if weight is None else weight)
+        sign, own = None, step.reward.reshape(-1)
+        if side is not None:
+            sign = jnp.where(batch.to_play(play.envs) == side, jnp.float32(1), jnp.float32(-1))
+            own = jnp.where(side == 0, own, -own)  # of the side that moved
 
         # a truncated episode would have continued
         truncated = step.truncated.reshape(-1)
         rest = truncated_values(batch, policy, play, truncated)
-        reward, beyond = shaped(step.reward.reshape(-1), config)
+        reward, beyond = shaped(own, config)
 
         # the barrier lets the reset happen in place, after the old states were read
-        envs, rest = lax.optimization_barrier((play.envs, rest))
-        play = go_on(batch, play.replace(envs=envs), step)
+        envs, rest, sign = lax.optimization_barrier((play.envs, rest, sign))
+        play = go_on(batch, play.replace(envs=envs, games=games), step)
         made = (choice.mask, choice.action, choice.log_prob, choice.value, reward)
-        acted = None if step.active is None else jnp.float32(step.active.reshape(-1))
-        rollout = Rollout(before.obs, before.reset, *made, play.reset, truncated, rest, beyond, acted)
+        rollout = Rollout(before.obs, before.reset, *made, play.reset, truncated, rest, beyond, weight, sign)
         return (play, jax.tree.map(lambda total, x: total + x.reshape(-1), log, step.log)), rollout
 
     zero = jnp.zeros(config.rows, jnp.float32)
@@ -179,7 +200,7 @@ def with_rest(rollout: Rollout, returns: Any, config: PPOConfig) -> Rollout:
     if returns is not None:
         reward = reward - returns.mean * _lost(rollout, config)
         rest = jnp.where(jnp.isfinite(rest), returns.possible(rest, config.gamma), jnp.nan)
-    return rollout.replace(reward=reward + jnp.where(rollout.truncated, config.gamma * rest, 0.0))
+    return rollout.replace(reward=reward + jnp.where(rollout.truncated, _discount(rollout, config) * rest, 0.0))
 
 
 def relative_to(rollout: Rollout, change: Array, config: PPOConfig) -> Rollout:
@@ -188,11 +209,19 @@ def relative_to(rollout: Rollout, change: Array, config: PPOConfig) -> Rollout:
     Advantages stay the same. So a constant in the rewards does not use up the digits of a float32.
     """
     # the reward of a step that ended includes everything after it
-    lost = 1.0 - config.gamma * jnp.float32(~rollout.ended)
+    lost = 1.0 - _discount(rollout, config) * jnp.float32(~rollout.ended)
     return rollout.replace(value=rollout.value - change, reward=rollout.reward - change * lost)
 
 
 def _lost(rollout: Rollout, config: PPOConfig) -> Array:
-    """The share of a value that a step uses up, (time, rows): all of it if terminated, otherwise 1 - gamma."""
+    """The share of a value that a step uses up, (time, rows): all of it if terminated, otherwise 1 - gamma.
+
+    If the other side moves next, it is 1 + gamma.
+    """
     terminated = rollout.ended & ~rollout.truncated
-    return 1.0 - config.gamma * jnp.float32(~terminated)
+    return 1.0 - _discount(rollout, config) * jnp.float32(~terminated)
+
+
+def _discount(rollout: Rollout, config: PPOConfig) -> Any:
+    """What a value after a step counts in it: gamma, and if it is the other side's -gamma."""
+    return config.gamma if rollout.sign is None else config.gamma * rollout.sign

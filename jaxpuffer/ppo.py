@@ -31,6 +31,7 @@ from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.devices import available_cores, computing_on, in_32_bits, on_cpu
 from jaxpuffer.env import Log
 from jaxpuffer.host import HostEnv
+from jaxpuffer.league import after_update, begin_games, begin_league, opponents_of
 from jaxpuffer.loss import loss
 from jaxpuffer.normalizer import Returns, fresh_normalizer
 from jaxpuffer.optimizers import make_optimizer
@@ -66,6 +67,7 @@ class TrainState(PyTreeNode):
     returns: Any  # the critic's units, None if there are none
     pace: Array  # float32 (), from 0 to 1, the factor of gradient steps
     updates: Array  # int32 (), number done; agent-steps are this times config.batch_size
+    league: Any = None  # earlier policies to play against, None if there is no league
 
     def policy(self, module: Any) -> Policy:
         """The policy as it is now."""
@@ -106,15 +108,17 @@ def start(
     play = begin(env.batch(config.num_envs), module, env_streams, streams)
     obs, reset = jax.tree.map(lambda x: x[None], (play.obs, play.reset))
     params = module.init(key_params, play.carry, obs, reset, None)["params"]
+    normalizer = fresh_normalizer(env.observation_space) if config.normalize_observation else None
     return TrainState(
         params=params,
         opt_state=make_optimizer(config).init(params),
-        play=play,
+        play=play.replace(games=begin_games(module, config, streams)),
         key=rng.seed(key_params),
-        normalizer=fresh_normalizer(env.observation_space) if config.normalize_observation else None,
+        normalizer=normalizer,
         returns=Returns.fresh() if config.normalize_return else None,
         pace=jnp.float32(1),
         updates=jnp.int32(0),
+        league=begin_league(config, params, normalizer),
     )
 
 
@@ -131,15 +135,20 @@ def update(
     `reward` per step, and shares of steps (`reward_clipped`, `reward_out_of_range`,
     `nonfinite_reward`, `nonfinite_value`, `no_legal_action`, `observation_out_of_range`,
     `value_out_of_range`). The environment's own figures are `figures/NAME`. Steps of agents that were out count
-    in none of them.
+    in none of them, nor do those of a league's opponents; `league.after_update` has the metrics of one.
 
     Inside a `shard_map`, `axis` is the mesh axis over which environments and
     minibatches are split; `state` and `config` are then those of one device.
     """
-    policy = state.playing(module or make_module(env, config))
-    play, played, log = collect(env, policy, state.play, config)
+    module = module or make_module(env, config)
+    policy = state.playing(module)
+    play, played, log = collect(env, policy, state.play, config, opponents_of(state.league, module))
     last_value = next_value(env.batch(config.num_envs), policy, play)
-    return learn(env, state, config, play, played, log, last_value, module, axis=axis)
+    state, metrics = learn(env, state, config, play, played, log, last_value, module, axis=axis)
+    if state.league is None:
+        return state, metrics
+    league, games, of_league = after_update(state.league, state.play.games, module, config, state, axis)
+    return state.replace(league=league, play=state.play.replace(games=games)), metrics | of_league
 
 
 def learn(
@@ -172,7 +181,7 @@ def learn(
     if returns is not None:
         # values are relative to the mean return
         terminated = played.ended & ~played.truncated
-        returns = returns.with_rewards(played.reward, terminated, config.gamma, axis, played.weight)
+        returns = returns.with_rewards(played.reward, terminated, config.gamma, axis, played.weight, played.sign)
     rollout = with_rest(played, returns, config)
     advantage = _of_acting(rollout, advantages(config, rollout, last_value))
     target = advantage + rollout.value
@@ -196,7 +205,8 @@ def learn(
         losses |= {name: jnp.where(learns, losses[name], 0.0) for name in unmoved}
     params, opt_state = changes
     pace = _next_pace(state.pace, losses["approx_kl"], config)
-    state = TrainState(params, opt_state, play, state.key, normalizer, returns, pace, state.updates + 1)
+    now = {"params": params, "opt_state": opt_state, "play": play, "normalizer": normalizer, "returns": returns}
+    state = state.replace(**now, pace=pace, updates=state.updates + 1)
     log = devices.sum(log, axis)
     return state, {
         "agent_steps": jnp.float32(state.updates) * (config.batch_size * devices.size(axis)),
@@ -293,6 +303,9 @@ def optimize(
     `advantages` before the first gradient step.
     """
     policy = policy.replace(returns=state.returns)
+    progress = jnp.minimum(jnp.float32(state.updates) / config.schedule_updates, 1.0)
+    fallen = 1.0 - (1.0 - config.min_entropy_share) * progress
+    config = config.replace(entropy_coefficient=config.entropy_coefficient * fallen)
     optimizer = make_optimizer(config)
     width = config.minibatch_size // config.horizon  # rows of a minibatch, each with its whole horizon
     size = _microbatch_rows(config, state.play.carry, devices.size(axis))

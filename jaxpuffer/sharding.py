@@ -165,6 +165,12 @@ def local_config(config: PPOConfig, mesh: Mesh) -> PPOConfig:
             f"PPOConfig.num_envs is {config.num_envs} and a minibatch holds {worlds} of them; "
             f"both must be multiples of the number of devices, {devices}"
         )
+    each = 2 * config.league.groups * devices
+    if each and config.league_games % each:
+        raise ValueError(
+            f"PPOConfig.league has {config.league_games} games against opponents; it must be a multiple of {each}, two "
+            "for each opponent on each device: change league.share"
+        )
     # total_steps is per device too, so that schedules run as they do on one device
     return config.replace(
         num_envs=config.num_envs // devices,

@@ -352,3 +352,18 @@ def test_multi_agent_worlds_train() -> None:
     assert result.metrics["score"].shape == (8,)
     assert result.state.play.obs.shape == (32, 121) and result.state.play.obs.dtype == jnp.int8
     assert np.isfinite(result.metrics["policy_loss"]).all()
+
+
+def test_the_entropy_bonus_falls_to_its_share() -> None:
+    env = make("cartpole")
+    falling, half = (
+        SMALL.replace(entropy_coefficient=0.4, min_entropy_share=0.2),
+        SMALL.replace(entropy_coefficient=0.24),
+    )
+    state = init(env, jax.random.key(0), falling).replace(updates=jnp.int32(SMALL.num_updates // 2))
+    after = [jax.jit(update)(env, state, config)[0].params for config in (falling, half, SMALL)]
+    for a, b in zip(*map(jax.tree.leaves, after[:2]), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert any(
+        not np.allclose(a, c, atol=1e-5) for a, c in zip(*map(jax.tree.leaves, (after[0], after[2])), strict=True)
+    )
