@@ -5,12 +5,14 @@ import importlib.metadata
 from jaxpuffer.animate import Animation, animate
 from jaxpuffer.cache import cache_compilations
 from jaxpuffer.checkpoint import load, save
-from jaxpuffer.config import PPOConfig
+from jaxpuffer.config import LeagueConfig, PPOConfig
 from jaxpuffer.env import Env
 from jaxpuffer.evaluate import Evaluation, evaluate
 from jaxpuffer.export import export
 from jaxpuffer.fit import fit
+from jaxpuffer.match import match, tournament
 from jaxpuffer.pictures import show_in_notebooks
+from jaxpuffer.players import Random, Scripted
 from jaxpuffer.ppo import train
 from jaxpuffer.registry import list_envs, make
 from jaxpuffer.rollout import rollout
@@ -26,7 +28,10 @@ __all__ = [
     "Animation",
     "Env",
     "Evaluation",
+    "LeagueConfig",
     "PPOConfig",
+    "Random",
+    "Scripted",
     "animate",
     "cache_compilations",
     "evaluate",
@@ -35,7 +40,9 @@ __all__ = [
     "list_envs",
     "load",
     "make",
+    "match",
     "rollout",
     "save",
+    "tournament",
     "train",
 ]

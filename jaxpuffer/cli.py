@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from jaxpuffer import __version__, cli_ablate, cli_runs, cli_sweep
+from jaxpuffer import __version__, cli_ablate, cli_match, cli_runs, cli_sweep
 from jaxpuffer.animate import animate, check_file, check_render
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
 from jaxpuffer.cache import use_cache
@@ -55,6 +55,8 @@ usage: jaxpuffer COMMAND
   train ENV         train an agent and save the run (train ENV --help: all flags)
   finetune RUN      go on with the policy of a saved run under other settings, as a run of its own
   eval RUN          evaluate the agent of a saved run, or the agent that ships with an environment (eval --help)
+  match A B         let two players of a game with two sides play each other (match --help)
+  tournament A B... let several players play each other, and rate them (tournament --help)
   export RUN        write the agent's weights, or its network as a program, for other programs (export --help)
   runs [FOLDER]     list, sort and filter the runs in a folder (runs --help)
   compare RUN RUN   what differs between runs in settings and results
@@ -73,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; it ends as `exits.clear_exits` says."""
     command, *args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     own = {"list": _list, "config": _config, "train": _train, "finetune": _finetune, "eval": _eval, "export": _export}
-    commands = own | cli_runs.COMMANDS | cli_ablate.COMMANDS | {"sweep": cli_sweep.sweep}
+    commands = own | cli_runs.COMMANDS | cli_match.COMMANDS | cli_ablate.COMMANDS | {"sweep": cli_sweep.sweep}
     with clear_exits():
         if command in ("-h", "--help"):
             print(_USAGE)
@@ -181,7 +183,7 @@ def _train_with_flags(
     mesh = take_devices(flags.devices)
     backend = flags.backend or default_backend()
     env = make(name, backend=backend, **vars(flags.env))
-    config = chosen_config(vars(flags.config), tuned, env.num_agents)
+    config = chosen_config(vars(flags.config) | {"league": vars(flags.league)}, tuned, env.num_agents)
     key = jax.random.key(flags.seed)
     on = f" on {flags.devices} devices" if mesh is not None else ""
     print(f"training {name}: backend {backend}{on}, seed {flags.seed}, run {out}", flush=True)
@@ -328,8 +330,9 @@ def _train_flags(
 ) -> Any:
     """The parsed flags; the arguments are their defaults."""
     nested = []
-    for group, node in (("config", config), ("env", env)):
+    for group, node in (("config", config), ("league", config.league), ("env", env)):
         values = settable(node)
+        values.pop("league", None)  # a group of its own
         fields = [
             _flag(field.name, kind, values[field.name], field.metadata["help"])
             for field, kind in parameter_fields(type(node))

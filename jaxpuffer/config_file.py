@@ -1,4 +1,5 @@
-"""Configurations as TOML: fields of PPOConfig, and a table [env] with parameters of the environment."""
+"""Configurations as TOML: fields of PPOConfig, a table [league] with those of its LeagueConfig, and a table [env] with
+parameters of the environment."""
 
 import json
 import tomllib
@@ -24,8 +25,10 @@ def plain(value: Any) -> Any:
 
 
 def as_toml(values: Mapping[str, Any]) -> str:
-    """A line for each value, of the kinds that JSON has; None, which TOML does not have, is left out."""
-    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items() if value is not None)
+    """A line for each value, of the kinds that JSON has; None, which TOML does not have, is left out; tables last."""
+    tables = {name: value for name, value in values.items() if isinstance(value, Mapping)}
+    lines = [f"{name} = {json.dumps(x)}\n" for name, x in values.items() if x is not None and name not in tables]
+    return "".join([*lines, *(f"\n[{name}]\n{as_toml(table)}" for name, table in tables.items())])
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -61,7 +64,11 @@ def read_config_file(
     parameters = fields.pop("env", {})
     if not isinstance(parameters, dict):
         raise ValueError(f"{path}: env is {parameters!r}; it must be a table, [env]")
-    for prefix, values, known in (("", fields, config), ("env.", parameters, env)):
+    league = fields.get("league", {})
+    if not isinstance(league, dict):
+        raise ValueError(f"{path}: league is {league!r}; it must be a table, [league]")
+    groups = ("", fields, config), ("league.", league, config.get("league", {})), ("env.", parameters, env)
+    for prefix, values, known in groups:
         for name, value in values.items():
             allowed = _kind(known.get(name))
             if allowed and _kind(value) != allowed:
@@ -82,6 +89,8 @@ def with_file(file: Path, env: Env, config: PPOConfig) -> tuple[Env, PPOConfig]:
         raise ValueError(f"{file}: num_agents is {fields['num_agents']}; it follows from the environment, leave it out")
     try:
         env = env.replace(**parameters)
+        if "league" in fields:
+            fields["league"] = config.league.to_dict() | fields["league"]
         return env, chosen_config(settable(config) | fields, config, env.num_agents)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from error
@@ -101,5 +110,5 @@ def chosen_config(chosen: dict[str, Any], tuned: PPOConfig, num_agents: int) -> 
 
 def _kind(value: Any) -> str | None:
     """What a value of TOML or JSON is, in words."""
-    kinds = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}
+    kinds = {dict: "a table", bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}
     return kinds.get(type(value))

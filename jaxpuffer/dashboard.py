@@ -140,6 +140,8 @@ def _time(report: Report) -> dict[str, str]:
 
 def _below(report: Report) -> dict[str, str]:
     lines = {}
+    if "league/elo" in report.means:
+        lines["league"] = report.league()
     if report.evaluated:
         steps, score, error = report.evaluated[-1]
         best = max(mean for _, mean, _ in report.evaluated)

@@ -18,13 +18,14 @@ from jax import Array, lax
 from jaxpuffer import rng
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.devices import computing_on, in_32_bits
-from jaxpuffer.env import figure_names
+from jaxpuffer.env import figure_names, has_sides
 from jaxpuffer.host import HostEnv, Worlds, check_outside_jit, choose, world_seed
 from jaxpuffer.memory import check_fits
 from jaxpuffer.play import Play, act, begin, go_on, transition
+from jaxpuffer.players import Random, Scripted, named_player, play_games
 from jaxpuffer.policy import Policy
 from jaxpuffer.ppo import FIGURES, OF_EPISODES, Result
-from jaxpuffer.pytree import PyTreeNode
+from jaxpuffer.pytree import PyTreeNode, static
 from jaxpuffer.registry import as_env
 from jaxpuffer.spaces import shapes
 
@@ -42,6 +43,7 @@ class Evaluation(PyTreeNode):
     episode_length: np.ndarray | Array  # int32 (episodes,), steps
     finished: np.ndarray | Array  # bool (episodes,), False for an episode that still ran at the last step
     figures: Any = None  # the environment's own, a dict of float32 (episodes,), None if it has none
+    opponent: str | None = static(default=None)  # in games of two sides
 
     @property
     def unfinished(self) -> int:
@@ -63,8 +65,9 @@ class Evaluation(PyTreeNode):
 
         summary = self.summary()
         unfinished = summary.pop("unfinished")
-        note = f"\n{unfinished} unfinished: counted as they were after max_steps" if unfinished else ""
-        return "\n".join(line(name, **values) for name, values in summary.items()) + note
+        notes = [f"{unfinished} unfinished: counted as they were after max_steps"] if unfinished else []
+        notes += [f"against: {self.opponent}, on each side in half of the games"] if self.opponent else []
+        return "\n".join([*(line(name, **values) for name, values in summary.items()), *notes])
 
 
 def evaluation_key(key: Array, count: int = 0) -> Array:
@@ -81,6 +84,7 @@ def evaluate(
     episodes: int = 256,
     max_steps: int = 20_000,
     deterministic: bool = False,
+    opponent: Policy | Result | Scripted | Random | None = None,
 ) -> Evaluation:
     """Play the first episode of each of `episodes` fresh environments.
 
@@ -90,6 +94,9 @@ def evaluate(
     once per kind of environment, policy and number of episodes. A host-stepped environment
     plays at most 64 worlds together, in as many rounds as are needed.
 
+    Games of two sides: `episodes` games (one more if that is odd) against `opponent`, half of them on each side; the
+    numbers are those of the policy's side.
+
     Args:
         env: an environment of either backend, or a registered name.
         policy: the result of a single run, or its policy.
@@ -97,10 +104,11 @@ def evaluate(
         episodes: the least number of episodes.
         max_steps: the largest number of steps.
         deterministic: take the most likely action in every step (of a Box: the means); otherwise actions are sampled.
+        opponent: in games of two sides; by default the strongest of the environment's bots, or its `player`.
 
     Raises:
         ValueError: `episodes` or `max_steps` is below 1, or does not fit in 32 bits or in memory; or the
-            policy's parameters are not finite.
+            policy's parameters are not finite; or there is an opponent and no other side, or it is no bot's name.
         TypeError: the policy was made for other spaces, or holds several runs stacked by `vmap`; or an argument is
             of a wrong type; or `deterministic` is True and the policy's distribution has no `mode`.
     """
@@ -112,6 +120,16 @@ def evaluate(
     check_fits(env, int(episodes))
     if not all_finite(policy.params):
         raise ValueError("the policy has parameters that are NaN or infinite; training failed")
+    if opponent is not None or has_sides(env):
+        chosen = checked_player(env, Scripted() if opponent is None else opponent)
+        games = int(episodes) + int(episodes) % 2
+        with computing_on(key):
+            result = play_games(
+                env, policy, chosen, key, jnp.int32(max_steps), games=games, deterministic=deterministic
+            )
+        result = jax.tree.map(np.asarray, result)
+        numbers = {name: getattr(result, name) for name in (*OF_EPISODES, "finished")}
+        return Evaluation(**numbers, opponent=player_in_words(chosen))
     if isinstance(env, HostEnv):
         check_outside_jit(env, key, policy)
         with computing_on(key):
@@ -227,6 +245,28 @@ def as_policy(policy: Any) -> Policy:
             f"policy is a {type(policy).__name__}; it must be a Policy, or the result of train, fit or load"
         )
     return policy
+
+
+def checked_player(env: Any, player: Any) -> Any:
+    """A player of a game of two sides: a policy that fits the environment, `Scripted` with a name, or `Random`.
+
+    Raises:
+        TypeError: it is none, or the policy was made for other spaces.
+        ValueError: the environment has no two sides, or no such bot; or the policy's parameters are not finite.
+    """
+    if not isinstance(player, Scripted | Random):
+        if not isinstance(player, Policy | Result):
+            raise TypeError(f"a player is a {type(player).__name__}; it must be a Policy, a Result, Scripted or Random")
+        player = as_policy(player)
+        check_policy(env, player)
+        if not all_finite(player.params):
+            raise ValueError("a player has parameters that are NaN or infinite; training failed")
+    return named_player(env, player)
+
+
+def player_in_words(player: Any) -> str:
+    """Which kind of player it is."""
+    return "a policy" if isinstance(player, Policy) else str(player)
 
 
 def check_policy(env: Any, policy: Policy) -> None:

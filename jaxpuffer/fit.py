@@ -380,7 +380,7 @@ def _find_run(
         raise ValueError(f"the run in {directory} was trained on {record.get('devices', 1)} devices, not {devices}")
     asked = [("environment", twin_of(env).to_dict(), record["parameters"])]
     if config is not None:
-        asked.append(("config", complete(env, config).to_dict(), record["config"]))
+        asked.append(("config", complete(env, config).to_dict(), saved.config.to_dict()))
     for what, ours, theirs in asked:
         for name, value in ours.items():
             there = theirs.get(name, "nothing")

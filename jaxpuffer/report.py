@@ -39,6 +39,14 @@ class Report:
         """Such as `1,280 of 5,000 steps`, or `12,288 of 40.00 M steps`."""
         return f"{count_in_words(self.agent_steps)} of {count_in_words(self.total_steps)} steps"
 
+    def league(self) -> str:
+        """How the learner does against its opponents, such as `Elo 212, wins 61 %, 8 policies`; empty without any."""
+        figures = {name.removeprefix("league/"): x for name, x in self.means.items() if name.startswith("league/")}
+        if not figures:
+            return ""
+        anchor = f", {figures['anchor_win_rate']:.0%} against the anchor" if "anchor_win_rate" in figures else ""
+        return f"Elo {figures['elo']:.0f}, wins {figures['win_rate']:.0%}{anchor}, {figures['policies']:.0f} policies"
+
     def line(self) -> str:
         """The most important figures."""
         means = self.means
@@ -51,6 +59,8 @@ class Report:
             "entropy": f"{means['entropy']:.3f}",
             "left": duration(self.left),
         }
+        if league := self.league():
+            parts["league"] = league
         if self.evaluated:
             steps, score, _ = self.evaluated[-1]
             parts["evaluated"] = f"{readable(score, 2)} at {count_in_words(steps)} steps"

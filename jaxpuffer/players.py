@@ -1,0 +1,160 @@
+"""Two players of a game with two sides, and their games against each other."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxpuffer import rng
+from jaxpuffer.env import has_sides, random_action
+from jaxpuffer.league import outcome
+from jaxpuffer.play import Play, act, begin
+from jaxpuffer.policy import Policy
+from jaxpuffer.pytree import PyTreeNode, static
+
+
+class Scripted(PyTreeNode):
+    """A scripted player: one of the environment's `bots`, by default the strongest, its last.
+
+    If it has none, its `player`, which is made to reach rare states and not to win.
+    """
+
+    name: str = static(default="")
+
+    def __str__(self) -> str:
+        return f"scripted player {self.name}" if self.name else "scripted player"
+
+
+class Random(PyTreeNode):
+    """Legal actions, each with the same probability."""
+
+    def __str__(self) -> str:
+        return "random player"
+
+
+Player = Policy | Scripted | Random
+
+
+def named_player(env: Any, player: Any) -> Any:
+    """The player with the name that a scripted one gets in this environment.
+
+    Raises:
+        ValueError: the environment has no such bot, or no two sides.
+    """
+    twin = getattr(env, "env", env)
+    name = type(twin).__name__
+    if not has_sides(env):
+        raise ValueError(f"{name} is no game of two sides: it has no to_play(state) and no teams")
+    if not isinstance(player, Scripted):
+        return player
+    if player.name and player.name not in twin.bots:
+        bots = ", ".join(twin.bots) or "none"
+        raise ValueError(f"the player is Scripted({player.name!r}); {name} has the bots {bots}")
+    return Scripted(player.name or ("", *twin.bots)[-1])
+
+
+class Played(PyTreeNode):
+    """Games of two players, one entry for each."""
+
+    outcome: (
+        Array  # float32 (games,), of the first player: its side's mean score, minus that of the other if it has one
+    )
+    score: Array  # float32 (games,), of the first player's side
+    perf: Array  # float32 (games,)
+    episode_return: Array  # float32 (games,)
+    episode_length: Array  # int32 (games,), steps of both
+    side: Array  # int32 (games,), which side the first player had
+    finished: Array  # bool (games,), False for a game that still ran at the last step
+
+
+@functools.partial(jax.jit, static_argnames=("games", "deterministic"))
+def play_games(
+    env: Any, first: Player, second: Player, key: Array, max_steps: Array, games: int, deterministic: bool
+) -> Played:
+    """`games` games, in every other one of which `first` is side 0.
+
+    A player sees every observation of its game, those of the other side's moves among them, as it does in training.
+    """
+    batch, players = env.batch(games), (first, second)
+    agents = env.num_agents
+    key_envs, *keys = jax.random.split(key, 3)
+    side = jnp.arange(games, dtype=jnp.int32) % 2
+    has_turns = batch.env.teams is None
+    teams = jnp.zeros((1, 1), jnp.int32) if has_turns else jnp.array(batch.env.teams)[None]
+    own = teams == (0 if has_turns else side[:, None])  # agents whose numbers are the first player's
+
+    def one(carried: Any) -> Any:
+        steps, plays, (ended, score, perf, total, length) = carried
+        turn = batch.to_play(plays[0].envs)
+        moves = own.reshape(-1) if turn is None else turn == side
+        (a, of_first), (b, of_second) = (_choose(batch, *x, deterministic) for x in zip(players, plays, strict=True))
+        action = jnp.where(moves.reshape(-1, *[1] * (of_first.ndim - 1)), of_first, of_second)
+        envs, step = batch.transition(plays[0].envs, action.reshape(games, *env.agent_shape, *action.shape[1:]))
+
+        # of every agent its first episode
+        def of_agents(x: Array) -> Array:
+            return x.reshape(games, agents)
+
+        running, now = ~ended, of_agents(step.log.n > 0)
+        first_end = running & now
+        score = jnp.where(first_end, of_agents(step.log.score), score)
+        perf = jnp.where(first_end, of_agents(step.log.perf), perf)
+        total = total + jnp.where(running, of_agents(step.reward), 0.0)
+        length = length + jnp.int32(running.any(1))
+
+        envs, obs = batch.reset_ended(envs, step)
+        obs = jax.tree.map(lambda x, old: x.reshape(old.shape), obs, plays[0].obs)
+        plays = [play.replace(envs=envs, obs=obs, reset=step.ended.reshape(-1)) for play in (a, b)]
+        return steps + 1, plays, (ended | now, score, perf, total, length)
+
+    streams = [rng.seed(k, (games * agents,)) for k in keys]
+    modules = [player.module if isinstance(player, Policy) else _NoMemory for player in players]
+    plays = [begin(batch, m, rng.seed(key_envs, (games,)), s) for m, s in zip(modules, streams, strict=True)]
+    zeros = jnp.zeros((games, agents), jnp.float32)
+    found = (zeros > 0, zeros, zeros, zeros, jnp.zeros(games, jnp.int32))
+    _, plays, (ended, *numbers, length) = lax.while_loop(
+        lambda c: ~c[-1][0].all() & (c[0] < max_steps), one, (jnp.int32(0), plays, found)
+    )
+    now = [x.reshape(games, agents) for x in batch.score(plays[0].envs)]
+    score, perf = (jnp.where(ended, x, y) for x, y in zip(numbers, now, strict=False))
+
+    # in turns the numbers are those of side 0
+    mirrored = has_turns & (side == 1)
+
+    def of_side(x: Array) -> Array:
+        return jnp.where(own, x, 0.0).sum(1) / jnp.float32(own.sum(1))
+
+    return Played(
+        outcome=outcome(batch.env, score, side),
+        score=jnp.where(mirrored, -1.0, 1.0) * of_side(score),
+        perf=jnp.where(mirrored, 1.0 - of_side(perf), of_side(perf)),
+        episode_return=jnp.where(mirrored, -1.0, 1.0) * of_side(numbers[2]),
+        episode_length=length,
+        side=side,
+        finished=ended.all(1),
+    )
+
+
+def _choose(batch: Any, player: Player, play: Play, deterministic: bool) -> tuple[Play, Array]:
+    """What a player would do as every agent, (rows, ...)."""
+    if isinstance(player, Policy):
+        play, choice = act(batch, player, play, deterministic)
+        return play, choice.action
+    env, state = batch.env, batch.unpack(play.envs).env
+    streams = play.streams.reshape(batch.num_envs, -1, 2)
+    if isinstance(player, Random):
+        action = jax.vmap(lambda s, stream: random_action(env, s, stream))(state, streams[:, 0])
+    elif player.name:
+        action = jax.vmap(lambda s, stream: env.bot(s, stream, player.name))(state, streams[:, 0])
+    else:
+        action = jax.vmap(lambda s, stream: env.player(s, stream))(state, streams[:, 0])
+    action = action.reshape(len(play.streams), *env.action_space.shape)
+    return play.replace(streams=jax.vmap(lambda s: rng.bits(s)[0])(play.streams)), action
+
+
+class _NoMemory:
+    @staticmethod
+    def initialize_carry(rows: int) -> tuple[()]:
+        return ()

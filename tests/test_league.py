@@ -1,0 +1,402 @@
+"""The league: who plays whom, whose steps are trained on, Elo and the pool, and what comes of it."""
+
+import signal
+import types
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_turns import Nim, config
+from test_turns import Perfect as PerfectNim
+
+from jaxpuffer import PPOConfig, evaluate, fit, train
+from jaxpuffer.advantage import advantages
+from jaxpuffer.config import LeagueConfig
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param
+from jaxpuffer.league import after_update, opponents_of, outcome
+from jaxpuffer.match import bradley_terry, match, tournament
+from jaxpuffer.play import Rollout, collect
+from jaxpuffer.players import Random, Scripted
+from jaxpuffer.policy import make_module
+from jaxpuffer.ppo import init
+from jaxpuffer.sharding import local_config
+from jaxpuffer.spaces import Box, Discrete
+
+KEY = jax.random.key(3)
+LEAGUE = {"opponents": 3, "share": 0.5, "capacity": 4, "snapshot_every": 4096, "redraw_every": 2}
+
+
+class Throw(PyTreeNode):
+    rng: jax.Array  # uint32 (2,)
+    score: jax.Array  # float32 (2,)
+
+
+class RockPaperScissors(Env[Throw]):
+    """One throw of both players at the same time, worth `worth`."""
+
+    multi_agent = True
+    num_agents: ClassVar[int] = 2  # type: ignore[misc]
+    teams: ClassVar[tuple[int, ...]] = (0, 1)  # type: ignore[misc]
+    worth: float = param(default=1.0)
+    bots: ClassVar[tuple[str, ...]] = ("rock",)
+
+    observation_space: ClassVar[Any] = Box(0.0, 1.0, (1,))
+    action_space: ClassVar[Any] = Discrete(3)
+
+    def init(self, stream: jax.Array) -> Throw:
+        return Throw(stream, score=jnp.zeros(2, jnp.float32))
+
+    def transition(self, s: Throw, action: jax.Array) -> tuple[Throw, Outcome]:
+        ahead = (action[0] - action[1]) % 3
+        won = jnp.float32(jnp.where(ahead == 1, 1, jnp.where(ahead == 2, -1, 0)))
+        s = s.replace(score=jnp.stack([won, -won]))
+        both = jnp.ones(2, bool)
+        return s, Outcome(self.worth * s.score, both, ~both)
+
+    def respawn(self, s: Throw, ended: jax.Array) -> Throw:
+        return s
+
+    def observe(self, s: Throw) -> jax.Array:
+        return jnp.ones((2, 1), jnp.float32)
+
+    def score(self, s: Throw) -> jax.Array:
+        return s.score
+
+    def bot(self, s: Throw, stream: jax.Array, name: str) -> jax.Array:
+        return jnp.zeros(2, jnp.int32)
+
+
+def small(env: Any = None, **changes: Any) -> PPOConfig:
+    agents = 1 if env is None else env.num_agents
+    return config(
+        num_agents=agents,
+        **{"num_envs": 24, "horizon": 16, "hidden": 16, "total_steps": 30_000, "league": LEAGUE} | changes,
+    )
+
+
+def policies(state: Any, env: Any, chosen: PPOConfig) -> Any:
+    """Of the networks in the pool, the probabilities of the actions on an observation of ones, (policies, actions)."""
+    module = make_module(env, chosen)
+    obs = jnp.ones((1, *env.observation_space.shape))
+
+    def of_one(params: Any, normalizer: Any) -> Any:
+        seen = obs[None] if normalizer is None else normalizer(obs[None])
+        carry = module.initialize_carry(1)
+        _, distribution, _ = module.apply({"params": params}, carry, seen, jnp.zeros((1, 1), bool), None)
+        return jax.nn.softmax(distribution.logits)[0, 0]
+
+    return np.asarray(jax.vmap(of_one)(*state.league.pool))[: int(state.league.size)]
+
+
+def test_opponents_steps_are_skipped_by_the_advantages() -> None:
+    """As if the learner's steps alone were steps, with what the opponent does between them as a part of the game."""
+    draw, time = np.random.default_rng(0), 12
+    ours = np.array([1, 0, 1, 1, 0, 0, 1, 0, 1, 0, 1, 0], bool)
+    sign = np.where(ours == np.append(ours[1:], True), 1.0, -1.0)
+    ended = np.zeros(time, bool)
+    ended[[4, 7]] = True  # the game ends with an opponent's step
+    reward, value = draw.normal(size=(2, time))
+    last, gamma, lam = 0.7, 0.9, 0.8
+
+    # float64, from the learner's side: its steps, what it gets until its next one, and how much that one is discounted
+    expected, later, following = np.zeros(time), 0.0, last
+    gain, discount, alive = 0.0, 1.0, 1.0  # of the opponent's steps after the learner's
+    for t in reversed(range(time)):
+        goes_on = 0.0 if ended[t] else 1.0
+        if ours[t]:
+            after = reward[t] + goes_on * gamma * sign[t] * (gain + discount * alive * following)
+            delta = after - value[t]
+            through = goes_on * gamma * sign[t] * discount * alive
+            later = delta + lam * through * later
+            expected[t], following, gain, discount, alive = later, value[t], 0.0, 1.0, 1.0
+        else:
+            gain = reward[t] + goes_on * gamma * sign[t] * gain
+            discount, alive = gamma * sign[t] * discount, alive * goes_on
+    columns = [jnp.float32(x)[:, None] for x in (reward, value, sign, ours)]
+    some = jnp.zeros((time, 1))
+    rollout = Rollout(some, some > 0, None, some, some, columns[1], columns[0], jnp.asarray(ended)[:, None])
+    rollout = rollout.replace(sign=columns[2], weight=columns[3])
+    for kind in ("gae", "puffer"):
+        chosen = PPOConfig(gamma=gamma, gae_lambda=lam, advantage=kind)
+        ratio = jnp.where(columns[3] > 0, 1.0, 7.0)  # an opponent's ratio means nothing
+        found = advantages(chosen, rollout, jnp.float32([last]), ratio=ratio if kind == "puffer" else None)
+        np.testing.assert_allclose(np.asarray(found)[ours, 0], expected[ours], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("env", [Nim(), RockPaperScissors()])
+def test_opponents_play_their_side_of_their_games(env: Any) -> None:
+    """With a pool of one policy that always takes the first action, and a learner that always takes the second."""
+    chosen = small(env, league=LEAGUE | {"share": 0.25})
+    module = make_module(env, chosen)
+    state = init(env, KEY, chosen)
+
+    def always(params: Any, action: int) -> Any:
+        bias = params["head"]["bias"] if "head" in params else None
+        assert bias is not None or "actor" in params, params.keys()
+        name = "head" if "head" in params else "actor"
+        logits = jnp.zeros_like(params[name]["bias"]).at[action].set(50.0)
+        return params | {name: {"kernel": 0 * params[name]["kernel"], "bias": logits}}
+
+    pool = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, *x.shape)), always(state.params, 0))
+    state = state.replace(
+        params=always(state.params, 1), league=state.league.replace(pool=(pool, state.league.pool[1]))
+    )
+    _, rollout, _ = jax.jit(lambda s: collect(env, s.playing(module), s.play, chosen, opponents_of(s.league, module)))(
+        state
+    )
+    assert chosen.league_games == 6
+    weight = np.asarray(rollout.weight).reshape(chosen.horizon, 24, -1)
+    assert weight[:, :18].all() and 0.3 < weight[:, 18:].mean() < 0.7
+    if env.multi_agent:
+        # of two sides in a game, one is the learner's, in every other game the other one
+        np.testing.assert_array_equal(weight[:, 18:], np.tile([[1, 0], [0, 1]], (chosen.horizon, 3, 1)))
+        reward = np.asarray(rollout.reward).reshape(chosen.horizon, 24, 2)
+        assert (reward[:, :18] == 0).all()  # paper against paper
+        np.testing.assert_array_equal(reward[:, 18:], np.where(weight[:, 18:] > 0, 1.0, -1.0))  # paper against rock
+    else:
+        stones = np.argmax(rollout.obs, -1)
+        taken = stones[:-1] - stones[1:]
+        inside = ~np.asarray(rollout.ended)[:-1]
+        expected = np.where(weight[:-1, :, 0] > 0, 2, 1)
+        np.testing.assert_array_equal(taken[inside], np.minimum(expected, stones[:-1])[inside])
+
+
+def test_only_the_learners_steps_change_the_policy() -> None:
+    """Rewards that only the opponents' steps would explain leave no trace: a policy that never moves learns nothing."""
+    env = RockPaperScissors()
+    chosen = small(env, league=LEAGUE | {"share": 1.0}, normalize_return=False, num_envs=12)
+    module = make_module(env, chosen)
+    state = init(env, KEY, chosen)
+    play, rollout, _ = jax.jit(
+        lambda s: collect(env, s.playing(module), s.play, chosen, opponents_of(s.league, module))
+    )(state)
+    theirs = np.asarray(rollout.weight) == 0
+    from jaxpuffer.loss import loss
+
+    def gradient(reward: Any) -> Any:
+        changed = rollout.replace(reward=reward)
+        advantage = jnp.where(rollout.weight > 0, advantages(chosen, changed, jnp.zeros(24)), 0.0)
+        policy = state.playing(module)
+        target = advantage + rollout.value
+        return jax.grad(loss, has_aux=True)(state.params, policy, chosen, play.carry, changed, advantage, target)[0]
+
+    other = jnp.where(theirs, 1e3, rollout.reward)
+    for a, b in zip(*(jax.tree.leaves(gradient(x)) for x in (rollout.reward, other)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("worth", [1.0, pytest.param(1e-4, marks=pytest.mark.full)])
+def test_the_league_of_rock_paper_scissors_averages_to_uniform(worth: float) -> None:
+    """Playing itself, a policy runs in circles (a matrix game without a pure equilibrium); the mean of the league's
+    policies comes near the equilibrium, as in fictitious play (Brown, 1951; Heinrich et al., 2015)."""
+    env = RockPaperScissors(worth=worth)
+    base = {"num_envs": 32, "horizon": 16, "hidden": 8, "total_steps": 800_000, "entropy_coefficient": 0.25}
+    base |= {"learning_rate": 0.05, "schedule": "constant", "num_agents": 2}
+    pool = {"opponents": 8, "share": 1.0, "capacity": 400, "snapshot_every": 2048, "redraw_every": 1}
+    # 30 of 32 games are played by the learner alone; the pool records it
+    alone = config(**base, league=pool | {"opponents": 1, "share": 0.0})
+    league = config(**base, league=pool | {"draw": "uniform"})
+    of_league = policies(train(env, KEY, league).state, env, league)
+    of_alone = policies(train(env, KEY, alone).state, env, alone)
+    # it takes each of the three in turn, and for ever longer
+    leader = of_alone.argmax(1)
+    assert set(leader) == {0, 1, 2} and (np.diff(leader) != 0).sum() > 5
+    assert of_alone[-100:].max(1).mean() > 0.9 and np.abs(of_alone.mean(0) - 1 / 3).max() > 0.2
+    assert np.abs(of_league.mean(0) - 1 / 3).max() < 0.1
+    assert of_league[-1].max() < 0.5
+
+
+def test_a_league_goes_on_bit_for_bit_after_it_was_killed(tmp_path: Path) -> None:
+    env, chosen = Nim(), small()
+    whole = fit(env, KEY, chosen, progress=False)
+
+    def press(step: int, means: dict[str, float]) -> None:
+        if step >= chosen.total_steps // 2:
+            signal.raise_signal(signal.SIGINT)
+
+    part = fit(env, KEY, chosen, directory=tmp_path, evaluate_every=4096, log=press, progress=False)
+    assert 0 < int(part.state.updates) < chosen.num_updates and int(part.state.league.size) > 1
+    options = {"directory": tmp_path, "evaluate_every": 4096, "resume": True, "progress": False}
+    resumed = fit(env, KEY, **options)
+    assert float(whole.state.league.stride) > 1 and (whole.state.league.slots > 0).any()
+    for a, b in zip(*(jax.tree.leaves((x.state, x.metrics)) for x in (whole, resumed)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_many_leagues_train_side_by_side() -> None:
+    env, chosen = Nim(), small(total_steps=8_000)
+    keys = jax.random.split(KEY, 2)
+    both = jax.vmap(train, in_axes=(None, 0, None))(env, keys, chosen)
+    for i in range(2):
+        one = train(env, keys[i], chosen)
+        assert both.state.league.size[i] == one.state.league.size
+        np.testing.assert_allclose(both.metrics["league/elo"][i], one.metrics["league/elo"], atol=0.5)
+    assert not np.allclose(both.metrics["league/elo"][0], both.metrics["league/elo"][1])
+
+
+_after = jax.jit(after_update, static_argnums=2)
+
+
+def after(state: Any, env: Any, chosen: PPOConfig, wins: Any, ended: Any) -> Any:
+    games = state.play.games.replace(wins=jnp.float32(wins), ended=jnp.float32(ended))
+    state = state.replace(updates=state.updates + 1)
+    league, games, metrics = _after(state.league, games, make_module(env, chosen), chosen, state)
+    return state.replace(league=league, play=state.play.replace(games=games)), metrics
+
+
+def test_elo_moves_by_what_was_won_beyond_the_expected() -> None:
+    env, chosen = Nim(), small(num_envs=12, league=LEAGUE | {"opponents": 1, "elo_k": 10.0, "share": 1.0})
+    state = init(env, KEY, chosen)
+    games = chosen.league_games
+    one = jnp.zeros(games).at[0].set(1.0)
+    found, metrics = after(state, env, chosen, one, one)
+    # K (1 - 1/2), taken implicitly; the opponent, which has learned nothing, stays at 0
+    slope = 10.0 * np.log(10.0) / 1600.0
+    np.testing.assert_allclose(metrics["league/elo"], 5.0 / (1 + slope), rtol=1e-5)
+    assert (found.league.rating == 0).all() and found.league.win_rate[0] == 1.0
+    # any number of games at once is stable: three of four won are 191 points in the end
+    for _ in range(200):
+        state, metrics = after(state, env, chosen, jnp.full(games, 750.0), jnp.full(games, 1000.0))
+        state = state.replace(league=state.league.replace(steps=jnp.float32(0)))
+    np.testing.assert_allclose(metrics["league/elo"], 400 * np.log10(3.0), rtol=0.02)
+    np.testing.assert_allclose(metrics["league/win_rate"], 0.75)
+
+
+def test_snapshots_come_by_steps_or_by_wins_and_the_pool_keeps_every_second() -> None:
+    env, chosen = Nim(), small(num_envs=12, league=LEAGUE | {"opponents": 1, "share": 1.0})
+    state = init(env, KEY, chosen)
+    nothing = jnp.zeros(chosen.league_games)
+    per_snapshot = -(-chosen.league.snapshot_every // chosen.batch_size)
+    sizes, marks = [], []
+    for i in range(8 * per_snapshot):
+        marked = jax.tree.map(lambda x, i=i: jnp.full_like(x, i + 1), state.params)
+        state, _ = after(state.replace(params=marked), env, chosen, nothing, nothing)
+        sizes.append(int(state.league.size))
+        marks.append(np.asarray(jax.tree.leaves(state.league.pool[0])[0]).reshape(4, -1)[:, 0])
+    at = np.flatnonzero(np.diff([1, *sizes])) + 1  # updates after which there was another one
+    np.testing.assert_array_equal(at[:3], per_snapshot * np.arange(1, 4))
+    # full with 4: the first, the third and the newest stay, and the next one comes after twice as long
+    assert sizes[4 * per_snapshot - 1] == 3 and float(state.league.stride) >= 2
+    kept = marks[4 * per_snapshot - 1][1:3]
+    np.testing.assert_array_equal(kept, [2 * per_snapshot, 4 * per_snapshot])
+
+    by_wins = small(
+        num_envs=12, league=LEAGUE | {"snapshot_win_rate": 0.7, "snapshot_games": 100, "snapshot_every": 10**9}
+    )
+    state = init(env, KEY, by_wins)
+    each = jnp.full(by_wins.league_games, 5.0)
+    found = []
+    for share in (0.6, 0.65, 0.9, 0.9, 0.9):
+        state, _ = after(state, env, by_wins, share * each, each)
+        found.append(int(state.league.size))
+    assert found[:2] == [1, 1] and found[-1] > 1
+
+
+@pytest.mark.parametrize("draw", ["uniform", "recent", "prioritized"])
+def test_opponents_are_drawn_by_the_rule(draw: str) -> None:
+    chosen = small(num_envs=600, league={"opponents": 300, "share": 1.0, "draw": draw, "recency": 0.5, "capacity": 4})
+    chosen = chosen.replace(league=chosen.league.replace(redraw_every=1))
+    state = init(Nim(), KEY, chosen)
+    rates = jnp.float32([1.0, 0.5, 0.0, 0.0, 0.5])
+    state = state.replace(league=state.league.replace(size=jnp.int32(3), win_rate=rates, games=jnp.full(5, 200.0)))
+    nothing = jnp.zeros(chosen.league_games)
+    state, _ = after(state, Nim(), chosen, nothing, nothing)
+    counts = np.bincount(np.asarray(state.league.slots), minlength=4) / 300
+    expected = {"uniform": [1, 1, 1], "recent": [0.25, 0.5, 1], "prioritized": [0.001, 0.25, 1]}[draw]
+    np.testing.assert_allclose(counts, [*(np.array(expected) / sum(expected)), 0], atol=0.09)
+    # games begun against somebody else have no result
+    changed = np.repeat(np.asarray(state.league.slots) != 0, chosen.league_games // 300)
+    np.testing.assert_array_equal(state.play.games.counts, ~changed)
+
+
+def test_an_anchor_sits_in_the_league() -> None:
+    env, chosen = (
+        RockPaperScissors(),
+        small(league={"anchor": "rock", "opponents": 0, "share": 1.0}, total_steps=60_000),
+    )
+    result = train(env, KEY, chosen)
+    # always rock is beaten by always paper
+    assert result.metrics["league/anchor_win_rate"][-1] > 0.9 and result.metrics["league/elo"][-1] > 150
+    found = evaluate(env, result.policy, KEY, episodes=200)
+    assert found.opponent == "scripted player rock" and found.score.mean() > 0.9
+    assert "against: scripted player rock" in str(found)
+    assert evaluate(env, result.policy, KEY, episodes=9, opponent=Random()).score.shape == (10,)
+
+
+def test_sides_are_compared_by_the_mean_scores_of_their_agents() -> None:
+    class Three(RockPaperScissors):
+        num_agents: ClassVar[int] = 3  # type: ignore[misc]
+        teams: ClassVar[tuple[int, ...]] = (0, 1, 1)  # type: ignore[misc]
+
+    score, side = jnp.float32([[3, 1, 4], [3, 1, 4]]), jnp.int32([0, 1])
+    np.testing.assert_allclose(outcome(Three(), score, side), [0.5, -0.5])
+    np.testing.assert_allclose(outcome(Nim(), jnp.float32([[1], [1]]), side), [1, -1])
+
+
+def test_a_tournament_orders_players_by_strength() -> None:
+    env = PerfectNim()
+    result = train(env, KEY, config(total_steps=40_000))
+    players = {"random": Random(), "some": result, "perfect": Scripted()}
+    found = tournament(env, players, KEY, games=400)
+    elo = dict(zip(found.names, found.elo, strict=True))
+    assert elo["random"] < elo["some"] < elo["perfect"] or elo["random"] < elo["perfect"]
+    assert (found.low <= found.elo).all() and (found.elo <= found.high).all() and abs(found.elo.sum()) < 1e-3
+    np.testing.assert_allclose(found.points + found.points.T, found.games)
+    assert "perfect" in str(found) and found.points[2, 0] > found.points[0, 2]
+
+
+def test_elo_of_known_odds() -> None:
+    # 3 to 1, and 9 to 1 over two: 400 log10(3) apart each
+    points = 1e6 * np.array([[0, 3 / 4, 9 / 10], [1 / 4, 0, 3 / 4], [1 / 10, 1 / 4, 0]])
+    np.testing.assert_allclose(bradley_terry(points), 400 * np.log10(3.0) * np.array([1, 0, -1]), atol=0.1)
+    # who wins everything has a rating too
+    assert np.isfinite(bradley_terry(np.array([[0.0, 100.0], [0.0, 0.0]]))).all()
+
+
+@pytest.mark.parametrize(
+    ("env", "league", "message"),
+    [
+        ("cartpole", {"opponents": 2}, r"PPOConfig.league has 2 opponents; CartPole is no game of two sides"),
+        (Nim(), {"anchor": "rok"}, r"LeagueConfig.anchor is 'rok'; Nim has the bots none"),
+        (RockPaperScissors(), {"anchor": "rok"}, r"has the bots rock"),
+        (Nim(), {"opponents": 20}, r"20 opponents, with 2 games each at least; num_envs is 24"),
+    ],
+)
+def test_a_league_that_does_not_fit_says_so(env: Any, league: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(env, KEY, small(league=league))
+
+
+def test_a_league_config_is_checked_and_kept() -> None:
+    with pytest.raises(
+        ValueError, match=r"LeagueConfig.draw is 'luck'; it must be one of uniform, recent, prioritized"
+    ):
+        PPOConfig(league={"draw": "luck"})
+    with pytest.raises(TypeError, match=r"LeagueConfig has no parameter 'oponents'; did you mean 'opponents'"):
+        PPOConfig(league={"oponents": 3})
+    with pytest.raises(TypeError, match=r"PPOConfig.league is 8; it must be LeagueConfig"):
+        PPOConfig(league=8)
+    chosen = PPOConfig(league={"opponents": 3})
+    assert PPOConfig(**chosen.to_dict()) == chosen and chosen.league == LeagueConfig(opponents=3)
+
+
+def test_matches_and_evaluations_need_a_fitting_opponent() -> None:
+    with pytest.raises(ValueError, match=r"the player is Scripted\('paper'\); RockPaperScissors has the bots rock"):
+        match(RockPaperScissors(), Scripted("paper"), Random(), KEY, games=2)
+    with pytest.raises(ValueError, match="CartPole is no game of two sides"):
+        evaluate("cartpole", train("cartpole", KEY, PPOConfig(total_steps=1)), KEY, opponent=Random())
+    won = match(RockPaperScissors(), Scripted("rock"), Random(), KEY, games=3000)
+    for name in ("wins", "draws", "losses"):
+        _, low, high = won.shares()[name]
+        assert low < 1 / 3 < high
+
+
+def test_devices_share_the_games_of_every_opponent() -> None:
+    mesh: Any = types.SimpleNamespace(axis_names=("data",), size=2)
+    chosen = small(num_envs=32, league={"opponents": 2, "share": 0.5})
+    assert 2 * local_config(chosen, mesh).league_games == chosen.league_games == 16
+    with pytest.raises(ValueError, match=r"has 18 games against opponents; it must be a multiple of 12"):
+        local_config(chosen.replace(league={"opponents": 3, "share": 0.5}), mesh)
