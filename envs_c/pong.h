@@ -29,6 +29,9 @@ enum { PONG_STAY, PONG_UP, PONG_DOWN };
 #define PONG_SERVE_Y (PONG_BALL_MAX_Y / 2)
 #define PONG_RETURN_REWARD 0.1f
 
+// inlined, so that the state stays in registers during a step
+#define PONG_INLINE static inline __attribute__((always_inline))
+
 typedef struct {
   int32_t frame_skip;        // frames per step
   int32_t max_score;         // points that win the match
@@ -80,52 +83,48 @@ static inline void pong_init(const pong_params *p, pong_state *s) {
 }
 
 
+// a frame: the paddles move by their steps, then the ball, to which a paddle that returns it adds its spin. Says if the
+// player returned it; 1 for a point to the player, -1 for one to the opponent
+PONG_INLINE int32_t pong_frame(pong_state *s, int32_t player_step, int32_t opponent_step, int32_t player_spin,
+                               int32_t opponent_spin, int32_t max_speed_y, int32_t *returned) {
+  s->player_y = pong_clip(s->player_y + player_step, PONG_PADDLE_MIN_Y, PONG_PADDLE_MAX_Y);
+  s->opponent_y = pong_clip(s->opponent_y + opponent_step, PONG_PADDLE_MIN_Y, PONG_PADDLE_MAX_Y);
+
+  // the ball moves, and bounces off the walls above and below
+  s->ball_x += s->ball_vx;
+  s->ball_y += s->ball_vy;
+  if (s->ball_y < 0 || s->ball_y > PONG_BALL_MAX_Y) s->ball_vy = -s->ball_vy;
+  s->ball_y = pong_clip(s->ball_y, 0, PONG_BALL_MAX_Y);
+
+  // at either end a paddle returns it, or a point is won
+  int at_player = s->ball_x > PONG_BALL_MAX_X;
+  if (s->ball_x >= 0 && !at_player) return 0;
+  int32_t paddle_y = at_player ? s->player_y : s->opponent_y;
+  if (s->ball_y + PONG_BALL_SIZE <= paddle_y || s->ball_y >= paddle_y + PONG_PADDLE_HEIGHT) return at_player ? -1 : 1;
+  s->ball_vx = -s->ball_vx;
+  s->ball_x = pong_clip(s->ball_x, 0, PONG_BALL_MAX_X);
+  s->ball_vy = pong_clip(s->ball_vy + (at_player ? player_spin : opponent_spin), -max_speed_y, max_speed_y);
+  *returned |= at_player;
+  return 0;
+}
+
+
 static inline void pong_transition(const pong_params *p, pong_state *s, const int32_t *action, outcome *out) {
   int32_t direction = (*action == PONG_UP) - (*action == PONG_DOWN);
-  int32_t player_step = direction * p->paddle_speed;
-  int32_t opponent_speed = p->opponent_speed;
-  int32_t player_y = s->player_y, opponent_y = s->opponent_y;
-  int32_t x = s->ball_x, y = s->ball_y, vx = s->ball_vx, vy = s->ball_vy;
+  int32_t step = direction * p->paddle_speed, spin = direction * p->spin;
+  int32_t opponent_speed = p->opponent_speed, max_speed_y = p->ball_max_speed_y;
+  pong_state now = *s;
   int32_t returned = 0;  // by the player
   int32_t point = 0;     // +1 to the player, -1 to the opponent
 
   for (int32_t frame = 0; frame < p->frame_skip && point == 0; frame++) {
-    // the paddles move, the opponent's middle towards the ball's lower edge
-    int32_t lag = y - (opponent_y + PONG_PADDLE_HEIGHT / 2);
-    opponent_y += pong_clip(lag, -opponent_speed, opponent_speed);
-    opponent_y = pong_clip(opponent_y, PONG_PADDLE_MIN_Y, PONG_PADDLE_MAX_Y);
-    player_y = pong_clip(player_y + player_step, PONG_PADDLE_MIN_Y, PONG_PADDLE_MAX_Y);
-
-    // the ball moves, and bounces off the walls above and below
-    x += vx;
-    y += vy;
-    if (y < 0 || y > PONG_BALL_MAX_Y) vy = -vy;
-    y = pong_clip(y, 0, PONG_BALL_MAX_Y);
-
-    // at either end a paddle returns it, or a point is won
-    int at_player = x > PONG_BALL_MAX_X;
-    if (x < 0 || at_player) {
-      int32_t paddle_y = at_player ? player_y : opponent_y;
-      if (y + PONG_BALL_SIZE > paddle_y && y < paddle_y + PONG_PADDLE_HEIGHT) {
-        vx = -vx;
-        x = pong_clip(x, 0, PONG_BALL_MAX_X);
-        // the player's paddle adds spin to the ball
-        if (at_player) {
-          vy = pong_clip(vy + p->spin * direction, -p->ball_max_speed_y, p->ball_max_speed_y);
-          returned = 1;
-        }
-      } else {
-        point = at_player ? -1 : 1;
-      }
-    }
+    // the opponent's middle goes to the ball's lower edge
+    int32_t lag = now.ball_y - (now.opponent_y + PONG_PADDLE_HEIGHT / 2);
+    int32_t opponent_step = pong_clip(lag, -opponent_speed, opponent_speed);
+    point = pong_frame(&now, step, opponent_step, spin, 0, max_speed_y, &returned);
   }
 
-  s->player_y = player_y;
-  s->opponent_y = opponent_y;
-  s->ball_x = x;
-  s->ball_y = y;
-  s->ball_vx = vx;
-  s->ball_vy = vy;
+  *s = now;
   s->player_points += point > 0;
   s->opponent_points += point < 0;
   s->steps++;

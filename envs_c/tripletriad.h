@@ -69,11 +69,17 @@ static inline void tripletriad_reply(tripletriad_state *s) {
 }
 
 
-static inline void tripletriad_init(const tripletriad_params *p, tripletriad_state *s) {
+// random hands, and an empty board
+static inline void tripletriad_deal(tripletriad_state *s) {
   memset((char *)s + sizeof(s->rng), 0, sizeof(*s) - sizeof(s->rng));
   s->selected = TRIPLETRIAD_NONE;
   for (int32_t i = 0; i < 2 * TRIPLETRIAD_CARDS * TRIPLETRIAD_SIDES; i++)
     s->hand[i] = 1 + rng_below(s->rng, TRIPLETRIAD_MAX_VALUE);
+}
+
+
+static inline void tripletriad_init(const tripletriad_params *p, tripletriad_state *s) {
+  tripletriad_deal(s);
   if (rng_bernoulli(s->rng, p->opponent_begins)) tripletriad_reply(s);
 }
 

@@ -1,19 +1,21 @@
-"""Go against an opponent that attacks and saves liberties. Twin of envs_c/go.h."""
+"""Go against an opponent that attacks and saves liberties, or for two sides. Twin of envs_c/go.h and go_two.h."""
 
 import functools
 import operator
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from jaxpuffer import rng
-from jaxpuffer.env import Env, Outcome, PyTreeNode, param, static
+from jaxpuffer.env import Env, Outcome, PyTreeNode, param, random_action, static
 from jaxpuffer.spaces import Box, Discrete
 
 # A set of points is a set of bits: point (row, column) is bit (size + 1) * row + column. The last bit of each row
 # stays empty, so that no row continues in the next. A set fills as many words as the size needs
 WORD, NOWHERE = 32, -1
+MOVES = 3  # of two sides, for each point, until the game is scored
 
 Set = list[Array]  # uint32 () words
 
@@ -57,35 +59,11 @@ def choose(which: Array, x: Set, y: Set) -> Set:
     return [jnp.where(which, a, b) for a, b in zip(x, y, strict=True)]
 
 
-class Go(Env[State]):
-    """Go, area scoring, against an opponent that attacks and saves liberties. The agent plays black and begins.
-
-    Observation: float32 (2 size^2 + 2,): the agent's stones and the opponent's, row by row from the
-        top, 1 where there is one; stones captured and stones lost, over the number of points.
-    Action: Discrete(size^2 + 1): 0 passes, 1 + size * row + column puts a stone there. Masked: occupied
-        points, the ko, and suicide, which leaves the agent's own stones without a liberty. If played, it is a pass.
-    Reward: 1 for a won game, -1 for a lost one, 0 for a draw; `per_stone` for each stone captured,
-        minus that for each lost.
-    Ends: terminated when the agent passes and the opponent has just passed, passes too or is ahead;
-        truncated after `max_steps`. A game is scored by area: stones, and empty points that only one
-        side reaches; the agent needs more than the opponent's area plus `komi`.
-    Score: the outcome, 1, 0 or -1; perf is (1 + score) / 2.
-    Opponent: takes stones if it can; if not, saves its own that could be taken, by a stone with two empty
-        points beside it; if there are none, plays beside the agent's stones, or anywhere. Random among equal
-        moves, never in its own eyes. It passes when no move is left.
-    Differences from PufferLib: one reward for the game and one for stones (PufferLib: also for passing and
-        for illegal moves, which are masked here); the ko forbids taking back at once (simple ko);
-        the opponent passes; the end is not hidden from the trainer.
-    """
+class Board(Env[State]):
+    """What both forms of the game have in common. `own` are the stones of the agent, or of the side that moves next."""
 
     size: int = static(default=9, minimum=3, maximum=19)
-    komi: float = param(default=7.5, minimum=-361.0, maximum=361.0)  # points added to the opponent's area
-    per_stone: float = param(default=0.01, minimum=-1.0, maximum=1.0)  # reward for a stone captured
-    max_steps: int = param(default=150, minimum=1)  # steps before truncation
-
-    @property
-    def observation_space(self) -> Box:
-        return Box(0.0, float("inf"), (2 * self.points + 2,))
+    komi: float = param(default=7.5, minimum=-361.0, maximum=361.0)  # points added to the area of who moves second
 
     @property
     def action_space(self) -> Discrete:
@@ -258,38 +236,6 @@ class Go(Env[State]):
         legal = self.legal(s, list(s.own), list(s.theirs))
         return jnp.concatenate([jnp.ones(1, bool), self.on_points(legal) != 0])
 
-    def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
-        own, theirs = list(s.own), list(s.theirs)
-
-        # the agent's stone; an illegal action is a pass
-        point = action - 1
-        passes = ~any_of(both(self.point(point), self.legal(s, own, theirs)))
-        s, own, theirs, captured = self.place(s, own, theirs, jnp.where(passes, NOWHERE, point))
-
-        # after a pass the game is over if the opponent has passed too, is ahead, or has no move
-        area = self.area(*(choose(passes, x, [jnp.zeros_like(word) for word in x]) for x in (own, theirs)))
-        ahead = jnp.float32(area) - self.komi
-        stream, reply = self.reply(s, own, theirs)
-        over = passes & ((s.passed != 0) | (ahead < 0.0) | (reply == NOWHERE))
-        outcome = jnp.where(over, jnp.int32(ahead > 0.0) - jnp.int32(ahead < 0.0), 0)
-
-        # otherwise it replies
-        reply = jnp.where(over, NOWHERE, reply)
-        s, theirs, own, lost = self.place(s, theirs, own, reply)
-
-        s = s.replace(
-            rng=stream,
-            own=jnp.stack(own),
-            theirs=jnp.stack(theirs),
-            captured=s.captured + captured,
-            lost=s.lost + lost,
-            passed=jnp.int32(reply == NOWHERE),
-            outcome=outcome,
-            steps=s.steps + 1,
-        )
-        reward = jnp.float32(outcome) + self.per_stone * jnp.float32(captured - lost)
-        return s, Outcome(reward, terminated=over, truncated=s.steps >= self.max_steps)
-
     def on_points(self, x: Set) -> Array:
         """A set as a number for each point, uint32 (points,), 1 if it is in the set."""
         found = jnp.full(self.points, x[0])
@@ -331,7 +277,7 @@ class Go(Env[State]):
         # a red dot on each stone of a chain with one liberty
         return jnp.where(dot[:, :, None] & large(weak), jnp.array([187, 0, 0], jnp.uint8), picture)
 
-    variants = ({"size": 4, "komi": 0.0},)  # games that are drawn
+    variants: ClassVar[tuple[dict[str, Any], ...]] = ({"size": 4, "komi": 0.0},)  # games that are drawn
 
     def player(self, s: State, stream: Array) -> Array:
         """At random among sensible moves, sometimes beside weak chains or any action; passes at the end."""
@@ -347,6 +293,67 @@ class Go(Env[State]):
         action = jnp.where(number > 0, self.kth(found, k) + 1, 0)
         action = jnp.where((s.passed != 0) & (style % 4 < 3), 0, action)
         return jnp.where(style == 63, wild, jnp.where((style == 62) & (s.steps > 30), 0, action))
+
+
+class Go(Board):
+    """Go, area scoring, against an opponent that attacks and saves liberties. The agent plays black and begins.
+
+    Observation: float32 (2 size^2 + 2,): the agent's stones and the opponent's, row by row from the
+        top, 1 where there is one; stones captured and stones lost, over the number of points.
+    Action: Discrete(size^2 + 1): 0 passes, 1 + size * row + column puts a stone there. Masked: occupied
+        points, the ko, and suicide, which leaves the agent's own stones without a liberty. If played, it is a pass.
+    Reward: 1 for a won game, -1 for a lost one, 0 for a draw; `per_stone` for each stone captured,
+        minus that for each lost.
+    Ends: terminated when the agent passes and the opponent has just passed, passes too or is ahead;
+        truncated after `max_steps`. A game is scored by area: stones, and empty points that only one
+        side reaches; the agent needs more than the opponent's area plus `komi`.
+    Score: the outcome, 1, 0 or -1; perf is (1 + score) / 2.
+    Opponent: takes stones if it can; if not, saves its own that could be taken, by a stone with two empty
+        points beside it; if there are none, plays beside the agent's stones, or anywhere. Random among equal
+        moves, never in its own eyes. It passes when no move is left.
+    Differences from PufferLib: one reward for the game and one for stones (PufferLib: also for passing and
+        for illegal moves, which are masked here); the ko forbids taking back at once (simple ko);
+        the opponent passes; the end is not hidden from the trainer.
+    """
+
+    per_stone: float = param(default=0.01, minimum=-1.0, maximum=1.0)  # reward for a stone captured
+    max_steps: int = param(default=150, minimum=1)  # steps before truncation
+
+    @property
+    def observation_space(self) -> Box:
+        return Box(0.0, float("inf"), (2 * self.points + 2,))
+
+    def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
+        own, theirs = list(s.own), list(s.theirs)
+
+        # the agent's stone; an illegal action is a pass
+        point = action - 1
+        passes = ~any_of(both(self.point(point), self.legal(s, own, theirs)))
+        s, own, theirs, captured = self.place(s, own, theirs, jnp.where(passes, NOWHERE, point))
+
+        # after a pass the game is over if the opponent has passed too, is ahead, or has no move
+        area = self.area(*(choose(passes, x, [jnp.zeros_like(word) for word in x]) for x in (own, theirs)))
+        ahead = jnp.float32(area) - self.komi
+        stream, reply = self.reply(s, own, theirs)
+        over = passes & ((s.passed != 0) | (ahead < 0.0) | (reply == NOWHERE))
+        outcome = jnp.where(over, jnp.int32(ahead > 0.0) - jnp.int32(ahead < 0.0), 0)
+
+        # otherwise it replies
+        reply = jnp.where(over, NOWHERE, reply)
+        s, theirs, own, lost = self.place(s, theirs, own, reply)
+
+        s = s.replace(
+            rng=stream,
+            own=jnp.stack(own),
+            theirs=jnp.stack(theirs),
+            captured=s.captured + captured,
+            lost=s.lost + lost,
+            passed=jnp.int32(reply == NOWHERE),
+            outcome=outcome,
+            steps=s.steps + 1,
+        )
+        reward = jnp.float32(outcome) + self.per_stone * jnp.float32(captured - lost)
+        return s, Outcome(reward, terminated=over, truncated=s.steps >= self.max_steps)
 
     def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
         own, theirs = list(s.own), list(s.theirs)
@@ -382,6 +389,121 @@ class Go(Env[State]):
             passed=jnp.where(which == 0, 1, s.passed),
             ko=jnp.where(which == 1, ko, s.ko),
             steps=jnp.where(which == 2, jnp.maximum(self.max_steps - 1 - few, 0), s.steps),
+        )
+
+
+class GoTwo(Board):
+    """Go, area scoring, for two sides that move in turns. Side 0 begins.
+
+    Observation: float32 (2 size^2 + 4,): stones of the side that moves and the other's, row by row from
+        the top, 1 where there is one; stones that it captured and lost, over the number of points; 1 if
+        the other side has just passed; the komi in its favour, over the number of points.
+    Action: Discrete(size^2 + 1): 0 passes, 1 + size * row + column puts a stone there. Masked: occupied
+        points, the ko, and suicide, which leaves the own stones without a liberty. If played, it is a pass.
+    Reward: 1 if side 0 wins, -1 if side 1 does, 0 for a draw.
+    Ends: terminated when the game is scored: after a pass, if the other side has just passed or is ahead,
+        and after three moves for each point; truncated after `max_steps`. A game is scored by area: stones,
+        and empty points that only one side reaches; side 0 needs more than the area of side 1 plus `komi`.
+    Score: the outcome for side 0, 1, 0 or -1; perf is (1 + score) / 2.
+    Differences from PufferLib: it has no such game; the rules are those of go, without a reward for stones.
+    """
+
+    max_steps: int = param(default=3 * 19 * 19, minimum=1)  # moves before truncation
+
+    @property
+    def observation_space(self) -> Box:
+        return Box(-float("inf"), float("inf"), (2 * self.points + 4,))
+
+    def to_play(self, s: State) -> Array:
+        return s.steps & 1
+
+    def transition(self, s: State, action: Array) -> tuple[State, Outcome]:
+        own, theirs = list(s.own), list(s.theirs)
+        side = self.to_play(s)
+
+        # a stone; an illegal action is a pass
+        point = action - 1
+        passes = ~any_of(both(self.point(point), self.legal(s, own, theirs)))
+        s, own, theirs, captured = self.place(s, own, theirs, jnp.where(passes, NOWHERE, point))
+
+        # the game is over after the last move, and after a pass if the other side has passed too or is ahead
+        last = s.steps + 1 >= MOVES * self.points
+        scored = passes | last
+        area = self.area(*(choose(scored, x, [jnp.zeros_like(word) for word in x]) for x in (own, theirs)))
+        ahead = jnp.float32(area) - jnp.where(side == 0, self.komi, -self.komi)
+        over = last | (passes & ((s.passed != 0) | (ahead < 0.0)))
+        gain = jnp.where(over, jnp.int32(ahead > 0.0) - jnp.int32(ahead < 0.0), 0)
+        outcome = jnp.where(side == 0, gain, -gain)
+
+        # then it is the other side's turn
+        s = s.replace(
+            own=jnp.stack(theirs),
+            theirs=jnp.stack(own),
+            captured=s.lost,
+            lost=s.captured + captured,
+            passed=jnp.int32(passes),
+            outcome=outcome,
+            steps=s.steps + 1,
+        )
+        return s, Outcome(jnp.float32(outcome), terminated=over, truncated=s.steps >= self.max_steps)
+
+    def observe(self, s: State) -> Array:
+        komi = self.komi * (1 / jnp.float32(self.points))
+        favour = jnp.where(self.to_play(s) == 0, -komi, komi)
+        return jnp.concatenate([super().observe(s), jnp.stack([jnp.float32(s.passed), favour])])
+
+    def render(self, s: State) -> Array:
+        # side 0 is black
+        first = self.to_play(s) == 0
+        black, white = jnp.where(first, s.own, s.theirs), jnp.where(first, s.theirs, s.own)
+        return super().render(s.replace(own=black, theirs=white))
+
+    variants: ClassVar = (*Board.variants, {"size": 4, "komi": 0.05, "max_steps": 20})
+
+    bots = ("random", "greedy")
+
+    def bot(self, s: State, stream: Array, name: str) -> Array:
+        """Any legal action; or the move of the single-player form's opponent."""
+        if name == "random":
+            return random_action(self, s, stream)
+        return 1 + self.reply(s.replace(rng=stream), list(s.theirs), list(s.own))[1]
+
+    def player(self, s: State, stream: Array) -> Array:
+        """As in the other form, and in some games as the greedy bot, which sometimes lasts until the last move."""
+        greedy = self.bot(s, stream, "greedy")
+        return jnp.where(s.rng[0] % jnp.uint32(8) == 0, greedy, super().player(s, stream))
+
+    def events(self, s: State, action: Array, next_state: State) -> dict[str, Array]:
+        legal = self.on_points(self.legal(s, list(s.own), list(s.theirs)))
+        taken = (self.on_points(list(s.own)) + self.on_points(list(s.theirs))) != 0
+        chosen = np.arange(self.points, dtype=np.int32) == action - 1
+        fine, captured = (chosen & (legal != 0)).any(), next_state.lost - s.captured
+        behind = (next_state.outcome != 0) & (next_state.outcome == jnp.where(self.to_play(s) == 0, -1, 1))
+        return {
+            "captured one": captured == 1,
+            "captured three or more": captured >= 3,
+            "ko": next_state.ko >= 0,
+            "on a stone": (chosen & taken).any(),
+            "to the ko": (action > 0) & (action - 1 == s.ko),
+            "suicide": (action > 0) & ~fine & ~(chosen & taken).any() & (action - 1 != s.ko),
+            "passed ahead": (action == 0) & (next_state.outcome == 0),
+            "passed behind": (action == 0) & (s.passed == 0) & behind,
+            "both passed": (action == 0) & (s.passed != 0),
+            "the last move": next_state.steps >= MOVES * self.points,
+            "side 0 wins": next_state.outcome == 1,
+            "side 1 wins": next_state.outcome == -1,
+        }
+
+    def edge_case(self, s: State, stream: Array) -> State:
+        """The other side has passed, a ko on some point, or the last step or move."""
+        stream, which = rng.below(stream, 3)
+        stream, ko = rng.below(stream, self.points)
+        _, few = rng.below(stream, 4)
+        last = jnp.where(few < 2, self.max_steps, MOVES * self.points) - 1 - few % 2
+        return s.replace(
+            passed=jnp.where(which == 0, 1, s.passed),
+            ko=jnp.where(which == 1, ko, s.ko),
+            steps=jnp.where(which == 2, jnp.maximum(last, 0), s.steps),
         )
 
 
