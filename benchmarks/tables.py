@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import ROOT
+
 
 def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
@@ -47,7 +49,8 @@ def baselines() -> str:
     rows = []
     for name in list_envs():
         env, record = make(name), baseline_record(name)
-        page = type(env).__module__.removeprefix("envs_jax.")
+        own = (ROOT / f"docs/envs/{name}.md").exists()
+        page = name if own else type(env).__module__.removeprefix("envs_jax.")
         row = [f"[{name}](docs/envs/{page}.md)", str(env.num_agents), *spaces_in_words(env)]
         if record is not None:
             row += figures_in_words(record)

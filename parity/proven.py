@@ -33,13 +33,19 @@ def files_of(name: str) -> list[Path]:
     from jaxpuffer.registry import env_class
 
     port = Path(inspect.getfile(env_class(name)))
-    own, headers = [port, ROOT / f"tests/envs/test_{port.stem}.py"], [f"{name}.h"]
+    own, headers = [port, *_tests(port.stem, name)], [f"{name}.h"]
     for header in headers:  # and what it includes
         path = ROOT / "envs_c" / header
         if path.exists() and path not in own:
             own.append(path)
             headers += re.findall(r'^#include "(\w+\.h)"', path.read_text(), re.MULTILINE)
     return sorted({*own, *(ROOT / file for file in SHARED)})
+
+
+def _tests(module: str, name: str) -> list[Path]:
+    """Of two environments that share a module, the second one may have a file of tests of its own."""
+    first, own = (ROOT / f"tests/envs/test_{stem}.py" for stem in (module, name))
+    return [first, own] if own.exists() else [first]
 
 
 def fingerprint(name: str) -> str:

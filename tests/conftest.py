@@ -64,7 +64,7 @@ def environments_of(item: pytest.Item) -> list[str]:
     """The environments whose rules are all that a test is about; none for other tests."""
     if item.path.parent.name == "envs":
         module = item.path.stem.removeprefix("test_")
-        return [name for name in list_envs() if env_class(name).__module__ == f"envs_jax.{module}"]
+        return [name for name in list_envs() if module in (name, env_class(name).__module__.removeprefix("envs_jax."))]
     if not item.get_closest_marker("of_rules"):
         return []
     params = item.callspec.params  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ import pytest
 import tyro
 
 import jaxpuffer
-from jaxpuffer import PPOConfig, cli, list_envs, make
+from jaxpuffer import LeagueConfig, PPOConfig, cli, list_envs, make
 from jaxpuffer.pytree import Parameters, parameter_fields
 from jaxpuffer.registry import env_class
 from jaxpuffer.spaces import named_parts
@@ -178,19 +178,24 @@ def test_links_lead_somewhere(page: Path) -> None:
 def check_table(page: Path, node: Parameters) -> None:
     """Every field has a row `| name | default | ... static or not ... |`, in the class's order."""
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]*)\|", page.read_text(), re.M)
-    expected = [
-        (field.name, str(node.to_dict()[field.name]), field.metadata["static"])
-        for field, _ in parameter_fields(type(node))
-    ]
+    expected = []
+    for field, _ in parameter_fields(type(node)):
+        default = node.to_dict()[field.name]
+        default = "its defaults" if isinstance(default, dict) else str(default)
+        expected.append((field.name, default, field.metadata["static"]))
     found = [(name, default.strip(), "static" in kind) for name, default, kind in rows]
     assert [row for row in found if row[0] in {name for name, _, _ in expected}] == expected
 
 
+def page_of(name: str) -> Path:
+    """An environment's page has its name or, of two that share one, that of their module."""
+    own = ROOT / f"docs/envs/{name}.md"
+    return own if own.exists() else ROOT / f"docs/envs/{env_class(name).__module__.rpartition('.')[2]}.md"
+
+
 @pytest.mark.parametrize("name", list_envs())
 def test_parameters(name: str) -> None:
-    """An environment's page has the name of its module."""
-    module = env_class(name).__module__.rpartition(".")[2]
-    check_table(ROOT / f"docs/envs/{module}.md", make(name))
+    check_table(page_of(name), make(name))
 
 
 @pytest.mark.parametrize("name", list_envs())
@@ -198,7 +203,7 @@ def test_an_observation_is_the_same_everywhere(name: str) -> None:
     """Class, header and page begin with the same text, such as `float32 (8,)`, of several parts `tiles int8 (5, 5),
     numbers float32 (2,)`; where a shape is numbers, it equals the space's."""
     env = make(name)
-    page = (ROOT / f"docs/envs/{type(env).__module__.rpartition('.')[2]}.md").read_text()
+    page = page_of(name).read_text()
     match = re.search(r"^## Observation\n+`([^`]*)`", page, re.M)
     assert match
     said = match[1]
@@ -217,3 +222,8 @@ def test_an_observation_is_the_same_everywhere(name: str) -> None:
 
 def test_configuration() -> None:
     check_table(ROOT / "docs/training.md", PPOConfig())
+    page = (ROOT / "docs/self_play.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, re.M))
+    assert {name: default.strip('"') for name, default in rows.items()} == {
+        name: str(default) for name, default in LeagueConfig().to_dict().items()
+    }
