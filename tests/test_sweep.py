@@ -476,7 +476,8 @@ def test_wrong_options_are_refused_before_anything_is_made(tmp_path, options, me
 
 def test_the_command(tmp_path, capsys):
     (tmp_path / "space.toml").write_text(space_as_toml({"learning_rate": TABLE["learning_rate"]}) + "\n")
-    base = "\n".join(f"{n} = {json.dumps(v)}" for n, v in tiny_config().to_dict().items() if n != "num_agents")
+    flat = {name: value for name, value in tiny_config().to_dict().items() if name not in ("num_agents", "league")}
+    base = "\n".join(f"{name} = {json.dumps(value)}" for name, value in flat.items())
     (tmp_path / "base.toml").write_text(f"{base}\n[env]\nmax_steps = 20\n")
     (tmp_path / "own.toml").write_text("[[trial]]\nlearning_rate = 0.05\n[[trial]]\nlearning_rate = 0.02\n")
     out = tmp_path / "sweep"
