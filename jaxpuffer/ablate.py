@@ -27,6 +27,7 @@ from jax import Array
 from jaxpuffer import __version__
 from jaxpuffer.ablate_report import check_matplotlib, report, scores_in_words
 from jaxpuffer.baselines import baseline_record
+from jaxpuffer.cache import drop_programs
 from jaxpuffer.checkpoint import backend_of, claim, class_name, run_folder, twin_of, versions
 from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.config_file import plain
@@ -330,7 +331,7 @@ def _carry_out(
         raise ValueError("resume is True, and there is no directory; give the ablation's")
     for env, _ in runs:
         if not isinstance(env, HostEnv):
-            check_fits(env, record["episodes"])
+            check_fits(env, "episodes", record["episodes"])
     record = json.loads(json.dumps(record, allow_nan=False))
     with _folder(directory) as folder:
         if folder is not None:
@@ -445,6 +446,7 @@ def _train_one(env: Any, key: Array, config: PPOConfig) -> tuple[Policy, dict[st
 
 def _result(env: Any, config: PPOConfig, seeds: list[int], episodes: int) -> dict[str, Any]:
     """Train and evaluate every seed: JSON values, with None for the score of a seed that failed."""
+    drop_programs()
     began = time.perf_counter()
     each: list[tuple[Array, Policy, dict[str, np.ndarray]]] = []
     together = _together(env, config, len(seeds))

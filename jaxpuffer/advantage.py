@@ -11,7 +11,7 @@ Where two sides move in turns, rewards and values are those of the side that mov
 loses. So a later step counts with `sign`: -1 if it is the other side's, 1 if the same side moves again.
 
 Steps of an opponent that is not trained are a part of the learner's environment: the value before such a step is what
-follows from it, r + gamma * sign * V(next), and lambda does not weigh it.
+follows from it, r + gamma * sign * V(next), and neither lambda nor a clip of V-trace weighs it.
 """
 
 from typing import Any
@@ -38,34 +38,21 @@ def advantages(
     """
     value = rollout.value if value is None else value
     if rollout.sign is not None and rollout.weight is not None:
-        value, ratio = _past_opponents(config, rollout, value, last_value, ratio)
+        theirs = rollout.weight == 0
+        follows = jnp.where(theirs & ~rollout.ended, config.gamma * rollout.sign, 0.0)
+        value = recur(last_value, follows, jnp.where(theirs, rollout.reward, value), reverse=True)
+        ratio = None if ratio is None else jnp.where(theirs, 1.0, ratio)
+        unweighted = {name: jnp.where(theirs, 1.0, getattr(config, name)) for name in ("gae_lambda", "c_clip")}
+        config = config.replace(**unweighted)
     return ADVANTAGES[config.advantage](config, rollout, value, last_value, ratio)
 
 
-def _past_opponents(
-    config: PPOConfig, rollout: Rollout, value: Array, last_value: Array, ratio: Array | None
-) -> tuple[Array, Array | None]:
-    """Values and ratios with which the differences of opponents' steps are 0."""
-    theirs = rollout.weight == 0
-    follows = jnp.where(theirs & ~rollout.ended, config.gamma * rollout.sign, 0.0)
-    value = recur(last_value, follows, jnp.where(theirs, rollout.reward, value), reverse=True)
-    return value, None if ratio is None else jnp.where(theirs, 1.0, ratio)
-
-
-def _lambda(config: PPOConfig, rollout: Rollout) -> Any:
-    """Lambda of every step: 1 where an opponent moved."""
-    if rollout.sign is None or rollout.weight is None:
-        return config.gae_lambda
-    return jnp.where(rollout.weight == 0, 1.0, config.gae_lambda)
-
-
 def _gae(config: PPOConfig, rollout: Rollout, value: Array, last_value: Array, ratio: Array | None) -> Array:
-    lam = _lambda(config, rollout)
-    return gae(rollout.reward, value, last_value, rollout.ended, config.gamma, lam, rollout.sign)
+    return gae(rollout.reward, value, last_value, rollout.ended, config.gamma, config.gae_lambda, rollout.sign)
 
 
 def _puffer(config: PPOConfig, rollout: Rollout, value: Array, last_value: Array, ratio: Array | None) -> Array:
-    clips = config.gamma, _lambda(config, rollout), config.rho_clip, config.c_clip
+    clips = config.gamma, config.gae_lambda, config.rho_clip, config.c_clip
     return puffer_advantage(rollout.reward, value, last_value, rollout.ended, ratio, *clips, rollout.sign)
 
 
@@ -124,7 +111,7 @@ def puffer_advantage(
 
     Args:
         ratio: float32 (time, rows), the current policy's probability of each action
-            divided by the rollout's; None if they are the same.
+            divided by the rollout's; None if all are 1.
         rho_clip: largest ratio that weights a temporal difference. It weights the whole difference. So it
             also weights the value after a truncated step, which is part of the reward, in the same way as
             the next value of a step that was not truncated.
@@ -133,9 +120,8 @@ def puffer_advantage(
     next_value = jnp.concatenate([value[1:], last_value[None]])
     goes_on = jnp.float32(~ended) if sign is None else jnp.where(ended, 0.0, sign)
     delta = reward + gamma * goes_on * next_value - value
-    decay: Array = jnp.asarray(gamma * gae_lambda * goes_on)
-    if ratio is not None:
-        delta = jnp.minimum(ratio, rho_clip) * delta
-        decay = jnp.minimum(ratio, c_clip) * decay
-
+    decay = gamma * gae_lambda * goes_on
+    ratio = jnp.float32(1) if ratio is None else ratio
+    delta = jnp.minimum(ratio, rho_clip) * delta
+    decay = jnp.minimum(ratio, c_clip) * decay
     return recur(jnp.zeros_like(last_value), decay, delta, reverse=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 
 LARGEST = 2**31  # bytes of the whole folder; the programs used longest ago are removed first
+MAPPINGS = 2**15  # the default of vm.max_map_count is twice that
 
 
 def cache_compilations(folder: str | os.PathLike[str] | None = None) -> Path:
@@ -55,6 +56,19 @@ def use_cache(no_cache: bool) -> None:
             print(f"compiled programs are kept in {folder} for the next start (--no_cache does not keep them)")
     except OSError as error:
         print(f"compiled programs are not kept: {error}", file=sys.stderr)
+
+
+def drop_programs() -> None:
+    """Forget all compiled programs if they take half of the memory mappings that Linux allows a process by default.
+
+    On a CPU every program takes hundreds, and a process that has none left crashes while it compiles.
+    """
+    try:
+        many = Path("/proc/self/maps").read_bytes().count(b"\n") > MAPPINGS
+    except OSError:  # not Linux
+        return
+    if many:
+        jax.clear_caches()
 
 
 def _default_folder() -> Path:

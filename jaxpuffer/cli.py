@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpuffer import __version__, cli_ablate, cli_match, cli_runs, cli_sweep
+from jaxpuffer.ablate import MAX_SEED
 from jaxpuffer.animate import animate, check_file, check_render
 from jaxpuffer.baselines import baseline_record, figures_in_words, load_baseline, spaces_in_words
 from jaxpuffer.cache import use_cache
@@ -66,7 +67,6 @@ usage: jaxpuffer COMMAND
   ablate ENV...     compare settings over seeds: table, figures, record (ablate --help)
   --version         the version"""
 
-MAX_SEED = 2**32 - 1
 
 _imported = time.perf_counter()
 

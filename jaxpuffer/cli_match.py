@@ -1,15 +1,18 @@
 """The commands of games of two sides: jaxpuffer match | tournament."""
 
-from collections.abc import Sequence
+import argparse
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jaxpuffer.ablate import MAX_SEED
 from jaxpuffer.baselines import load_baseline
 from jaxpuffer.cache import use_cache
 from jaxpuffer.checkpoint import checkpoints, load, read_record, run_and_checkpoint
-from jaxpuffer.cli_runs import Parser
+from jaxpuffer.cli_runs import Parser, both_spellings
 from jaxpuffer.env import has_sides
 from jaxpuffer.league import policies_of
 from jaxpuffer.match import match, tournament
@@ -27,11 +30,11 @@ def play_match(args: Sequence[str]) -> None:
     parser = _parser("match", "Play a game of two sides, half of the games on each side, and count who wins.", 1000)
     parser.add_argument("players", metavar="PLAYER", nargs=2)
     flags = parser.parse_args(args)
-    use_cache(False)
+    use_cache(flags.no_cache)
     env = _environment(flags.players, flags.env)
-    first, second = (_player(env, text) for text in flags.players)
-    how = {"games": flags.games, "max_steps": flags.max_steps, "deterministic": flags.deterministic}
-    found = match(env, first, second, jax.random.key(flags.seed), **how)
+    loaded = functools.cache(load)
+    first, second = (_player(loaded, text) for text in flags.players)
+    found = match(env, first, second, **_how(flags))
     print(f"{flags.players[0]} against {flags.players[1]}, in brackets the 95 % interval\n{found}")
 
 
@@ -43,22 +46,19 @@ def play_tournament(args: Sequence[str]) -> None:
     parser = _parser("tournament", about, 200)
     parser.add_argument("players", metavar="PLAYER", nargs="+")
     flags = parser.parse_args(args)
-    use_cache(False)
+    use_cache(flags.no_cache)
     env = _environment(flags.players, flags.env)
-    names = flags.players if len(flags.players) > 1 else _snapshots(flags.players[0])
+    loaded = functools.cache(load)
+    names = flags.players if len(flags.players) > 1 else _snapshots(loaded, flags.players[0])
     if len(set(names)) < len(names):
         raise ValueError(f"a player is given twice: {max(names, key=names.count)}")
-    players = {name: _player(env, name) for name in names}
-    how = {"games": flags.games, "max_steps": flags.max_steps, "deterministic": flags.deterministic}
-    print(tournament(env, players, jax.random.key(flags.seed), **how))
+    print(tournament(env, {name: _player(loaded, name) for name in names}, **_how(flags)))
 
 
 COMMANDS = {"match": play_match, "tournament": play_tournament}
 
 
 def _parser(command: str, about: str, games: int) -> Parser:
-    import argparse
-
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(f"jaxpuffer {command}", description=about, epilog=PLAYERS, formatter_class=raw)
     parser.add_argument(
@@ -67,10 +67,24 @@ def _parser(command: str, about: str, games: int) -> Parser:
     parser.add_argument("--env", metavar="ENV", help="the game; by default that of the first run that has two sides")
     parser.add_argument("--seed", type=int, default=0, help="seed of the games; default 0")
     parser.add_argument(
-        "--max-steps", type=int, default=20_000, help="steps after which a game is a draw; default 20000"
+        *both_spellings("--max-steps"),
+        type=int,
+        default=20_000,
+        help="steps after which a game is a draw; default 20000",
     )
     parser.add_argument("--deterministic", action="store_true", help="policies take their most likely action")
+    parser.add_argument(
+        *both_spellings("--no-cache"), action="store_true", help="compile everything again, and keep nothing"
+    )
     return parser
+
+
+def _how(flags: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of match and tournament that flags are."""
+    if not 0 <= flags.seed <= MAX_SEED:
+        raise ValueError(f"--seed is {flags.seed}; it must be from 0 to {MAX_SEED}")
+    names = ("games", "max_steps", "deterministic")
+    return {"key": jax.random.key(flags.seed)} | {name: getattr(flags, name) for name in names}
 
 
 def _environment(players: Sequence[str], name: str | None) -> Any:
@@ -94,7 +108,7 @@ def _environment(players: Sequence[str], name: str | None) -> Any:
     raise ValueError(f"none of {', '.join(players)} is of a game of two sides; name one with --env")
 
 
-def _player(env: Any, text: str) -> Any:
+def _player(loaded: Callable[..., Any], text: str) -> Any:
     if text == "random":
         return Random()
     if _is_rule(text):
@@ -102,7 +116,7 @@ def _player(env: Any, text: str) -> Any:
     if _is_shipped(text):
         return load_baseline(text)
     run, checkpoint, index = _run_and_policy(text)
-    result = load(run, checkpoint=checkpoint)
+    result = loaded(run, checkpoint=checkpoint)
     if index is None:
         return result
     policies = policies_of(result.state.league, result.policy.module)
@@ -128,10 +142,10 @@ def _run_and_policy(text: str) -> tuple[Path, str | None, int | None]:
     return *run_and_checkpoint(text), None
 
 
-def _snapshots(run: str) -> list[str]:
+def _snapshots(loaded: Callable[..., Any], run: str) -> list[str]:
     """The players that a run has: the policies of its league, and its checkpoints."""
     record = read_record(run)
-    league = load(run).state.league
+    league = loaded(run_and_checkpoint(run)[0], checkpoint=None).state.league
     names = [f"{run}/league-{i}" for i in range(0 if league is None else int(league.size))]
     names += [f"{run}/{entry['checkpoint']}" for entry in checkpoints(record)]
     if len(names) < 2:

@@ -117,7 +117,7 @@ def evaluate(
     check_deterministic(deterministic)
     env, policy, key = as_env(env), as_policy(policy), rng.check_key(key)
     check_policy(env, policy)
-    check_fits(env, int(episodes))
+    check_fits(env, "episodes", episodes)
     if not all_finite(policy.params):
         raise ValueError("the policy has parameters that are NaN or infinite; training failed")
     if opponent is not None or has_sides(env):

@@ -15,6 +15,7 @@ from jax import Array
 from jaxpuffer import rng
 from jaxpuffer.devices import computing_on, in_32_bits
 from jaxpuffer.evaluate import check_count, check_deterministic, checked_player
+from jaxpuffer.league import SPREAD
 from jaxpuffer.memory import check_fits
 from jaxpuffer.players import Random, Scripted, play_games
 from jaxpuffer.policy import Policy
@@ -24,7 +25,6 @@ from jaxpuffer.registry import as_env
 
 RESAMPLES = 200  # of the games, for an interval
 PRIOR = 1.0  # drawn games with a player of the mean rating that are added to each, so that all ratings are finite
-SPREAD = 400.0  # Elo points for odds of ten to one
 
 
 class Match(PyTreeNode):
@@ -110,7 +110,7 @@ def match(
     if games % 2:
         raise ValueError(f"games is {games}; it must be even, so that each player is as often on each side")
     players = [checked_player(env, player) for player in (first, second)]
-    check_fits(env, int(games) * env.num_agents)
+    check_fits(env, "games", games)
     with computing_on(key):
         found = play_games(env, *players, key, jnp.int32(max_steps), games=int(games), deterministic=deterministic)
     return Match(*(np.asarray(x) for x in (found.outcome, found.side, found.episode_length, found.finished)))

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxpuffer.env import has_sides
 from jaxpuffer.spaces import shapes
 
 GIB = 2**30
@@ -47,12 +48,13 @@ def total() -> float:
     return (device.memory_stats() or {}).get("bytes_limit", float("inf")) * jax.device_count()
 
 
-def check_fits(env: Any, episodes: int) -> None:
-    """Raise ValueError if an evaluation of so many episodes is certain not to fit in memory."""
-    need, have = float(episodes) * _bytes_of_world(env) / env.num_agents, total()
+def check_fits(env: Any, name: str, count: int) -> None:
+    """Raise ValueError if so many episodes, or games of two sides, are certain not to fit in memory."""
+    worlds = count if has_sides(env) else float(count) / env.num_agents
+    need, have = worlds * _bytes_of_world(env), total()
     if need > have:
         raise ValueError(
-            f"episodes is {episodes}; they are played at the same time and need about {need / GIB:,.1f} GiB of memory, "
+            f"{name} is {count}; they are played at the same time and need about {need / GIB:,.1f} GiB of memory, "
             f"of {have / GIB:,.1f} GiB here"
         )
 

@@ -56,12 +56,10 @@ def named_player(env: Any, player: Any) -> Any:
 
 
 class Played(PyTreeNode):
-    """Games of two players, one entry for each."""
+    """Games of two players, one entry for each; in outcome to episode_return the first player's."""
 
-    outcome: (
-        Array  # float32 (games,), of the first player: its side's mean score, minus that of the other if it has one
-    )
-    score: Array  # float32 (games,), of the first player's side
+    outcome: Array  # float32 (games,), its side's mean score, minus that of the other side if it has one
+    score: Array  # float32 (games,), of its side
     perf: Array  # float32 (games,)
     episode_return: Array  # float32 (games,)
     episode_length: Array  # int32 (games,), steps of both

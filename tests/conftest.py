@@ -5,6 +5,7 @@ import functools
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,6 +29,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 import envs_c  # noqa: E402
+from jaxpuffer.cache import drop_programs  # noqa: E402
 from jaxpuffer.registry import env_class, list_envs  # noqa: E402
 from parity.proven import is_proven  # noqa: E402
 
@@ -58,6 +60,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="with --full only"))
         if not full and (names := environments_of(item)) and all(map(proven, names)):
             item.add_marker(pytest.mark.skip(reason="nothing it depends on has changed since it passed; --full"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs() -> Iterator[None]:
+    yield
+    drop_programs()
 
 
 def environments_of(item: pytest.Item) -> list[str]:

@@ -18,13 +18,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def test_a_league_is_trained_and_kept(run: str, tmp_path: Path) -> None:
+def test_a_league_is_trained_and_kept(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = load(run)
     assert result.config.league.opponents == 2 and int(result.state.league.size) > 2
     file = tmp_path / "own.toml"
-    file.write_text("gamma = 0.9\n[league]\nopponents = 3\n")
+    file.write_text("[league]\nopponents = 3\n")
     with pytest.raises(SystemExit):
         main(["train", "pong_two", "--out", run, "--resume", "--config", str(file), *SMALL.split()])
+    assert "league" in (said := capsys.readouterr().err) and "to go on under other settings" in said, said
 
 
 def test_matches_of_runs_bots_and_random(run: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,6 +42,7 @@ def test_matches_of_runs_bots_and_random(run: str, capsys: pytest.CaptureFixture
         (["random", "scripted:nobody", "--env", "pong_two"], "has the bots"),
         (["random", "random", "--env", "cartpole"], "CartPole is no game of two sides"),
         ([run, "random", "--games", "3"], "games is 3; it must be even"),
+        ([run, "random", "--seed", "-1"], "--seed is -1; it must be from 0 to"),
         ([f"{run}/league-9", "random"], "policies, numbered from 0"),
         (["nowhere", "random"], "there is no saved run in"),
     ):

@@ -17,6 +17,7 @@ from jaxpuffer.advantage import advantages
 from jaxpuffer.config import LeagueConfig
 from jaxpuffer.env import Env, Outcome, PyTreeNode, param
 from jaxpuffer.league import after_update, opponents_of, outcome
+from jaxpuffer.loss import loss
 from jaxpuffer.match import bradley_terry, match, tournament
 from jaxpuffer.play import Rollout, collect
 from jaxpuffer.players import Random, Scripted
@@ -119,8 +120,9 @@ def test_opponents_steps_are_skipped_by_the_advantages() -> None:
     some = jnp.zeros((time, 1))
     rollout = Rollout(some, some > 0, None, some, some, columns[1], columns[0], jnp.asarray(ended)[:, None])
     rollout = rollout.replace(sign=columns[2], weight=columns[3])
-    for kind in ("gae", "puffer"):
-        chosen = PPOConfig(gamma=gamma, gae_lambda=lam, advantage=kind)
+    # lambda and the clip weigh the learner's steps, by their product, and no others
+    for kind, of_steps, clip in (("gae", lam, 1.0), ("puffer", lam, 1.0), ("puffer", 1.0, lam)):
+        chosen = PPOConfig(gamma=gamma, gae_lambda=of_steps, c_clip=clip, advantage=kind)
         ratio = jnp.where(columns[3] > 0, 1.0, 7.0)  # an opponent's ratio means nothing
         found = advantages(chosen, rollout, jnp.float32([last]), ratio=ratio if kind == "puffer" else None)
         np.testing.assert_allclose(np.asarray(found)[ours, 0], expected[ours], rtol=1e-4, atol=1e-5)
@@ -134,11 +136,8 @@ def test_opponents_play_their_side_of_their_games(env: Any) -> None:
     state = init(env, KEY, chosen)
 
     def always(params: Any, action: int) -> Any:
-        bias = params["head"]["bias"] if "head" in params else None
-        assert bias is not None or "actor" in params, params.keys()
-        name = "head" if "head" in params else "actor"
-        logits = jnp.zeros_like(params[name]["bias"]).at[action].set(50.0)
-        return params | {name: {"kernel": 0 * params[name]["kernel"], "bias": logits}}
+        logits = jnp.zeros_like(params["actor"]["bias"]).at[action].set(50.0)
+        return params | {"actor": {"kernel": 0 * params["actor"]["kernel"], "bias": logits}}
 
     pool = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, *x.shape)), always(state.params, 0))
     state = state.replace(
@@ -165,7 +164,7 @@ def test_opponents_play_their_side_of_their_games(env: Any) -> None:
 
 
 def test_only_the_learners_steps_change_the_policy() -> None:
-    """Rewards that only the opponents' steps would explain leave no trace: a policy that never moves learns nothing."""
+    """The rewards of opponents' steps are not in the gradient."""
     env = RockPaperScissors()
     chosen = small(env, league=LEAGUE | {"share": 1.0}, normalize_return=False, num_envs=12)
     module = make_module(env, chosen)
@@ -174,7 +173,6 @@ def test_only_the_learners_steps_change_the_policy() -> None:
         lambda s: collect(env, s.playing(module), s.play, chosen, opponents_of(s.league, module))
     )(state)
     theirs = np.asarray(rollout.weight) == 0
-    from jaxpuffer.loss import loss
 
     def gradient(reward: Any) -> Any:
         changed = rollout.replace(reward=reward)
@@ -342,7 +340,7 @@ def test_a_tournament_orders_players_by_strength() -> None:
     players = {"random": Random(), "some": result, "perfect": Scripted()}
     found = tournament(env, players, KEY, games=400)
     elo = dict(zip(found.names, found.elo, strict=True))
-    assert elo["random"] < elo["some"] < elo["perfect"] or elo["random"] < elo["perfect"]
+    assert elo["random"] < min(elo["some"], elo["perfect"])
     assert (found.low <= found.elo).all() and (found.elo <= found.high).all() and abs(found.elo.sum()) < 1e-3
     np.testing.assert_allclose(found.points + found.points.T, found.games)
     assert "perfect" in str(found) and found.points[2, 0] > found.points[0, 2]

@@ -19,6 +19,7 @@ import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from jaxpuffer.cache import drop_programs
 from jaxpuffer.checkpoint import backend_of, class_name, run_folder, twin_of
 from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.config_file import plain, settable
@@ -237,6 +238,7 @@ def _work(sweep: Sweep, trials: int | None, deadline: float, say: Say, stop_with
                 in_a_row += len(asked)
             for group in _groups(sweep, asked, say):
                 if not stopped():
+                    drop_programs()
                     _train(sweep, group, deadline, stopped, say)
         if interrupted.number:
             with sweep.lock:
