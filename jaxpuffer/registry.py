@@ -17,6 +17,7 @@ ENVS = {
     "asteroids": "asteroids.Asteroids",
     "boids": "boids.Boids",
     "breakout": "breakout.Breakout",
+    "capture_the_flag": "capture_the_flag.CaptureTheFlag",
     "cartpole": "cartpole.CartPole",
     "cartpole_continuous": "cartpole.CartPoleContinuous",
     "connect4": "connect4.Connect4",
@@ -27,6 +28,7 @@ ENVS = {
     "g2048": "g2048.G2048",
     "go": "go.Go",
     "go_two": "go.GoTwo",
+    "hex": "hex.Hex",
     "maze": "maze.Maze",
     "memory": "memory.Memory",
     "overcooked": "overcooked.Overcooked",
@@ -42,6 +44,7 @@ ENVS = {
     "tower_climb": "tower_climb.TowerClimb",
     "trash_pickup": "trash_pickup.TrashPickup",
     "tripletriad": "tripletriad.TripleTriad",
+    "tripletriad_two": "tripletriad.TripleTriadTwo",
     "turing": "turing.Turing",
 }
 
