@@ -49,7 +49,11 @@ def play_tournament(args: Sequence[str]) -> None:
     use_cache(flags.no_cache)
     env = _environment(flags.players, flags.env)
     loaded = functools.cache(load)
-    names = flags.players if len(flags.players) > 1 else _snapshots(loaded, flags.players[0])
+    names = flags.players
+    if len(names) == 1:
+        if _is_rule(names[0]) or _is_shipped(names[0]) or _run_and_policy(names[0])[2] is not None:
+            raise ValueError(f"a tournament needs at least two players, or one run; there is only {names[0]}")
+        names = _snapshots(loaded, names[0])
     if len(set(names)) < len(names):
         raise ValueError(f"a player is given twice: {max(names, key=names.count)}")
     print(tournament(env, {name: _player(loaded, name) for name in names}, **_how(flags)))

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxpuffer import devices, rng
@@ -99,6 +100,28 @@ def policies_of(league: League | None, module: Any) -> list[Policy]:
     return [Policy(params, module, normalizer) for params, normalizer in each]
 
 
+def bot_action(env: Any, state: Any, stream: Array, name: str) -> Array:
+    """What a scripted opponent does.
+
+    Raises:
+        TypeError: it is no action of the environment's, by its shape or dtype.
+    """
+    action = env.bot(state, stream, name)
+    space = env.action_space
+    wanted = (*env.agent_shape, *space.shape)
+    found = (getattr(action, "shape", None), getattr(action, "dtype", None))
+    if found != (wanted, space.dtype):
+        raise TypeError(
+            f"{type(env).__name__}.bot(state, stream, {name!r}) returned {_in_words(action)}; "
+            f"it must be {np.dtype(space.dtype).name} {wanted}"
+        )
+    return action
+
+
+def _in_words(x: Any) -> str:
+    return f"{x.dtype} {x.shape}" if hasattr(x, "dtype") else repr(x)
+
+
 def answer(
     batch: Any, opponents: Policy, config: PPOConfig, games: Games, play: Any, mask: Array | None, action: Array
 ) -> tuple[Games, Array, Array]:
@@ -134,7 +157,7 @@ def answer(
         state = batch.unpack(batch.take(play.envs, jnp.arange(batch.num_envs - worlds, batch.num_envs))).env
         env, name = batch.env, config.league.anchor
         own = streams[frozen:].reshape(worlds, agents, 2)
-        acted = jax.vmap(lambda s, stream: env.bot(s, stream, name))(state, own[:, 0])
+        acted = jax.vmap(lambda s, stream: bot_action(env, s, stream, name))(state, own[:, 0])
         theirs = theirs.at[frozen:].set(acted.reshape(of_group, *theirs.shape[1:]))
         streams = streams.at[frozen:].set(jax.vmap(lambda s: rng.bits(s)[0])(streams[frozen:]))
 

@@ -23,7 +23,7 @@ from jaxpuffer.ppo import Result
 from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.registry import as_env
 
-RESAMPLES = 200  # of the games, for an interval
+RESAMPLES = 200  # for an interval
 PRIOR = 1.0  # drawn games with a player of the mean rating that are added to each, so that all ratings are finite
 
 
@@ -149,9 +149,11 @@ def tournament(
 ) -> Tournament:
     """Matches of `games` games of each player against each, and their Elo.
 
-    Ratings are the most likely ones of the model of Bradley and Terry (1952), in which a player beats another with the
-    odds 10^(difference / 400); to each player one drawn game with a player of rating 0 is added, so that one who wins
-    all games has a rating, too. Intervals are those of 200 resamples of the games (bootstrap).
+    Ratings are the most likely ones of the model of Bradley and Terry (1952), in which a player beats another with
+    the odds 10^(difference / 400); to each player one drawn game with a player of rating 0 is added, so that one who
+    wins all games has a rating, too. Intervals are those of 200 draws of each pair's shares of won, drawn and lost
+    games from what the games say of them (the posterior of Jeffreys' prior), so that ten games all won are no
+    certainty.
 
     Args:
         players: at least two, by name, each as `match` takes it.
@@ -159,8 +161,10 @@ def tournament(
 
     Raises:
         ValueError: there are fewer than two players; or as in `match`.
-        TypeError: as in `match`.
+        TypeError: `players` is no dict by name; or as in `match`.
     """
+    if not isinstance(players, Mapping) or not all(isinstance(name, str) for name in players):
+        raise TypeError("players must be a dict of players by name, as in {'first': result, 'second': Scripted()}")
     if len(players) < 2:
         raise ValueError(f"players has {len(players)} entries; a tournament needs at least two")
     names, count = tuple(players), len(players)
@@ -178,12 +182,14 @@ def tournament(
     for _ in range(RESAMPLES):
         again = np.zeros((count, count))
         for i, j in itertools.combinations(range(count), 2):
-            losses, draws, wins = draw.multinomial(games, won[i, j] / games)
+            losses, draws, wins = games * draw.dirichlet(won[i, j] + 0.5)
             again[i, j], again[j, i] = wins + 0.5 * draws, losses + 0.5 * draws
         resampled.append(bradley_terry(again))
+    elo = bradley_terry(points)
     low, high = np.quantile(resampled, [0.025, 0.975], 0)
+    low, high = np.minimum(low, elo), np.maximum(high, elo)
     number_of = games * (1 - np.eye(count, dtype=np.int64))
-    return Tournament(names, points, number_of, bradley_terry(points), low, high)
+    return Tournament(names, points, number_of, elo, low, high)
 
 
 def bradley_terry(points: np.ndarray) -> np.ndarray:

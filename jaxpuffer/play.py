@@ -129,7 +129,8 @@ def collect(
         sign, own = None, step.reward.reshape(-1)
         if side is not None:
             sign = jnp.where(batch.to_play(play.envs) == side, jnp.float32(1), jnp.float32(-1))
-            own = jnp.where(side == 0, own, -own)  # of the side that moved
+            # of the side that moved; a number that is no side ends the run, as other rewards that are not finite do
+            own = jnp.where(side == 0, own, jnp.where(side == 1, -own, jnp.nan))
 
         # a truncated episode would have continued
         truncated = step.truncated.reshape(-1)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxpuffer import rng
-from jaxpuffer.env import has_sides, random_action
-from jaxpuffer.league import outcome
+from jaxpuffer.env import Env, has_sides, random_action
+from jaxpuffer.league import bot_action, outcome
 from jaxpuffer.play import Play, act, begin
 from jaxpuffer.policy import Policy
 from jaxpuffer.pytree import PyTreeNode, static
@@ -47,8 +47,12 @@ def named_player(env: Any, player: Any) -> Any:
     name = type(twin).__name__
     if not has_sides(env):
         raise ValueError(f"{name} is no game of two sides: it has no to_play(state) and no teams")
+    if not isinstance(twin.bots, tuple) or not all(isinstance(bot, str) for bot in twin.bots):
+        raise TypeError(f"{name}.bots is {twin.bots!r}; it must be a tuple of names, as in ('first', 'second')")
     if not isinstance(player, Scripted):
         return player
+    if not player.name and not twin.bots and type(twin).player is Env.player:  # which plays at random
+        return Random()
     if player.name and player.name not in twin.bots:
         bots = ", ".join(twin.bots) or "none"
         raise ValueError(f"the player is Scripted({player.name!r}); {name} has the bots {bots}")
@@ -118,8 +122,9 @@ def play_games(
     now = [x.reshape(games, agents) for x in batch.score(plays[0].envs)]
     score, perf = (jnp.where(ended, x, y) for x, y in zip(numbers, now, strict=False))
 
-    # in turns the numbers are those of side 0
+    # in turns the numbers are those of side 0; where an environment has no perf of its own, that is the score
     mirrored = has_turns & (side == 1)
+    whole = 0.0 if type(batch.env).perf is Env.perf else 1.0
 
     def of_side(x: Array) -> Array:
         return jnp.where(own, x, 0.0).sum(1) / jnp.float32(own.sum(1))
@@ -127,7 +132,7 @@ def play_games(
     return Played(
         outcome=outcome(batch.env, score, side),
         score=jnp.where(mirrored, -1.0, 1.0) * of_side(score),
-        perf=jnp.where(mirrored, 1.0 - of_side(perf), of_side(perf)),
+        perf=jnp.where(mirrored, whole - of_side(perf), of_side(perf)),
         episode_return=jnp.where(mirrored, -1.0, 1.0) * of_side(numbers[2]),
         episode_length=length,
         side=side,
@@ -145,7 +150,7 @@ def _choose(batch: Any, player: Player, play: Play, deterministic: bool) -> tupl
     if isinstance(player, Random):
         action = jax.vmap(lambda s, stream: random_action(env, s, stream))(state, streams[:, 0])
     elif player.name:
-        action = jax.vmap(lambda s, stream: env.bot(s, stream, player.name))(state, streams[:, 0])
+        action = jax.vmap(lambda s, stream: bot_action(env, s, stream, player.name))(state, streams[:, 0])
     else:
         action = jax.vmap(lambda s, stream: env.player(s, stream))(state, streams[:, 0])
     action = action.reshape(len(play.streams), *env.action_space.shape)

@@ -1,5 +1,6 @@
 """The league: who plays whom, whose steps are trained on, Elo and the pool, and what comes of it."""
 
+import re
 import signal
 import types
 from pathlib import Path
@@ -344,6 +345,64 @@ def test_a_tournament_orders_players_by_strength() -> None:
     assert (found.low <= found.elo).all() and (found.elo <= found.high).all() and abs(found.elo.sum()) < 1e-3
     np.testing.assert_allclose(found.points + found.points.T, found.games)
     assert "perfect" in str(found) and found.points[2, 0] > found.points[0, 2]
+
+
+class Wrong(RockPaperScissors):
+    """Its bots return what is no action."""
+
+    bots: ClassVar[tuple[str, ...]] = ("float", "one", "nothing")
+
+    def bot(self, s: Throw, stream: jax.Array, name: str) -> Any:
+        return {"float": jnp.zeros(2), "one": jnp.int32(0), "nothing": None}[name]
+
+
+@pytest.mark.parametrize(("name", "found"), [("float", "float32 (2,)"), ("one", "int32 ()"), ("nothing", "None")])
+def test_bots_that_return_no_action_are_refused(name: str, found: str) -> None:
+    message = re.escape(f"Wrong.bot(state, stream, '{name}') returned {found}; it must be int32 (2,)")
+    with pytest.raises(TypeError, match=message):
+        match(Wrong(), Scripted(name), Random(), KEY, games=2)
+    with pytest.raises(TypeError, match=message):
+        train(Wrong(), KEY, small(Wrong(), league={"anchor": name}))
+
+
+def test_bots_are_a_tuple_of_names() -> None:
+    env = type("OneName", (RockPaperScissors,), {"bots": "rock"})()
+    with pytest.raises(TypeError, match="OneName.bots is 'rock'; it must be a tuple of names"):
+        match(env, Scripted("rock"), Random(), KEY, games=2)
+
+
+def test_without_bots_and_player_the_opponent_is_said_to_be_random() -> None:
+    found = evaluate(Nim(), train(Nim(), KEY, config(total_steps=1024)), KEY, episodes=20)
+    assert found.opponent == "random player"
+    # without a perf of its own it is the score, for both sides
+    np.testing.assert_array_equal(found.perf, found.score)
+
+
+def test_a_number_that_is_no_side_ends_the_run() -> None:
+    class FromOne(Nim):
+        def to_play(self, s: Any) -> jax.Array:
+            return super().to_play(s) + 1
+
+    with pytest.warns(RuntimeWarning, match="rewards are NaN"):
+        train(FromOne(), KEY, config(total_steps=1024))
+
+
+@pytest.mark.parametrize("players", [[Random(), Random()], {1: Random(), 2: Random()}])
+def test_players_of_a_tournament_have_names(players: Any) -> None:
+    with pytest.raises(TypeError, match="players must be a dict of players by name"):
+        tournament(Nim(), players, KEY)
+
+
+def test_ten_games_all_won_are_no_certainty() -> None:
+    class Two(RockPaperScissors):
+        bots: ClassVar[tuple[str, ...]] = ("rock", "paper")
+
+        def bot(self, s: Throw, stream: jax.Array, name: str) -> jax.Array:
+            return jnp.full(2, self.bots.index(name), jnp.int32)
+
+    found = tournament(Two(), {name: Scripted(name) for name in Two.bots}, KEY, games=10)
+    np.testing.assert_array_equal(found.points, [[0, 0], [10, 0]])
+    assert (found.high - found.low > 50).all() and found.low[1] < found.elo[1] <= found.high[1]
 
 
 def test_elo_of_known_odds() -> None:

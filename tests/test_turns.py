@@ -93,7 +93,7 @@ def test_advantages_have_the_sign_of_the_side_that_moves(seed: int, gamma: float
     np.testing.assert_allclose(found, transcription(reward, value, last, ended, sign, gamma, lam), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("bonus", [False, True])
+@pytest.mark.parametrize("bonus", [pytest.param(False, marks=pytest.mark.full), True])
 def test_a_rollout_has_the_movers_rewards_and_signs(bonus: bool) -> None:
     env, few = Nim(worth=5.0, bonus=bonus, max_steps=3), config(num_envs=32, normalize_return=False)
     state = init(env, KEY, few)
