@@ -10,6 +10,7 @@ from toy_envs import Corridor
 import envs_c
 from jaxpuffer import evaluate, list_envs, make
 from jaxpuffer.baselines import baseline_record, load_baseline, save_baseline
+from jaxpuffer.env import has_sides
 from jaxpuffer.evaluate import evaluation_key
 
 ROOT = Path(__file__).parent.parent
@@ -27,11 +28,12 @@ def test_scores_what_its_record_says(name: str, backend: str) -> None:
     record = baseline_record(name)
     assert record is not None
     env = make(name, backend=backend)  # type: ignore[arg-type]
-    score = evaluate(env, load_baseline(env), evaluation_key(KEY)).summary()["score"]
+    episodes = 1024 if has_sides(env) else 256  # outcomes of -1, 0 and 1 are far from each other
+    score = evaluate(env, load_baseline(env), evaluation_key(KEY), episodes=episodes).summary()["score"]
     shipped, untrained = record["score"], record["untrained_score"]
     error = np.hypot(score["standard_error"], shipped["standard_error"])
     assert abs(score["mean"] - shipped["mean"]) <= 4 * error + 1e-3 * abs(shipped["mean"])
-    assert score["mean"] > untrained["mean"] + 8 * np.hypot(score["standard_error"], untrained["standard_error"])
+    assert score["mean"] > untrained["mean"] + 10 * np.hypot(score["standard_error"], untrained["standard_error"])
 
 
 @pytest.mark.parametrize("name", list_envs())
