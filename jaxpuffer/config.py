@@ -52,7 +52,8 @@ class LeagueConfig(Parameters):
         default=0, minimum=0, help="frozen policies that play at the same time, each in as many games; 0: no league"
     )
     anchor: str = static(
-        default="", help="name of a scripted opponent, one of the environment's bots, that plays as many games as each"
+        default="",
+        help="scripted opponents, of the environment's bots, names with commas between: each plays as many games",
     )
     share: float = static(
         default=0.25, minimum=0, maximum=1, help="share of the games against opponents (OpenAI Five, 2019: 0.2)"
@@ -90,9 +91,14 @@ class LeagueConfig(Parameters):
             raise ValueError(f"LeagueConfig.draw is {self.draw!r}; it must be one of {', '.join(DRAWS)}")
 
     @property
+    def anchors(self) -> tuple[str, ...]:
+        """The names of the scripted opponents."""
+        return tuple(name.strip() for name in self.anchor.split(",")) if self.anchor else ()
+
+    @property
     def groups(self) -> int:
-        """Opponents at the same time, the anchor among them."""
-        return self.opponents + bool(self.anchor)
+        """Opponents at the same time, the anchors among them."""
+        return self.opponents + len(self.anchors)
 
 
 class PPOConfig(Parameters):
@@ -328,9 +334,13 @@ def check_league(env: Any, config: PPOConfig) -> None:
             f"PPOConfig.league has {league.groups} opponents; {type(twin).__name__} is no game of two sides "
             "(it has no to_play and no teams)"
         )
-    if league.anchor and league.anchor not in twin.bots:
+    unknown = [name for name in league.anchors if name not in twin.bots]
+    if unknown or len(set(league.anchors)) < len(league.anchors):
         bots = ", ".join(twin.bots) or "none"
-        raise ValueError(f"LeagueConfig.anchor is {league.anchor!r}; {type(twin).__name__} has the bots {bots}")
+        raise ValueError(
+            f"LeagueConfig.anchor is {league.anchor!r}; {type(twin).__name__} has the bots {bots} (each once at most, "
+            "with commas between)"
+        )
     if config.league_games > config.num_envs:
         raise ValueError(
             f"PPOConfig.league has {league.groups} opponents, with 2 games each at least; num_envs is {config.num_envs}"

@@ -108,7 +108,8 @@ def evaluate(
 
     Raises:
         ValueError: `episodes` or `max_steps` is below 1, or does not fit in 32 bits or in memory; or the
-            policy's parameters are not finite; or there is an opponent and no other side, or it is no bot's name.
+            policy's parameters are not finite; or there is an opponent and no other side, or it is no bot's name; or
+            of a game of two sides nobody can say who has won (a score is NaN, or `to_play` neither 0 nor 1).
         TypeError: the policy was made for other spaces, or holds several runs stacked by `vmap`; or an argument is
             of a wrong type; or `deterministic` is True and the policy's distribution has no `mode`.
     """
@@ -123,11 +124,7 @@ def evaluate(
     if opponent is not None or has_sides(env):
         chosen = checked_player(env, Scripted() if opponent is None else opponent)
         games = int(episodes) + int(episodes) % 2
-        with computing_on(key):
-            result = play_games(
-                env, policy, chosen, key, jnp.int32(max_steps), games=games, deterministic=deterministic
-            )
-        result = jax.tree.map(np.asarray, result)
+        result = play_games(env, policy, chosen, key, max_steps, games=games, deterministic=deterministic)
         numbers = {name: getattr(result, name) for name in (*OF_EPISODES, "finished")}
         return Evaluation(**numbers, opponent=player_in_words(chosen))
     if isinstance(env, HostEnv):

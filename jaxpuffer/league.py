@@ -30,7 +30,7 @@ SPREAD = 400.0  # Elo points for odds of ten to one
 class Games(PyTreeNode):
     """The running games against opponents; `rows` are the agents in all of them."""
 
-    carry: Any  # the frozen policies' memory, (rows, ...), without that of the anchor
+    carry: Any  # the frozen policies' memory, (rows, ...), without those of the anchors
     streams: Array  # uint32 (rows, 2), for sampling the opponents' actions
     counts: Array  # bool (games,), played against the present opponent from the start
     done: Array  # bool (games, agents), who has ended in this game
@@ -40,13 +40,13 @@ class Games(PyTreeNode):
 
 
 class League(PyTreeNode):
-    """The pool of earlier policies and how the learner does against them; the last entry of `rating` is the anchor."""
+    """The pool of earlier policies and how the learner does against them and, behind these, the anchors."""
 
     pool: Any  # of each policy the parameters and what normalises its observations, (capacity, ...)
     size: Array  # int32 (), how many there are, the oldest first
-    rating: Array  # float32 (capacity + 1,), Elo of each; the first one, which has learned nothing, or the anchor is 0
-    win_rate: Array  # float32 (capacity + 1,), the learner's against each
-    games: Array  # float32 (capacity + 1,), of which that is the mean, WINDOW at most
+    rating: Array  # float32 (capacity + anchors,), Elo of each; the first anchor, or who has learned nothing, is 0
+    win_rate: Array  # float32 (capacity + anchors,), the learner's against each
+    games: Array  # float32 (capacity + anchors,), of which that is the mean, WINDOW at most
     elo: Array  # float32 (), the learner's
     slots: Array  # int32 (opponents,), who plays now
     wins: Array  # float32 (), the learner's since the last snapshot
@@ -78,7 +78,7 @@ def begin_league(config: PPOConfig, params: Any, normalizer: Any) -> League | No
     league = config.league
     if not league.groups:
         return None
-    zeros, zero = jnp.zeros(league.capacity + 1, jnp.float32), jnp.float32(0)
+    zeros, zero = jnp.zeros(league.capacity + len(league.anchors), jnp.float32), jnp.float32(0)
     pool = jax.tree.map(lambda x: jnp.broadcast_to(x, (league.capacity, *jnp.shape(x))), (params, normalizer))
     slots = jnp.zeros(league.opponents, jnp.int32)
     return League(pool, jnp.int32(1), zeros, zeros + 0.5, zeros, zero, slots, zero, zero, zero, jnp.float32(1))
@@ -151,15 +151,16 @@ def answer(
         carry, drawn, acted = jax.tree.map(lambda x: x.reshape(frozen, *x.shape[2:]), chosen)
         streams, theirs = streams.at[:frozen].set(drawn), theirs.at[:frozen].set(acted)
 
-    # the anchor, in those of the last group
-    if config.league.anchor:
-        worlds = of_group // agents
-        state = batch.unpack(batch.take(play.envs, jnp.arange(batch.num_envs - worlds, batch.num_envs))).env
-        env, name = batch.env, config.league.anchor
-        own = streams[frozen:].reshape(worlds, agents, 2)
-        acted = jax.vmap(lambda s, stream: bot_action(env, s, stream, name))(state, own[:, 0])
-        theirs = theirs.at[frozen:].set(acted.reshape(of_group, *theirs.shape[1:]))
-        streams = streams.at[frozen:].set(jax.vmap(lambda s: rng.bits(s)[0])(streams[frozen:]))
+    # the anchors, each in those of its group
+    worlds = of_group // agents
+    for k, name in enumerate(config.league.anchors):
+        here = frozen + k * of_group + jnp.arange(of_group)
+        games_of = batch.num_envs - config.league_games + here[::agents] // agents
+        state = batch.unpack(batch.take(play.envs, games_of)).env
+        own = streams[here].reshape(worlds, agents, 2)
+        acted = jax.vmap(lambda s, stream, name=name: bot_action(batch.env, s, stream, name))(state, own[:, 0])
+        theirs = theirs.at[here].set(acted.reshape(of_group, *theirs.shape[1:]))
+        streams = streams.at[here].set(jax.vmap(lambda s: rng.bits(s)[0])(streams[here]))
 
     # whose step it is
     side = _learners_side(config)
@@ -219,8 +220,9 @@ def after_update(
 ) -> tuple[League, Games, dict[str, Array]]:
     """(the league after an update, the games against its next opponents, metrics); `state` is that after the update.
 
-    Metrics are float32 (): `league/elo`; `league/win_rate` against the present opponents and, if there is one,
-    `league/anchor_win_rate`, of about the last 200 games against each; and `league/policies` in the pool.
+    Metrics are float32 (): `league/elo`; `league/win_rate` against the present opponents and, if there are any,
+    `league/anchor_win_rate` against the anchors and `league/win_rate_NAME` against each, of about the last 200 games
+    with each; and `league/policies` in the pool.
     """
     chosen = config.league
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl="threefry2x32"), ~state.updates)
@@ -232,7 +234,7 @@ def after_update(
     early = (league.ended >= chosen.snapshot_games) & (league.wins > chosen.snapshot_win_rate * league.ended)
     due = early | (league.steps >= chosen.snapshot_every * league.stride)
     full = due & (league.size == chosen.capacity)
-    league = lax.cond(full, _every_second, lambda league: league, league)
+    league = lax.cond(full, lambda league: _every_second(league, chosen.capacity), lambda league: league, league)
     league = lax.cond(due, lambda league: _with_snapshot(league, state), lambda league: league, league)
 
     # who plays next; games that were begun against somebody else have no result
@@ -240,7 +242,7 @@ def after_update(
     slots = jnp.where(full | (state.updates % chosen.redraw_every == 0), drawn, league.slots)
     changed = (slots != league.slots) | full
     per_group = config.league_games // chosen.groups
-    of_games = jnp.concatenate([changed, jnp.zeros(bool(chosen.anchor), bool)]).repeat(per_group)
+    of_games = jnp.concatenate([changed, jnp.zeros(len(chosen.anchors), bool)]).repeat(per_group)
     zeros = jnp.zeros_like(games.wins)
     games = games.replace(counts=games.counts & ~of_games, wins=zeros, ended=zeros)
     if jax.tree.leaves(games.carry):
@@ -253,7 +255,10 @@ def after_update(
         games = games.replace(carry=jax.tree.map(restarted, fresh, games.carry))
 
     metrics = {"elo": league.elo, "win_rate": win_rate, "policies": jnp.float32(league.size)}
-    metrics |= {"anchor_win_rate": league.win_rate[-1]} if chosen.anchor else {}
+    if chosen.anchors:
+        scripted = league.win_rate[chosen.capacity :]
+        metrics |= {"anchor_win_rate": scripted.mean()}
+        metrics |= {f"win_rate_{name}": scripted[k] for k, name in enumerate(chosen.anchors)}
     return league.replace(slots=slots), games, {f"league/{name}": x for name, x in metrics.items()}
 
 
@@ -264,8 +269,9 @@ def _with_results(league: League, games: Games, config: PPOConfig, axis: str | N
     that. All games of a rollout count at once, so the step is taken implicitly: it is divided by 1 + K times the
     largest slope of the expected wins, and any number of games is stable.
     """
-    groups, anchor = config.league.groups, len(league.rating) - 1
-    member = jnp.concatenate([league.slots, jnp.full(bool(config.league.anchor), anchor, jnp.int32)])
+    groups, capacity = config.league.groups, config.league.capacity
+    anchors = jnp.arange(capacity, len(league.rating), dtype=jnp.int32)
+    member = jnp.concatenate([league.slots, anchors])
     wins, ended = devices.sum(jnp.stack([x.reshape(groups, -1).sum(1) for x in (games.wins, games.ended)]), axis)
 
     expected = 1.0 / (1.0 + 10.0 ** ((league.rating[member] - league.elo) / SPREAD))
@@ -275,7 +281,7 @@ def _with_results(league: League, games: Games, config: PPOConfig, axis: str | N
     zeros = jnp.zeros_like(league.rating)
     of_member = zeros.at[member].add(ended)
     change = -config.league.elo_k * zeros.at[member].add(surplus) / (1.0 + slope * of_member)
-    fixed = jnp.arange(anchor + 1) == (anchor if config.league.anchor else 0)
+    fixed = jnp.arange(len(zeros)) == (capacity if config.league.anchors else 0)
 
     # the mean of the last games
     count = jnp.maximum(of_member, jnp.minimum(league.games + of_member, WINDOW))
@@ -290,11 +296,10 @@ def _with_results(league: League, games: Games, config: PPOConfig, axis: str | N
     ), member
 
 
-def _every_second(league: League) -> League:
+def _every_second(league: League, capacity: int) -> League:
     """The pool with the oldest policy and every second one after it, and twice the time between two snapshots."""
-    capacity = len(league.rating) - 1
     kept = jnp.minimum(2 * jnp.arange(capacity), capacity - 1)
-    of_all = jnp.concatenate([kept, jnp.array([capacity])])
+    of_all = jnp.concatenate([kept, jnp.arange(capacity, len(league.rating))])
     return league.replace(
         pool=jax.tree.map(lambda x: x[kept], league.pool),
         size=jnp.int32((capacity + 1) // 2),
@@ -327,5 +332,5 @@ def _log_weights(league: League, config: PPOConfig) -> Array:
     if chosen.draw == "recent":
         weight = jnp.float32(chosen.recency) ** jnp.float32(league.size - 1 - index)
     elif chosen.draw == "prioritized":
-        weight = (1.0 - league.win_rate[:-1]) ** chosen.priority
+        weight = (1.0 - league.win_rate[: chosen.capacity]) ** chosen.priority
     return jnp.where(index < league.size, jnp.log(jnp.maximum(weight, LEAST_WEIGHT)), -jnp.inf)

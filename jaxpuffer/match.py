@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxpuffer import rng
-from jaxpuffer.devices import computing_on, in_32_bits
+from jaxpuffer.devices import in_32_bits
 from jaxpuffer.evaluate import check_count, check_deterministic, checked_player
 from jaxpuffer.league import SPREAD
 from jaxpuffer.memory import check_fits
@@ -100,7 +99,7 @@ def match(
 
     Raises:
         ValueError: `games` is odd or below 2, `max_steps` is below 1, the environment has no two sides or no such bot,
-            or the games do not fit in memory.
+            the games do not fit in memory, or a score is NaN or `to_play` neither 0 nor 1.
         TypeError: a player was made for other spaces, or is none; or an argument is of a wrong type.
     """
     check_count("games", games, np.iinfo(np.int32).max, minimum=2)
@@ -109,10 +108,9 @@ def match(
     env, key = as_env(env), rng.check_key(key)
     if games % 2:
         raise ValueError(f"games is {games}; it must be even, so that each player is as often on each side")
-    players = [checked_player(env, player) for player in (first, second)]
+    players = checked_player(env, first), checked_player(env, second)
     check_fits(env, "games", games)
-    with computing_on(key):
-        found = play_games(env, *players, key, jnp.int32(max_steps), games=int(games), deterministic=deterministic)
+    found = play_games(env, players[0], players[1], key, max_steps, games=int(games), deterministic=deterministic)
     return Match(*(np.asarray(x) for x in (found.outcome, found.side, found.episode_length, found.finished)))
 
 

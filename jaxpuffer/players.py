@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxpuffer import rng
+from jaxpuffer.devices import computing_on
 from jaxpuffer.env import Env, has_sides, random_action
 from jaxpuffer.league import bot_action, outcome
 from jaxpuffer.play import Play, act, begin
@@ -62,7 +64,7 @@ def named_player(env: Any, player: Any) -> Any:
 class Played(PyTreeNode):
     """Games of two players, one entry for each; in outcome to episode_return the first player's."""
 
-    outcome: Array  # float32 (games,), its side's mean score, minus that of the other side if it has one
+    outcome: Array  # float32 (games,), its side's mean score, minus that of the other side; NaN: a side was not 0 or 1
     score: Array  # float32 (games,), of its side
     perf: Array  # float32 (games,)
     episode_return: Array  # float32 (games,)
@@ -71,11 +73,32 @@ class Played(PyTreeNode):
     finished: Array  # bool (games,), False for a game that still ran at the last step
 
 
-@functools.partial(jax.jit, static_argnames=("games", "deterministic"))
 def play_games(
+    env: Any, first: Player, second: Player, key: Array, max_steps: int, games: int, deterministic: bool
+) -> Played:
+    """`games` games, in every other one of which `first` is side 0, as NumPy arrays.
+
+    Raises:
+        ValueError: who has won cannot be said, because a score is NaN or `to_play` is neither 0 nor 1.
+    """
+    with computing_on(key):
+        played = _play_games(env, first, second, key, jnp.int32(max_steps), games=games, deterministic=deterministic)
+    played = jax.tree.map(np.asarray, played)
+    unknown = int(np.isnan(played.outcome).sum())
+    if unknown:
+        name = type(getattr(env, "env", env)).__name__
+        raise ValueError(
+            f"in {unknown} of {games} games of {name} nobody can say who has won: the score is NaN, "
+            "or to_play was neither 0 nor 1"
+        )
+    return played
+
+
+@functools.partial(jax.jit, static_argnames=("games", "deterministic"))
+def _play_games(
     env: Any, first: Player, second: Player, key: Array, max_steps: Array, games: int, deterministic: bool
 ) -> Played:
-    """`games` games, in every other one of which `first` is side 0.
+    """The same as JAX arrays, with an outcome of NaN where nobody can say who has won.
 
     A player sees every observation of its game, those of the other side's moves among them, as it does in training.
     """
@@ -88,9 +111,11 @@ def play_games(
     own = teams == (0 if has_turns else side[:, None])  # agents whose numbers are the first player's
 
     def one(carried: Any) -> Any:
-        steps, plays, (ended, score, perf, total, length) = carried
+        steps, plays, (ended, score, perf, total, length, wrong) = carried
         turn = batch.to_play(plays[0].envs)
         moves = own.reshape(-1) if turn is None else turn == side
+        if turn is not None:
+            wrong = wrong | ~ended[:, 0] & (turn != 0) & (turn != 1)
         (a, of_first), (b, of_second) = (_choose(batch, *x, deterministic) for x in zip(players, plays, strict=True))
         action = jnp.where(moves.reshape(-1, *[1] * (of_first.ndim - 1)), of_first, of_second)
         envs, step = batch.transition(plays[0].envs, action.reshape(games, *env.agent_shape, *action.shape[1:]))
@@ -109,14 +134,14 @@ def play_games(
         envs, obs = batch.reset_ended(envs, step)
         obs = jax.tree.map(lambda x, old: x.reshape(old.shape), obs, plays[0].obs)
         plays = [play.replace(envs=envs, obs=obs, reset=step.ended.reshape(-1)) for play in (a, b)]
-        return steps + 1, plays, (ended | now, score, perf, total, length)
+        return steps + 1, plays, (ended | now, score, perf, total, length, wrong)
 
     streams = [rng.seed(k, (games * agents,)) for k in keys]
     modules = [player.module if isinstance(player, Policy) else _NoMemory for player in players]
     plays = [begin(batch, m, rng.seed(key_envs, (games,)), s) for m, s in zip(modules, streams, strict=True)]
     zeros = jnp.zeros((games, agents), jnp.float32)
-    found = (zeros > 0, zeros, zeros, zeros, jnp.zeros(games, jnp.int32))
-    _, plays, (ended, *numbers, length) = lax.while_loop(
+    found = (zeros > 0, zeros, zeros, zeros, jnp.zeros(games, jnp.int32), jnp.zeros(games, bool))
+    _, plays, (ended, *numbers, length, wrong) = lax.while_loop(
         lambda c: ~c[-1][0].all() & (c[0] < max_steps), one, (jnp.int32(0), plays, found)
     )
     now = [x.reshape(games, agents) for x in batch.score(plays[0].envs)]
@@ -130,7 +155,7 @@ def play_games(
         return jnp.where(own, x, 0.0).sum(1) / jnp.float32(own.sum(1))
 
     return Played(
-        outcome=outcome(batch.env, score, side),
+        outcome=jnp.where(wrong, jnp.nan, outcome(batch.env, score, side)),
         score=jnp.where(mirrored, -1.0, 1.0) * of_side(score),
         perf=jnp.where(mirrored, whole - of_side(perf), of_side(perf)),
         episode_return=jnp.where(mirrored, -1.0, 1.0) * of_side(numbers[2]),

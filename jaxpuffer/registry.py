@@ -36,6 +36,7 @@ ENVS = {
     "platformer": "platformer.Platformer",
     "pong": "pong.Pong",
     "pong_two": "pong.PongTwo",
+    "robocode": "robocode.Robocode",
     "rware": "rware.Rware",
     "snake": "snake.Snake",
     "squared": "squared.Squared",

@@ -44,7 +44,7 @@ class Report:
         figures = {name.removeprefix("league/"): x for name, x in self.means.items() if name.startswith("league/")}
         if not figures:
             return ""
-        anchor = f", {figures['anchor_win_rate']:.0%} against the anchor" if "anchor_win_rate" in figures else ""
+        anchor = f", {figures['anchor_win_rate']:.0%} against anchors" if "anchor_win_rate" in figures else ""
         return f"Elo {figures['elo']:.0f}, wins {figures['win_rate']:.0%}{anchor}, {figures['policies']:.0f} policies"
 
     def line(self) -> str:

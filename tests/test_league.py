@@ -79,6 +79,12 @@ def small(env: Any = None, **changes: Any) -> PPOConfig:
     )
 
 
+def always(params: Any, action: int) -> Any:
+    """Parameters of a policy that always takes one action."""
+    logits = jnp.zeros_like(params["actor"]["bias"]).at[action].set(50.0)
+    return params | {"actor": {"kernel": 0 * params["actor"]["kernel"], "bias": logits}}
+
+
 def policies(state: Any, env: Any, chosen: PPOConfig) -> Any:
     """Of the networks in the pool, the probabilities of the actions on an observation of ones, (policies, actions)."""
     module = make_module(env, chosen)
@@ -135,11 +141,6 @@ def test_opponents_play_their_side_of_their_games(env: Any) -> None:
     chosen = small(env, league=LEAGUE | {"share": 0.25})
     module = make_module(env, chosen)
     state = init(env, KEY, chosen)
-
-    def always(params: Any, action: int) -> Any:
-        logits = jnp.zeros_like(params["actor"]["bias"]).at[action].set(50.0)
-        return params | {"actor": {"kernel": 0 * params["actor"]["kernel"], "bias": logits}}
-
     pool = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, *x.shape)), always(state.params, 0))
     state = state.replace(
         params=always(state.params, 1), league=state.league.replace(pool=(pool, state.league.pool[1]))
@@ -299,8 +300,8 @@ def test_opponents_are_drawn_by_the_rule(draw: str) -> None:
     chosen = small(num_envs=600, league={"opponents": 300, "share": 1.0, "draw": draw, "recency": 0.5, "capacity": 4})
     chosen = chosen.replace(league=chosen.league.replace(redraw_every=1))
     state = init(Nim(), KEY, chosen)
-    rates = jnp.float32([1.0, 0.5, 0.0, 0.0, 0.5])
-    state = state.replace(league=state.league.replace(size=jnp.int32(3), win_rate=rates, games=jnp.full(5, 200.0)))
+    rates = jnp.float32([1.0, 0.5, 0.0, 0.0])
+    state = state.replace(league=state.league.replace(size=jnp.int32(3), win_rate=rates, games=jnp.full(4, 200.0)))
     nothing = jnp.zeros(chosen.league_games)
     state, _ = after(state, Nim(), chosen, nothing, nothing)
     counts = np.bincount(np.asarray(state.league.slots), minlength=4) / 300
@@ -323,6 +324,39 @@ def test_an_anchor_sits_in_the_league() -> None:
     assert found.opponent == "scripted player rock" and found.score.mean() > 0.9
     assert "against: scripted player rock" in str(found)
     assert evaluate(env, result.policy, KEY, episodes=9, opponent=Random()).score.shape == (10,)
+
+
+class Throws(RockPaperScissors):
+    """With two scripted players that always throw the same."""
+
+    bots: ClassVar[tuple[str, ...]] = ("rock", "paper", "scissors")
+
+    def bot(self, s: Throw, stream: jax.Array, name: str) -> jax.Array:
+        return jnp.full(2, self.bots.index(name), jnp.int32)
+
+
+def test_each_of_several_anchors_plays_the_games_of_its_group() -> None:
+    """A learner that always throws paper, against a pool that always throws rock, scissors, and paper."""
+    env = Throws()
+    league = LEAGUE | {"opponents": 2, "anchor": "scissors, paper", "share": 0.5, "redraw_every": 1000}
+    chosen = small(env, league=league, num_envs=32)
+    module = make_module(env, chosen)
+    state = init(env, KEY, chosen)
+    pool = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, *x.shape)), always(state.params, 0))
+    state = state.replace(
+        params=always(state.params, 1), league=state.league.replace(pool=(pool, state.league.pool[1]))
+    )
+    play, rollout, _ = jax.jit(
+        lambda s: collect(env, s.playing(module), s.play, chosen, opponents_of(s.league, module))
+    )(state)
+    reward = (rollout.reward * rollout.weight).reshape(chosen.horizon, 32, 2).sum(-1)
+    np.testing.assert_array_equal(reward, np.tile(np.repeat([0, 1, -1, 0], (16, 8, 4, 4)), (chosen.horizon, 1)))
+
+    # the first anchor stays at 0 although it wins all games, and rock is weaker
+    league, _, metrics = after_update(state.league, play.games, module, chosen, state)
+    assert metrics["league/win_rate_scissors"] == 0 and metrics["league/win_rate_paper"] == 0.5
+    assert metrics["league/anchor_win_rate"] == 0.25 and np.isclose(metrics["league/win_rate"], 0.625)
+    assert league.rating.shape == (6,) and league.rating[4] == league.rating[5] == 0 and league.rating[0] < 0
 
 
 def test_sides_are_compared_by_the_mean_scores_of_their_agents() -> None:
@@ -387,6 +421,25 @@ def test_a_number_that_is_no_side_ends_the_run() -> None:
         train(FromOne(), KEY, config(total_steps=1024))
 
 
+class NoSide(Nim):
+    def to_play(self, s: Any) -> jax.Array:
+        return super().to_play(s) * 3
+
+
+class NoScore(Nim):
+    def score(self, s: Any) -> jax.Array:
+        return super().score(s) * jnp.nan
+
+
+@pytest.mark.parametrize("env", [NoSide(), NoScore()])
+def test_games_that_nobody_can_be_said_to_have_won_are_an_error(env: Any) -> None:
+    with pytest.raises(ValueError, match=rf"in \d of 6 games of {type(env).__name__} nobody can say who has won"):
+        match(env, Random(), Random(), KEY, games=6)
+    policy = train(Nim(), KEY, config(total_steps=1024)).policy
+    with pytest.raises(ValueError, match=rf"in \d of 4 games of {type(env).__name__} nobody can say who has won"):
+        evaluate(env, policy, KEY, episodes=4, opponent=Random())
+
+
 @pytest.mark.parametrize("players", [[Random(), Random()], {1: Random(), 2: Random()}])
 def test_players_of_a_tournament_have_names(players: Any) -> None:
     with pytest.raises(TypeError, match="players must be a dict of players by name"):
@@ -394,13 +447,7 @@ def test_players_of_a_tournament_have_names(players: Any) -> None:
 
 
 def test_ten_games_all_won_are_no_certainty() -> None:
-    class Two(RockPaperScissors):
-        bots: ClassVar[tuple[str, ...]] = ("rock", "paper")
-
-        def bot(self, s: Throw, stream: jax.Array, name: str) -> jax.Array:
-            return jnp.full(2, self.bots.index(name), jnp.int32)
-
-    found = tournament(Two(), {name: Scripted(name) for name in Two.bots}, KEY, games=10)
+    found = tournament(Throws(), {name: Scripted(name) for name in ("rock", "paper")}, KEY, games=10)
     np.testing.assert_array_equal(found.points, [[0, 0], [10, 0]])
     assert (found.high - found.low > 50).all() and found.low[1] < found.elo[1] <= found.high[1]
 
@@ -419,6 +466,8 @@ def test_elo_of_known_odds() -> None:
         ("cartpole", {"opponents": 2}, r"PPOConfig.league has 2 opponents; CartPole is no game of two sides"),
         (Nim(), {"anchor": "rok"}, r"LeagueConfig.anchor is 'rok'; Nim has the bots none"),
         (RockPaperScissors(), {"anchor": "rok"}, r"has the bots rock"),
+        (RockPaperScissors(), {"anchor": "rock,rock"}, r"'rock,rock'; RockPaperScissors has the bots rock \(each once"),
+        (RockPaperScissors(), {"anchor": "rock,"}, r"'rock,'; RockPaperScissors has the bots rock \(each once"),
         (Nim(), {"opponents": 20}, r"20 opponents, with 2 games each at least; num_envs is 24"),
     ],
 )
