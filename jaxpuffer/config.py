@@ -53,7 +53,8 @@ class LeagueConfig(Parameters):
     )
     anchor: str = static(
         default="",
-        help="scripted opponents, of the environment's bots, names with commas between: each plays as many games",
+        help="names of scripted opponents, some of the environment's bots, with commas between them; each plays as "
+        "many games as one of the frozen policies",
     )
     share: float = static(
         default=0.25, minimum=0, maximum=1, help="share of the games against opponents (OpenAI Five, 2019: 0.2)"
