@@ -109,7 +109,7 @@ def evaluate(
     Raises:
         ValueError: `episodes` or `max_steps` is below 1, or does not fit in 32 bits or in memory; or the
             policy's parameters are not finite; or there is an opponent and no other side, or it is no bot's name; or
-            of a game of two sides nobody can say who has won (a score is NaN, or `to_play` neither 0 nor 1).
+            of a game of two sides nobody can say who has won (`players.play_games`).
         TypeError: the policy was made for other spaces, or holds several runs stacked by `vmap`; or an argument is
             of a wrong type; or `deterministic` is True and the policy's distribution has no `mode`.
     """

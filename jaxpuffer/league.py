@@ -154,13 +154,13 @@ def answer(
     # the anchors, each in those of its group
     worlds = of_group // agents
     for k, name in enumerate(config.league.anchors):
-        here = frozen + k * of_group + jnp.arange(of_group)
-        games_of = batch.num_envs - config.league_games + here[::agents] // agents
-        state = batch.unpack(batch.take(play.envs, games_of)).env
-        own = streams[here].reshape(worlds, agents, 2)
+        group = slice(frozen + k * of_group, frozen + (k + 1) * of_group)
+        first = batch.num_envs - config.league_games + group.start // agents
+        state = batch.unpack(batch.take(play.envs, jnp.arange(first, first + worlds))).env
+        own = streams[group].reshape(worlds, agents, 2)
         acted = jax.vmap(lambda s, stream, name=name: bot_action(batch.env, s, stream, name))(state, own[:, 0])
-        theirs = theirs.at[here].set(acted.reshape(of_group, *theirs.shape[1:]))
-        streams = streams.at[here].set(jax.vmap(lambda s: rng.bits(s)[0])(streams[here]))
+        theirs = theirs.at[group].set(acted.reshape(of_group, *theirs.shape[1:]))
+        streams = streams.at[group].set(jax.vmap(lambda s: rng.bits(s)[0])(streams[group]))
 
     # whose step it is
     side = _learners_side(config)

@@ -99,7 +99,7 @@ def match(
 
     Raises:
         ValueError: `games` is odd or below 2, `max_steps` is below 1, the environment has no two sides or no such bot,
-            the games do not fit in memory, or a score is NaN or `to_play` neither 0 nor 1.
+            the games do not fit in memory, or of a game nobody can say who has won (`players.play_games`).
         TypeError: a player was made for other spaces, or is none; or an argument is of a wrong type.
     """
     check_count("games", games, np.iinfo(np.int32).max, minimum=2)

@@ -64,7 +64,7 @@ def named_player(env: Any, player: Any) -> Any:
 class Played(PyTreeNode):
     """Games of two players, one entry for each; in outcome to episode_return the first player's."""
 
-    outcome: Array  # float32 (games,), its side's mean score, minus that of the other side; NaN: a side was not 0 or 1
+    outcome: Array  # float32 (games,), its side's mean score, minus that of the other side; NaN: it is not known
     score: Array  # float32 (games,), of its side
     perf: Array  # float32 (games,)
     episode_return: Array  # float32 (games,)
@@ -79,7 +79,8 @@ def play_games(
     """`games` games, in every other one of which `first` is side 0, as NumPy arrays.
 
     Raises:
-        ValueError: who has won cannot be said, because a score is NaN or `to_play` is neither 0 nor 1.
+        ValueError: who has won cannot be said, because a score or a reward is NaN (that of an action out of range is),
+            or `to_play` is neither 0 nor 1.
     """
     with computing_on(key):
         played = _play_games(env, first, second, key, jnp.int32(max_steps), games=games, deterministic=deterministic)
@@ -88,8 +89,8 @@ def play_games(
     if unknown:
         name = type(getattr(env, "env", env)).__name__
         raise ValueError(
-            f"in {unknown} of {games} games of {name} nobody can say who has won: the score is NaN, "
-            "or to_play was neither 0 nor 1"
+            f"in {unknown} of {games} games of {name} nobody can say who has won: a score or a reward is NaN, "
+            "an action is out of range, or to_play is neither 0 nor 1"
         )
     return played
 
@@ -111,11 +112,9 @@ def _play_games(
     own = teams == (0 if has_turns else side[:, None])  # agents whose numbers are the first player's
 
     def one(carried: Any) -> Any:
-        steps, plays, (ended, score, perf, total, length, wrong) = carried
+        steps, plays, (ended, score, perf, total, length) = carried
         turn = batch.to_play(plays[0].envs)
         moves = own.reshape(-1) if turn is None else turn == side
-        if turn is not None:
-            wrong = wrong | ~ended[:, 0] & (turn != 0) & (turn != 1)
         (a, of_first), (b, of_second) = (_choose(batch, *x, deterministic) for x in zip(players, plays, strict=True))
         action = jnp.where(moves.reshape(-1, *[1] * (of_first.ndim - 1)), of_first, of_second)
         envs, step = batch.transition(plays[0].envs, action.reshape(games, *env.agent_shape, *action.shape[1:]))
@@ -128,20 +127,22 @@ def _play_games(
         first_end = running & now
         score = jnp.where(first_end, of_agents(step.log.score), score)
         perf = jnp.where(first_end, of_agents(step.log.perf), perf)
-        total = total + jnp.where(running, of_agents(step.reward), 0.0)
+        # a number that is no side makes the game unknown, as a reward of NaN does
+        reward = step.reward if turn is None else jnp.where((turn == 0) | (turn == 1), step.reward, jnp.nan)
+        total = total + jnp.where(running, of_agents(reward), 0.0)
         length = length + jnp.int32(running.any(1))
 
         envs, obs = batch.reset_ended(envs, step)
         obs = jax.tree.map(lambda x, old: x.reshape(old.shape), obs, plays[0].obs)
         plays = [play.replace(envs=envs, obs=obs, reset=step.ended.reshape(-1)) for play in (a, b)]
-        return steps + 1, plays, (ended | now, score, perf, total, length, wrong)
+        return steps + 1, plays, (ended | now, score, perf, total, length)
 
     streams = [rng.seed(k, (games * agents,)) for k in keys]
     modules = [player.module if isinstance(player, Policy) else _NoMemory for player in players]
     plays = [begin(batch, m, rng.seed(key_envs, (games,)), s) for m, s in zip(modules, streams, strict=True)]
     zeros = jnp.zeros((games, agents), jnp.float32)
-    found = (zeros > 0, zeros, zeros, zeros, jnp.zeros(games, jnp.int32), jnp.zeros(games, bool))
-    _, plays, (ended, *numbers, length, wrong) = lax.while_loop(
+    found = (zeros > 0, zeros, zeros, zeros, jnp.zeros(games, jnp.int32))
+    _, plays, (ended, *numbers, length) = lax.while_loop(
         lambda c: ~c[-1][0].all() & (c[0] < max_steps), one, (jnp.int32(0), plays, found)
     )
     now = [x.reshape(games, agents) for x in batch.score(plays[0].envs)]
@@ -155,7 +156,7 @@ def _play_games(
         return jnp.where(own, x, 0.0).sum(1) / jnp.float32(own.sum(1))
 
     return Played(
-        outcome=jnp.where(wrong, jnp.nan, outcome(batch.env, score, side)),
+        outcome=jnp.where(jnp.isnan(numbers[2]).any(1), jnp.nan, outcome(batch.env, score, side)),
         score=jnp.where(mirrored, -1.0, 1.0) * of_side(score),
         perf=jnp.where(mirrored, whole - of_side(perf), of_side(perf)),
         episode_return=jnp.where(mirrored, -1.0, 1.0) * of_side(numbers[2]),

@@ -248,7 +248,8 @@ def _of_rollout(
         "reward": mean(played.reward),
         "reward_out_of_range": mean((size > 0) & ((size < 1e-15) | (size > 1e15))),
         "reward_clipped": mean(played.clipped),
-        "nonfinite_reward": mean(~jnp.isfinite(played.reward)),
+        # also of steps that are not trained on, such as that of a scripted opponent with an action out of range
+        "nonfinite_reward": devices.mean(jnp.float32(~jnp.isfinite(played.reward)).mean(), axis),
         "nonfinite_value": mean(~(jnp.isfinite(played.value) & jnp.isfinite(played.rest))),
         "no_legal_action": mean(_without_choice(env.action_space, played.mask)),
         "observation_out_of_range": mean(_unknown_tiles(env.observation_space, played.obs)),

@@ -359,6 +359,22 @@ def test_each_of_several_anchors_plays_the_games_of_its_group() -> None:
     assert league.rating.shape == (6,) and league.rating[4] == league.rating[5] == 0 and league.rating[0] < 0
 
 
+def test_a_full_pool_keeps_its_anchors() -> None:
+    env = Throws()
+    chosen = small(env, league=LEAGUE | {"anchor": "rock,paper", "redraw_every": 1000})
+    state = init(env, KEY, chosen)
+    numbers = jnp.arange(6, dtype=jnp.float32)
+    league = state.league.replace(size=jnp.int32(4), rating=numbers, win_rate=numbers / 10, games=numbers + 100)
+    league = league.replace(steps=jnp.float32(4096))
+    nothing = state.play.games.replace(wins=jnp.zeros(chosen.league_games), ended=jnp.zeros(chosen.league_games))
+    league, *_ = after_update(league, nothing, make_module(env, chosen), chosen, state)
+    # of four policies the first and the third stay and the newest comes; what is kept of the anchors is unchanged
+    assert int(league.size) == 3
+    np.testing.assert_array_equal(league.rating[jnp.array([0, 1, 4, 5])], [0, 2, 4, 5])
+    np.testing.assert_allclose(league.win_rate[jnp.array([0, 1, 4, 5])], [0.0, 0.2, 0.4, 0.5])
+    np.testing.assert_array_equal(league.games[4:], [104, 105])
+
+
 def test_sides_are_compared_by_the_mean_scores_of_their_agents() -> None:
     class Three(RockPaperScissors):
         num_agents: ClassVar[int] = 3  # type: ignore[misc]
@@ -438,6 +454,19 @@ def test_games_that_nobody_can_be_said_to_have_won_are_an_error(env: Any) -> Non
     policy = train(Nim(), KEY, config(total_steps=1024)).policy
     with pytest.raises(ValueError, match=rf"in \d of 4 games of {type(env).__name__} nobody can say who has won"):
         evaluate(env, policy, KEY, episodes=4, opponent=Random())
+
+
+class OutOfRange(Throws):
+    def bot(self, s: Throw, stream: jax.Array, name: str) -> jax.Array:
+        return jnp.full(2, 7, jnp.int32)
+
+
+def test_a_scripted_action_out_of_range_is_not_silent() -> None:
+    env = OutOfRange()
+    with pytest.raises(ValueError, match=r"in 6 of 6 games of OutOfRange .* an action is out of range"):
+        match(env, Scripted("rock"), Random(), KEY, games=6)
+    with pytest.warns(RuntimeWarning, match="rewards are NaN"):
+        train(env, KEY, small(env, league={"anchor": "rock"}, total_steps=1024))
 
 
 @pytest.mark.parametrize("players", [[Random(), Random()], {1: Random(), 2: Random()}])
