@@ -34,7 +34,7 @@ from jaxpuffer.checkpoint import (
     run_and_checkpoint,
     run_folder,
 )
-from jaxpuffer.config import PPOConfig, tuned_config
+from jaxpuffer.config import PPOConfig, complete, tuned_config
 from jaxpuffer.config_file import as_toml, chosen_config, settable, with_file
 from jaxpuffer.env import Env
 from jaxpuffer.evaluate import Evaluation, evaluate, evaluation_key
@@ -186,7 +186,10 @@ def _train_with_flags(
     config = chosen_config(vars(flags.config) | {"league": vars(flags.league)}, tuned, env.num_agents)
     key = jax.random.key(flags.seed)
     on = f" on {flags.devices} devices" if mesh is not None else ""
+    config = complete(env, config)
     print(f"training {name}: backend {backend}{on}, seed {flags.seed}, run {out}", flush=True)
+    if config.league_games:
+        print(f"a league: {config.league_games} of {config.num_envs} games against {config.league}", flush=True)
 
     chunks: list[dict[str, float]] = []
     result, number = fit_or_signal(

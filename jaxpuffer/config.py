@@ -101,6 +101,11 @@ class LeagueConfig(Parameters):
         """Opponents at the same time, the anchors among them."""
         return self.opponents + len(self.anchors)
 
+    def __str__(self) -> str:
+        """Who is played against, such as `2 opponents and 1 anchor`."""
+        counts = {"opponent": self.opponents, "anchor": len(self.anchors)}
+        return " and ".join(f"{n} {name}{'s' * (n > 1)}" for name, n in counts.items() if n) or "no opponents"
+
 
 class PPOConfig(Parameters):
     """Everything that shapes a training run.
@@ -326,26 +331,48 @@ def complete(env: Any, config: PPOConfig | None) -> PPOConfig:
 
 
 def check_league(env: Any, config: PPOConfig) -> None:
-    """Raise ValueError unless the league's games fit the environment and the number of environments."""
-    league, twin = config.league, getattr(env, "env", env)
+    """Raise ValueError unless the league's games fit the environment and the number of environments.
+
+    Warns if the share of games is too small for two games against each opponent, which are played then.
+    """
+    league, cls = config.league, type(getattr(env, "env", env)).__name__
     if not league.groups:
         return
     if not has_sides(env):
         raise ValueError(
-            f"PPOConfig.league has {league.groups} opponents; {type(twin).__name__} is no game of two sides "
-            "(it has no to_play and no teams)"
+            f"PPOConfig.league has {league}; {cls} is no game of two sides (it has no to_play and no teams)"
         )
-    unknown = [name for name in league.anchors if name not in twin.bots]
-    if unknown or len(set(league.anchors)) < len(league.anchors):
-        bots = ", ".join(twin.bots) or "none"
-        raise ValueError(
-            f"LeagueConfig.anchor is {league.anchor!r}; {type(twin).__name__} has the bots {bots} (each once at most, "
-            "with commas between)"
+    bots, anchors = bots_of(env), league.anchors
+    wrong = [f"{name!r} is none of them" if name else "a name is empty" for name in anchors if name not in bots]
+    wrong += [f"{name!r} is given twice" for name in anchors if anchors.count(name) > 1]
+    if wrong:
+        has = ", ".join(bots) or "none"
+        raise ValueError(f"LeagueConfig.anchor is {league.anchor!r}; {cls} has the bots {has}: {wrong[0]}")
+    games, least = config.league_games, 2 * league.groups
+    if games > config.num_envs:
+        raise ValueError(f"PPOConfig.league has {league}, with 2 games each at least; num_envs is {config.num_envs}")
+    if games == least and league.share * config.num_envs < least / 2:
+        warnings.warn(
+            f"LeagueConfig.share is {league.share:g}, which is {league.share * config.num_envs:.3g} of "
+            f"{config.num_envs} games; with {league} it is {games}, 2 for each",
+            stacklevel=2,
         )
-    if config.league_games > config.num_envs:
-        raise ValueError(
-            f"PPOConfig.league has {league.groups} opponents, with 2 games each at least; num_envs is {config.num_envs}"
-        )
+
+
+def bots_of(env: Any) -> tuple[str, ...]:
+    """The names of the environment's scripted opponents.
+
+    Raises:
+        TypeError: `bots` is no tuple of names.
+        ValueError: a name is empty, has a comma or a space at an end, or is there twice.
+    """
+    twin = getattr(env, "env", env)
+    bots, name = twin.bots, f"{type(twin).__name__}.bots"
+    if not isinstance(bots, tuple) or not all(isinstance(bot, str) for bot in bots):
+        raise TypeError(f"{name} is {bots!r}; it must be a tuple of names, as in ('first', 'second')")
+    if any("," in bot or bot != bot.strip() or not bot for bot in bots) or len(set(bots)) < len(bots):
+        raise ValueError(f"{name} is {bots!r}; names must differ, and have no commas and no spaces around them")
+    return bots
 
 
 def tuned_config(env: Any) -> PPOConfig:

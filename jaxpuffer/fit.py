@@ -4,6 +4,7 @@ The host asks a `Trainer` for chunks of updates again and again, and reports, ev
 """
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -273,7 +274,7 @@ def _fit(
             # report
             agent_steps = updates * config.batch_size
             last |= _episode_means(chunk)
-            means = {name: float(row.mean()) for name, row in chunk.items()} | last
+            means = {name: _mean_of_known(name, row) for name, row in chunk.items()} | last
             means["episodes"] = float(chunk["episodes"].sum())
             means["agent_steps"] = agent_steps
             means["steps_per_second"] = count * config.batch_size / (now - started)
@@ -338,6 +339,12 @@ def go_on_with(state: TrainState, start_from: Any, env: Any, module: Any) -> Tra
         return jax.device_put(np.array(new), old.sharding if old.committed else None)
 
     return state.replace(**jax.tree.map(placed, parts, now))
+
+
+def _mean_of_known(name: str, row: np.ndarray) -> float:
+    """The mean; of a league's win rates, which are NaN before the first games have ended, that of those known."""
+    known = row[~np.isnan(row)] if name.startswith("league/") else row
+    return float(known.mean()) if len(known) else math.nan
 
 
 def _episode_means(chunk: dict[str, np.ndarray]) -> dict[str, float]:

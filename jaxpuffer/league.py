@@ -45,7 +45,7 @@ class League(PyTreeNode):
     pool: Any  # of each policy the parameters and what normalises its observations, (capacity, ...)
     size: Array  # int32 (), how many there are, the oldest first
     rating: Array  # float32 (capacity + anchors,), Elo of each; the first anchor, or who has learned nothing, is 0
-    win_rate: Array  # float32 (capacity + anchors,), the learner's against each
+    win_rate: Array  # float32 (capacity + anchors,), the learner's against each; 0.5 before the first game
     games: Array  # float32 (capacity + anchors,), of which that is the mean, WINDOW at most
     elo: Array  # float32 (), the learner's
     slots: Array  # int32 (opponents,), who plays now
@@ -222,12 +222,13 @@ def after_update(
 
     Metrics are float32 (): `league/elo`; `league/win_rate` against the present opponents and, if there are any,
     `league/anchor_win_rate` against the anchors and `league/win_rate_NAME` against each, of about the last 200 games
-    with each; and `league/policies` in the pool.
+    with each; and `league/policies` in the pool. A win rate is NaN before the first game has ended.
     """
     chosen = config.league
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl="threefry2x32"), ~state.updates)
     league, member = _with_results(league, games, config, axis)
-    win_rate = league.win_rate[member].mean()
+    known = jnp.where(league.games > 0, league.win_rate, jnp.nan)
+    win_rate = jnp.nanmean(known[member])
 
     # a snapshot, if it is time
     league = league.replace(steps=league.steps + float(config.batch_size) * devices.size(axis))
@@ -256,8 +257,8 @@ def after_update(
 
     metrics = {"elo": league.elo, "win_rate": win_rate, "policies": jnp.float32(league.size)}
     if chosen.anchors:
-        scripted = league.win_rate[chosen.capacity :]
-        metrics |= {"anchor_win_rate": scripted.mean()}
+        scripted = known[chosen.capacity :]
+        metrics |= {"anchor_win_rate": jnp.nanmean(scripted)}
         metrics |= {f"win_rate_{name}": scripted[k] for k, name in enumerate(chosen.anchors)}
     return league.replace(slots=slots), games, {f"league/{name}": x for name, x in metrics.items()}
 

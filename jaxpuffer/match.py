@@ -4,7 +4,7 @@
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ from jaxpuffer.pytree import PyTreeNode
 from jaxpuffer.registry import as_env
 
 RESAMPLES = 200  # for an interval
-PRIOR = 1.0  # drawn games with a player of the mean rating that are added to each, so that all ratings are finite
+PRIOR = 0.5  # won, drawn and lost games of a pair that Jeffreys' prior adds to those played
 
 
 class Match(PyTreeNode):
@@ -148,10 +148,9 @@ def tournament(
     """Matches of `games` games of each player against each, and their Elo.
 
     Ratings are the most likely ones of the model of Bradley and Terry (1952), in which a player beats another with
-    the odds 10^(difference / 400); to each player one drawn game with a player of rating 0 is added, so that one who
-    wins all games has a rating, too. Intervals are those of 200 draws of each pair's shares of won, drawn and lost
-    games from what the games say of them (the posterior of Jeffreys' prior), so that ten games all won are no
-    certainty.
+    the odds 10^(difference / 400), for each pair's shares of won, drawn and lost games that are expected after its
+    games (the posterior of Jeffreys' prior, which adds half a game of each kind). Intervals are those of 200 draws of
+    the shares from the same posterior. So ten games all won give a rating, and no certainty.
 
     Args:
         players: at least two, by name, each as `match` takes it.
@@ -176,35 +175,36 @@ def tournament(
         won[i, j], won[j, i] = counts, counts[::-1]
     points = won[..., 2] + 0.5 * won[..., 1]
     draw = np.random.default_rng(np.asarray(jax.random.key_data(rng.check_key(key))))
-    resampled = []
-    for _ in range(RESAMPLES):
-        again = np.zeros((count, count))
-        for i, j in itertools.combinations(range(count), 2):
-            losses, draws, wins = games * draw.dirichlet(won[i, j] + 0.5)
-            again[i, j], again[j, i] = wins + 0.5 * draws, losses + 0.5 * draws
-        resampled.append(bradley_terry(again))
-    elo = bradley_terry(points)
+    pairs = list(itertools.combinations(range(count), 2))
+    drawn = [[draw.dirichlet(won[pair] + PRIOR) for pair in pairs] for _ in range(RESAMPLES)]
+    expected = [(won[pair] + PRIOR) / (games + 3 * PRIOR) for pair in pairs]
+    elo, *resampled = (bradley_terry(_points_of(count, shares)) for shares in (expected, *drawn))
     low, high = np.quantile(resampled, [0.025, 0.975], 0)
-    low, high = np.minimum(low, elo), np.maximum(high, elo)
     number_of = games * (1 - np.eye(count, dtype=np.int64))
     return Tournament(names, points, number_of, elo, low, high)
 
 
+def _points_of(count: int, shares: Sequence[np.ndarray]) -> np.ndarray:
+    """Points per game against each, float64 (players, players), of each pair's shares of lost, drawn and won games."""
+    points = np.zeros((count, count))
+    for (i, j), (losses, draws, wins) in zip(itertools.combinations(range(count), 2), shares, strict=True):
+        points[i, j], points[j, i] = wins + 0.5 * draws, losses + 0.5 * draws
+    return points
+
+
 def bradley_terry(points: np.ndarray) -> np.ndarray:
-    """Elo ratings, float64 (players,), of points won against each, (players, players), as `tournament` says."""
+    """The most likely Elo ratings, float64 (players,), with a mean of 0.
+
+    Args:
+        points: won against each, float64 (players, players), above 0 for each pair.
+    """
     from scipy import optimize, special  # take a while to import
 
-    # the player of rating 0 comes last
-    count = len(points)
-    won = np.full((count + 1, count + 1), 0.5 * PRIOR)
-    won[:count, :count], won[count, count] = points, 0.0
-
     def loss(strength: np.ndarray) -> tuple[float, np.ndarray]:
-        full = np.append(strength, 0.0)
-        ahead = full[:, None] - full[None]
-        upset = won * special.expit(-ahead)
-        return -(won * special.log_expit(ahead)).sum(), (upset.T - upset).sum(1)[:count]
+        ahead = strength[:, None] - strength[None]
+        upset = points * special.expit(-ahead)
+        return -(points * special.log_expit(ahead)).sum(), (upset.T - upset).sum(1)
 
-    found = optimize.minimize(loss, np.zeros(count), jac=True, method="BFGS", options={"gtol": 1e-6 * points.sum()})
+    found = optimize.minimize(loss, np.zeros(len(points)), jac=True, method="BFGS", options={"gtol": 1e-7})
     elo = SPREAD / np.log(10.0) * found.x
     return np.asarray(elo - elo.mean())

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxpuffer import rng
+from jaxpuffer.config import bots_of
 from jaxpuffer.devices import computing_on
 from jaxpuffer.env import Env, has_sides, random_action
 from jaxpuffer.league import bot_action, outcome
@@ -49,16 +50,15 @@ def named_player(env: Any, player: Any) -> Any:
     name = type(twin).__name__
     if not has_sides(env):
         raise ValueError(f"{name} is no game of two sides: it has no to_play(state) and no teams")
-    if not isinstance(twin.bots, tuple) or not all(isinstance(bot, str) for bot in twin.bots):
-        raise TypeError(f"{name}.bots is {twin.bots!r}; it must be a tuple of names, as in ('first', 'second')")
+    bots = bots_of(env)
     if not isinstance(player, Scripted):
         return player
-    if not player.name and not twin.bots and type(twin).player is Env.player:  # which plays at random
+    if not player.name and not bots and type(twin).player is Env.player:  # which plays at random
         return Random()
-    if player.name and player.name not in twin.bots:
-        bots = ", ".join(twin.bots) or "none"
-        raise ValueError(f"the player is Scripted({player.name!r}); {name} has the bots {bots}")
-    return Scripted(player.name or ("", *twin.bots)[-1])
+    if player.name and player.name not in bots:
+        has = ", ".join(bots) or "none"
+        raise ValueError(f"the player is Scripted({player.name!r}); {name} has the bots {has}")
+    return Scripted(player.name or ("", *bots)[-1])
 
 
 class Played(PyTreeNode):

@@ -44,8 +44,12 @@ class Report:
         figures = {name.removeprefix("league/"): x for name, x in self.means.items() if name.startswith("league/")}
         if not figures:
             return ""
-        anchor = f", {figures['anchor_win_rate']:.0%} against anchors" if "anchor_win_rate" in figures else ""
-        return f"Elo {figures['elo']:.0f}, wins {figures['win_rate']:.0%}{anchor}, {figures['policies']:.0f} policies"
+
+        def share(name: str) -> str:
+            return "unknown" if math.isnan(figures[name]) else f"{figures[name]:.0%}"
+
+        anchor = f", {share('anchor_win_rate')} against anchors" if "anchor_win_rate" in figures else ""
+        return f"Elo {figures['elo']:.0f}, wins {share('win_rate')}{anchor}, {figures['policies']:.0f} policies"
 
     def line(self) -> str:
         """The most important figures."""

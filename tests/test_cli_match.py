@@ -1,5 +1,7 @@
 """jaxpuffer match and tournament, and the league's flags and files."""
 
+import contextlib
+import io
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,19 @@ LEAGUE = "--league.opponents 2 --league.share 0.5 --league.snapshot_every 512 --
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("runs") / "two"
-    main(["train", "pong_two", "--out", str(folder), *SMALL.split(), *LEAGUE.split()])
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(said):
+        main(["train", "pong_two", "--out", str(folder), *SMALL.split(), *LEAGUE.split()])
+    assert "a league: 8 of 16 games against 2 opponents and 2 anchors\n" in said.getvalue()
+    # no game has ended after 64 steps, so that nobody knows how many are won
+    assert "Elo 0, wins unknown, " in said.getvalue()
     return str(folder)
+
+
+def test_a_wrong_anchor_is_refused_before_anything_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "pong_two", "--league.anchor", "follow,spun"])
+    said = capsys.readouterr()
+    assert "PongTwo has the bots" in said.err and "'spun' is none of them" in said.err and not said.out
 
 
 def test_a_league_is_trained_and_kept(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

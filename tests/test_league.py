@@ -197,7 +197,7 @@ def test_the_league_of_rock_paper_scissors_averages_to_uniform(worth: float) -> 
     base |= {"learning_rate": 0.05, "schedule": "constant", "num_agents": 2}
     pool = {"opponents": 8, "share": 1.0, "capacity": 400, "snapshot_every": 2048, "redraw_every": 1}
     # 30 of 32 games are played by the learner alone; the pool records it
-    alone = config(**base, league=pool | {"opponents": 1, "share": 0.0})
+    alone = config(**base, league=pool | {"opponents": 1, "share": 1 / 16})
     league = config(**base, league=pool | {"draw": "uniform"})
     of_league = policies(train(env, KEY, league).state, env, league)
     of_alone = policies(train(env, KEY, alone).state, env, alone)
@@ -415,10 +415,23 @@ def test_bots_that_return_no_action_are_refused(name: str, found: str) -> None:
         train(Wrong(), KEY, small(Wrong(), league={"anchor": name}))
 
 
-def test_bots_are_a_tuple_of_names() -> None:
-    env = type("OneName", (RockPaperScissors,), {"bots": "rock"})()
-    with pytest.raises(TypeError, match="OneName.bots is 'rock'; it must be a tuple of names"):
-        match(env, Scripted("rock"), Random(), KEY, games=2)
+@pytest.mark.parametrize(
+    ("bots", "message"),
+    [
+        ("rock", "'rock'; it must be a tuple of names"),
+        (("rock", "rock"), "('rock', 'rock'); names must differ"),
+        (("rock", "paper, scissors"), "('rock', 'paper, scissors'); names must differ, and have no commas"),
+        (("rock", ""), "('rock', ''); names must differ"),
+    ],
+)
+def test_bots_are_a_tuple_of_names(bots: Any, message: str) -> None:
+    env = type("Named", (RockPaperScissors,), {"bots": bots})()
+    for call in (
+        lambda: match(env, Scripted("rock"), Random(), KEY, games=2),
+        lambda: train(env, KEY, small(env, league={"anchor": "rock"})),
+    ):
+        with pytest.raises((TypeError, ValueError), match=re.escape(f"Named.bots is {message}")):
+            call()
 
 
 def test_without_bots_and_player_the_opponent_is_said_to_be_random() -> None:
@@ -485,24 +498,63 @@ def test_elo_of_known_odds() -> None:
     # 3 to 1, and 9 to 1 over two: 400 log10(3) apart each
     points = 1e6 * np.array([[0, 3 / 4, 9 / 10], [1 / 4, 0, 3 / 4], [1 / 10, 1 / 4, 0]])
     np.testing.assert_allclose(bradley_terry(points), 400 * np.log10(3.0) * np.array([1, 0, -1]), atol=0.1)
-    # who wins everything has a rating too
-    assert np.isfinite(bradley_terry(np.array([[0.0, 100.0], [0.0, 0.0]]))).all()
+
+
+def test_a_group_that_wins_every_game_has_ratings_within_their_intervals() -> None:
+    class Orders(Throws):
+        """Each of the second three wins against each of the first three; among themselves they draw."""
+
+        bots: ClassVar[tuple[str, ...]] = ("r1", "r2", "r3", "p1", "p2", "p3")
+
+        def bot(self, s: Throw, stream: jax.Array, name: str) -> jax.Array:
+            return jnp.full(2, int(name[0] == "p"), jnp.int32)
+
+    found = tournament(Orders(), {name: Scripted(name) for name in Orders.bots}, KEY, games=10)
+    room = 0.1 * (found.high - found.low)
+    assert (found.low + room < found.elo).all() and (found.elo < found.high - room).all()
+    # 10.75 points of 11.5 games are expected
+    np.testing.assert_allclose(found.elo[3:] - found.elo[:3], 400 * np.log10(10.75 / 0.75), rtol=1e-3)
 
 
 @pytest.mark.parametrize(
     ("env", "league", "message"),
     [
         ("cartpole", {"opponents": 2}, r"PPOConfig.league has 2 opponents; CartPole is no game of two sides"),
-        (Nim(), {"anchor": "rok"}, r"LeagueConfig.anchor is 'rok'; Nim has the bots none"),
-        (RockPaperScissors(), {"anchor": "rok"}, r"has the bots rock"),
-        (RockPaperScissors(), {"anchor": "rock,rock"}, r"'rock,rock'; RockPaperScissors has the bots rock \(each once"),
-        (RockPaperScissors(), {"anchor": "rock,"}, r"'rock,'; RockPaperScissors has the bots rock \(each once"),
+        (
+            "cartpole",
+            {"opponents": 1, "anchor": "a,b"},
+            r"has 1 opponent and 2 anchors; CartPole is no game of two sides",
+        ),
+        (Nim(), {"anchor": "rok"}, r"LeagueConfig.anchor is 'rok'; Nim has the bots none: 'rok' is none of them"),
+        (RockPaperScissors(), {"anchor": "rock,rok"}, r"has the bots rock: 'rok' is none of them"),
+        (RockPaperScissors(), {"anchor": "rock,rock"}, r"'rock,rock'; .* has the bots rock: 'rock' is given twice"),
+        (RockPaperScissors(), {"anchor": "rock,"}, r"'rock,'; RockPaperScissors has the bots rock: a name is empty"),
         (Nim(), {"opponents": 20}, r"20 opponents, with 2 games each at least; num_envs is 24"),
     ],
 )
 def test_a_league_that_does_not_fit_says_so(env: Any, league: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         train(env, KEY, small(league=league))
+
+
+def test_a_share_that_is_too_small_for_two_games_each_says_so() -> None:
+    message = "LeagueConfig.share is 0.1, which is 2.4 of 24 games; with 4 opponents it is 8, 2 for each"
+    with pytest.warns(UserWarning, match=message):
+        train(Nim(), KEY, small(league={"opponents": 4, "share": 0.1}, total_steps=1024))
+
+
+def test_win_rates_are_unknown_before_a_game_has_ended() -> None:
+    env = Throws()
+    chosen = small(env, league=LEAGUE | {"opponents": 1, "anchor": "rock,paper"}, num_envs=12)
+    state = init(env, KEY, chosen)
+    nothing = jnp.zeros(chosen.league_games)
+    state, metrics = after(state, env, chosen, nothing, nothing)
+    names = ("win_rate", "anchor_win_rate", "win_rate_rock", "win_rate_paper")
+    assert all(np.isnan(metrics[f"league/{name}"]) for name in names)
+    # the last games are those against paper
+    state, metrics = after(state, env, chosen, nothing, nothing.at[-1].set(1.0))
+    assert np.isnan(metrics["league/win_rate_rock"])
+    assert all(metrics[f"league/{name}"] == 0 for name in ("win_rate", "anchor_win_rate", "win_rate_paper"))
 
 
 def test_a_league_config_is_checked_and_kept() -> None:
