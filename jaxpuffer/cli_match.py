@@ -14,7 +14,6 @@ from jaxpuffer.cache import use_cache
 from jaxpuffer.checkpoint import checkpoints, load, read_record, run_and_checkpoint
 from jaxpuffer.cli_runs import Parser, both_spellings
 from jaxpuffer.env import has_sides
-from jaxpuffer.league import policies_of
 from jaxpuffer.match import match, tournament
 from jaxpuffer.players import Random, Scripted
 from jaxpuffer.registry import default_backend, list_envs, make
@@ -104,7 +103,8 @@ def _environment(players: Sequence[str], name: str | None) -> Any:
             record = read_record(_run_and_policy(text)[0])
             if record["environment"] is None:
                 raise ValueError(
-                    f"{text} was trained on {record['class']}, which is not registered; use match in Python"
+                    f"{text} was trained on {record['class']}, which is not registered; use match or tournament in "
+                    "Python"
                 )
             env = make(record["environment"], backend=default_backend(), **record["parameters"])
         if has_sides(env):
@@ -123,7 +123,7 @@ def _player(loaded: Callable[..., Any], text: str) -> Any:
     result = loaded(run, checkpoint=checkpoint)
     if index is None:
         return result
-    policies = policies_of(result.state.league, result.policy.module)
+    policies = result.league_policies
     if not 0 <= index < len(policies):
         raise ValueError(f"there is no {text}; the run's league has {len(policies)} policies, numbered from 0")
     return policies[index]

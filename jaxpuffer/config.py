@@ -57,19 +57,23 @@ class LeagueConfig(Parameters):
         "many games as one of the frozen policies",
     )
     share: float = static(
-        default=0.25, minimum=0, maximum=1, help="share of the games against opponents (OpenAI Five, 2019: 0.2)"
+        default=0.25,
+        minimum=0,
+        maximum=1,
+        help="share of the games against opponents, rounded to an even number for each (OpenAI Five, 2019: 0.2)",
     )
     capacity: int = static(
         default=32, minimum=2, help="policies in the pool; when it is full, every second one is dropped"
     )
     snapshot_every: int = static(
-        default=500_000, minimum=1, help="agent-steps between snapshots; doubled each time the pool was full"
+        default=500_000, minimum=1, help="agent-steps between snapshots; doubled each time the pool is full at one"
     )
     snapshot_win_rate: float = static(
         default=1.0,
         minimum=0,
         maximum=1,
-        help="share of games won since the last snapshot above which the next is taken early; 1: never",
+        help="share of games won against frozen policies since the last snapshot above which the next is taken "
+        "early; 1: never",
     )
     snapshot_games: int = static(default=400, minimum=1, help="fewest games for snapshot_win_rate")
     draw: str = static(
@@ -331,30 +335,32 @@ def complete(env: Any, config: PPOConfig | None) -> PPOConfig:
 
 
 def check_league(env: Any, config: PPOConfig) -> None:
-    """Raise ValueError unless the league's games fit the environment and the number of environments.
+    """Raise an error unless the league's games fit the environment, its bots and the number of environments.
 
-    Warns if the share of games is too small for two games against each opponent, which are played then.
+    Warns if the share of games is far from what was asked for, because each opponent has an even number of them.
     """
     league, cls = config.league, type(getattr(env, "env", env)).__name__
+    if has_sides(env):
+        bots = bots_of(env)
     if not league.groups:
         return
     if not has_sides(env):
         raise ValueError(
             f"PPOConfig.league has {league}; {cls} is no game of two sides (it has no to_play and no teams)"
         )
-    bots, anchors = bots_of(env), league.anchors
+    anchors = league.anchors
     wrong = [f"{name!r} is none of them" if name else "a name is empty" for name in anchors if name not in bots]
     wrong += [f"{name!r} is given twice" for name in anchors if anchors.count(name) > 1]
     if wrong:
         has = ", ".join(bots) or "none"
         raise ValueError(f"LeagueConfig.anchor is {league.anchor!r}; {cls} has the bots {has}: {wrong[0]}")
-    games, least = config.league_games, 2 * league.groups
+    games, wanted = config.league_games, league.share * config.num_envs
     if games > config.num_envs:
         raise ValueError(f"PPOConfig.league has {league}, with 2 games each at least; num_envs is {config.num_envs}")
-    if games == least and league.share * config.num_envs < least / 2:
+    if abs(games - wanted) > 0.25 * wanted:
         warnings.warn(
-            f"LeagueConfig.share is {league.share:g}, which is {league.share * config.num_envs:.3g} of "
-            f"{config.num_envs} games; with {league} it is {games}, 2 for each",
+            f"LeagueConfig.share is {league.share:g}, which is {wanted:.4g} of {config.num_envs} games; with {league} "
+            f"it is {games}, {games // league.groups} for each (an even number)",
             stacklevel=2,
         )
 

@@ -26,7 +26,7 @@ from jaxpuffer.host import HostEnv
 from jaxpuffer.journal import Journal
 from jaxpuffer.networks import ActorCritic
 from jaxpuffer.policy import Policy, checked_module
-from jaxpuffer.ppo import Result, TrainState, of_episodes
+from jaxpuffer.ppo import Result, TrainState, with_nan
 from jaxpuffer.profile import shares_line, time_shares
 from jaxpuffer.registry import as_env
 from jaxpuffer.rng import check_key
@@ -261,8 +261,7 @@ def _fit(
             # train
             started = time.perf_counter()
             new_state, chunk = trainer.chunk(state, count)
-            nothing = np.where(chunk["episodes"] > 0, np.float32(0), np.float32(np.nan))
-            chunk |= {name: chunk[name] + nothing for name in of_episodes(chunk)}
+            chunk = with_nan(chunk)
             chunk["agent_steps"] = (updates + 1 + np.arange(count, dtype=np.int64)) * config.batch_size
             check_finite(chunk, new_state.params, updates, saver.saved_steps, directory)
             # set both together, so that after a second Ctrl-C the saved state and metrics match

@@ -21,6 +21,7 @@ from jaxpuffer import devices, rng
 from jaxpuffer.config import PPOConfig
 from jaxpuffer.policy import Policy
 from jaxpuffer.pytree import PyTreeNode
+from jaxpuffer.spaces import Discrete, Space, limits, mask_sizes
 
 WINDOW = 200  # about how many games a win rate is the mean of
 LEAST_WEIGHT = 1e-3  # of an opponent that the learner always beats, so that it is drawn now and then
@@ -49,8 +50,8 @@ class League(PyTreeNode):
     games: Array  # float32 (capacity + anchors,), of which that is the mean, WINDOW at most
     elo: Array  # float32 (), the learner's
     slots: Array  # int32 (opponents,), who plays now
-    wins: Array  # float32 (), the learner's since the last snapshot
-    ended: Array  # float32 (), games since then
+    wins: Array  # float32 (), the learner's since the last snapshot against policies, or if there are none anchors
+    ended: Array  # float32 (), those games
     steps: Array  # float32 (), agent-steps since then
     stride: Array  # float32 (), `snapshot_every` is multiplied by this
 
@@ -101,7 +102,7 @@ def policies_of(league: League | None, module: Any) -> list[Policy]:
 
 
 def bot_action(env: Any, state: Any, stream: Array, name: str) -> Array:
-    """What a scripted opponent does.
+    """What a scripted opponent does; -1, which is out of range, for a choice that the mask forbids.
 
     Raises:
         TypeError: it is no action of the environment's, by its shape or dtype.
@@ -115,7 +116,25 @@ def bot_action(env: Any, state: Any, stream: Array, name: str) -> Array:
             f"{type(env).__name__}.bot(state, stream, {name!r}) returned {_in_words(action)}; "
             f"it must be {np.dtype(space.dtype).name} {wanted}"
         )
-    return action
+    mask = env.action_mask(state)
+    return action if mask is None else _or_minus_1(space, action, mask)
+
+
+def _or_minus_1(space: Space, action: Array, mask: Array) -> Array:
+    """The action, with -1 for each choice that the mask does not allow."""
+    if isinstance(space, Discrete):
+        return jnp.where(_allowed(mask, action), action, -1)
+    entries, start = [action[..., i] for i in range(action.shape[-1])], 0
+    for i, n in zip(np.flatnonzero(limits(space)[2]), mask_sizes(space), strict=True):
+        entries[i] = jnp.where(_allowed(mask[..., start : start + n], entries[i]), entries[i], -1)
+        start += n
+    return jnp.stack(entries, -1).astype(space.dtype)
+
+
+def _allowed(mask: Array, choice: Array) -> Array:
+    """Whether the mask, bool (..., n), allows the choice, (...)."""
+    numbers = lax.broadcasted_iota(choice.dtype, mask.shape, mask.ndim - 1)
+    return (mask & (numbers == choice[..., None])).any(-1)
 
 
 def _in_words(x: Any) -> str:
@@ -185,7 +204,9 @@ def with_results(batch: Any, config: PPOConfig, games: Games, step: Any) -> Game
     done = games.done | ended
     over = done.all(1)
     result = over & games.counts
-    won = 0.5 + 0.5 * jnp.sign(outcome(batch.env, score, _learners_side(config)))
+    found = outcome(batch.env, score, _learners_side(config))
+    result = result & ~jnp.isnan(found)  # nobody can say who has won
+    won = 0.5 + 0.5 * jnp.sign(found)
     return games.replace(
         counts=games.counts | over,
         done=done & ~over[:, None],
@@ -235,7 +256,10 @@ def after_update(
     early = (league.ended >= chosen.snapshot_games) & (league.wins > chosen.snapshot_win_rate * league.ended)
     due = early | (league.steps >= chosen.snapshot_every * league.stride)
     full = due & (league.size == chosen.capacity)
-    league = lax.cond(full, lambda league: _every_second(league, chosen.capacity), lambda league: league, league)
+    longer = jnp.where(early, 1.0, 2.0)
+    league = lax.cond(
+        full, lambda league: _every_second(league, chosen.capacity, longer), lambda league: league, league
+    )
     league = lax.cond(due, lambda league: _with_snapshot(league, state), lambda league: league, league)
 
     # who plays next; games that were begun against somebody else have no result
@@ -284,7 +308,8 @@ def _with_results(league: League, games: Games, config: PPOConfig, axis: str | N
     change = -config.league.elo_k * zeros.at[member].add(surplus) / (1.0 + slope * of_member)
     fixed = jnp.arange(len(zeros)) == (capacity if config.league.anchors else 0)
 
-    # the mean of the last games
+    # the mean of the last games; a snapshot comes early by those against policies, if there are any
+    of_policies = config.league.opponents or groups
     count = jnp.maximum(of_member, jnp.minimum(league.games + of_member, WINDOW))
     beyond = zeros.at[member].add(wins) - of_member * league.win_rate
     return league.replace(
@@ -292,13 +317,13 @@ def _with_results(league: League, games: Games, config: PPOConfig, axis: str | N
         win_rate=league.win_rate + beyond / jnp.maximum(count, 1.0),
         games=count,
         elo=elo,
-        wins=league.wins + wins.sum(),
-        ended=league.ended + ended.sum(),
+        wins=league.wins + wins[:of_policies].sum(),
+        ended=league.ended + ended[:of_policies].sum(),
     ), member
 
 
-def _every_second(league: League, capacity: int) -> League:
-    """The pool with the oldest policy and every second one after it, and twice the time between two snapshots."""
+def _every_second(league: League, capacity: int, longer: Array) -> League:
+    """The pool with the oldest policy and every second one after it, and `longer` times the time between snapshots."""
     kept = jnp.minimum(2 * jnp.arange(capacity), capacity - 1)
     of_all = jnp.concatenate([kept, jnp.arange(capacity, len(league.rating))])
     return league.replace(
@@ -307,7 +332,7 @@ def _every_second(league: League, capacity: int) -> League:
         rating=league.rating[of_all],
         win_rate=league.win_rate[of_all],
         games=league.games[of_all],
-        stride=league.stride * 2.0,
+        stride=league.stride * longer,
     )
 
 

@@ -71,6 +71,7 @@ class Played(PyTreeNode):
     episode_length: Array  # int32 (games,), steps of both
     side: Array  # int32 (games,), which side the first player had
     finished: Array  # bool (games,), False for a game that still ran at the last step
+    turns_known: Array  # bool (games,), False if `to_play` was neither 0 nor 1
 
 
 def play_games(
@@ -79,8 +80,8 @@ def play_games(
     """`games` games, in every other one of which `first` is side 0, as NumPy arrays.
 
     Raises:
-        ValueError: who has won cannot be said, because a score or a reward is NaN (that of an action out of range is),
-            or `to_play` is neither 0 nor 1.
+        ValueError: who has won cannot be said, because a score or a reward is NaN (that of an action out of range, or
+            of a bot's that the mask forbids, is), or `to_play` is neither 0 nor 1.
     """
     with computing_on(key):
         played = _play_games(env, first, second, key, jnp.int32(max_steps), games=games, deterministic=deterministic)
@@ -88,10 +89,13 @@ def play_games(
     unknown = int(np.isnan(played.outcome).sum())
     if unknown:
         name = type(getattr(env, "env", env)).__name__
-        raise ValueError(
-            f"in {unknown} of {games} games of {name} nobody can say who has won: a score or a reward is NaN, "
-            "an action is out of range, or to_play is neither 0 nor 1"
-        )
+        if not played.turns_known.all():
+            why = "to_play is neither 0 nor 1"
+        elif np.isnan(played.score).any() and not np.isnan(played.episode_return).any():
+            why = "a score is NaN"
+        else:
+            why = "a reward or score is NaN, as after an action that is out of range, or a bot's that the mask forbids"
+        raise ValueError(f"in {unknown} of {games} games of {name} nobody can say who has won: {why}")
     return played
 
 
@@ -112,7 +116,7 @@ def _play_games(
     own = teams == (0 if has_turns else side[:, None])  # agents whose numbers are the first player's
 
     def one(carried: Any) -> Any:
-        steps, plays, (ended, score, perf, total, length) = carried
+        steps, plays, (ended, score, perf, total, length, turns_known) = carried
         turn = batch.to_play(plays[0].envs)
         moves = own.reshape(-1) if turn is None else turn == side
         (a, of_first), (b, of_second) = (_choose(batch, *x, deterministic) for x in zip(players, plays, strict=True))
@@ -127,22 +131,22 @@ def _play_games(
         first_end = running & now
         score = jnp.where(first_end, of_agents(step.log.score), score)
         perf = jnp.where(first_end, of_agents(step.log.perf), perf)
-        # a number that is no side makes the game unknown, as a reward of NaN does
-        reward = step.reward if turn is None else jnp.where((turn == 0) | (turn == 1), step.reward, jnp.nan)
-        total = total + jnp.where(running, of_agents(reward), 0.0)
+        total = total + jnp.where(running, of_agents(step.reward), 0.0)
+        if turn is not None:
+            turns_known = turns_known & ((turn == 0) | (turn == 1) | ~running[:, 0])
         length = length + jnp.int32(running.any(1))
 
         envs, obs = batch.reset_ended(envs, step)
         obs = jax.tree.map(lambda x, old: x.reshape(old.shape), obs, plays[0].obs)
         plays = [play.replace(envs=envs, obs=obs, reset=step.ended.reshape(-1)) for play in (a, b)]
-        return steps + 1, plays, (ended | now, score, perf, total, length)
+        return steps + 1, plays, (ended | now, score, perf, total, length, turns_known)
 
     streams = [rng.seed(k, (games * agents,)) for k in keys]
     modules = [player.module if isinstance(player, Policy) else _NoMemory for player in players]
     plays = [begin(batch, m, rng.seed(key_envs, (games,)), s) for m, s in zip(modules, streams, strict=True)]
     zeros = jnp.zeros((games, agents), jnp.float32)
-    found = (zeros > 0, zeros, zeros, zeros, jnp.zeros(games, jnp.int32))
-    _, plays, (ended, *numbers, length) = lax.while_loop(
+    found = (zeros > 0, zeros, zeros, zeros, jnp.zeros(games, jnp.int32), jnp.ones(games, bool))
+    _, plays, (ended, *numbers, length, turns_known) = lax.while_loop(
         lambda c: ~c[-1][0].all() & (c[0] < max_steps), one, (jnp.int32(0), plays, found)
     )
     now = [x.reshape(games, agents) for x in batch.score(plays[0].envs)]
@@ -156,13 +160,14 @@ def _play_games(
         return jnp.where(own, x, 0.0).sum(1) / jnp.float32(own.sum(1))
 
     return Played(
-        outcome=jnp.where(jnp.isnan(numbers[2]).any(1), jnp.nan, outcome(batch.env, score, side)),
+        outcome=jnp.where(jnp.isnan(numbers[2]).any(1) | ~turns_known, jnp.nan, outcome(batch.env, score, side)),
         score=jnp.where(mirrored, -1.0, 1.0) * of_side(score),
         perf=jnp.where(mirrored, whole - of_side(perf), of_side(perf)),
         episode_return=jnp.where(mirrored, -1.0, 1.0) * of_side(numbers[2]),
         episode_length=length,
         side=side,
         finished=ended.all(1),
+        turns_known=turns_known,
     )
 
 

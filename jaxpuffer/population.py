@@ -26,7 +26,7 @@ from jaxpuffer.evaluate import check_count
 from jaxpuffer.host import HostEnv
 from jaxpuffer.memory import check_memory
 from jaxpuffer.policy import Policy, checked_module
-from jaxpuffer.ppo import TrainState, init, of_episodes, update, without_nan
+from jaxpuffer.ppo import TrainState, init, update, with_nan, without_nan
 from jaxpuffer.pytree import PyTreeNode, param, parameter_fields
 from jaxpuffer.registry import as_env
 from jaxpuffer.rng import check_key
@@ -173,9 +173,7 @@ class Population:
         rows = self._run(slots, count)
         metrics = {}
         for place, slot in enumerate(slots):
-            own = {name: row[place, :count] for name, row in rows.items()}
-            nothing = np.where(own["episodes"] > 0, np.float32(0), np.float32(np.nan))
-            own |= {name: own[name] + nothing for name in of_episodes(own)}
+            own = with_nan({name: row[place, :count] for name, row in rows.items()})
             own["agent_steps"] = (self._done[slot] + 1 + np.arange(count, dtype=np.int64)) * self._batch_size
             self._done[slot] += count
             metrics[slot] = own

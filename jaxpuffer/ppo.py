@@ -31,7 +31,7 @@ from jaxpuffer.config import PPOConfig, complete
 from jaxpuffer.devices import available_cores, computing_on, in_32_bits, on_cpu
 from jaxpuffer.env import Log
 from jaxpuffer.host import HostEnv
-from jaxpuffer.league import after_update, begin_games, begin_league, opponents_of
+from jaxpuffer.league import after_update, begin_games, begin_league, opponents_of, policies_of
 from jaxpuffer.loss import loss
 from jaxpuffer.normalizer import Returns, fresh_normalizer
 from jaxpuffer.optimizers import make_optimizer
@@ -50,9 +50,13 @@ MUST_BE_FINITE = (  # of the metrics, causes before their effects; shares must b
 )
 SHARES = {
     "no_legal_action": "the action masks allow no action",
-    "nonfinite_reward": "the rewards are NaN or infinite",
+    "nonfinite_reward": "the rewards are NaN or infinite (in turns, also those where to_play is neither 0 nor 1)",
     "nonfinite_value": "the values are NaN or infinite, for example after such an observation",
 }
+SCORE_IS_NAN = (
+    "score or perf is NaN for episodes that ended (in a league such a game does not count); look at the environment's "
+    "functions"
+)
 MICROBATCH = 32768  # activations of a layer, 128 KiB, which fit into the cache of a core
 
 
@@ -86,6 +90,11 @@ class Result(PyTreeNode):
     metrics: dict[str, Array]  # one entry per update
     config: PPOConfig
     env: Any
+
+    @property
+    def league_policies(self) -> list[Policy]:
+        """The policies of its league's pool, the oldest first; none without a league."""
+        return policies_of(self.state.league, self.policy.module)
 
 
 @in_32_bits
@@ -500,6 +509,9 @@ def _tell_not_finite(metrics: dict[str, Array]) -> None:
             RuntimeWarning,
             stacklevel=4,
         )
+    ended = np.asarray(metrics["episodes"]) > 0
+    if any(np.isnan(np.asarray(metrics[name])[ended]).any() for name in ("score", "perf")):
+        warnings.warn(SCORE_IS_NAN, RuntimeWarning, stacklevel=4)
 
 
 def first_not_finite(metrics: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
@@ -531,18 +543,31 @@ def _train(env: Any, key: Array, config: PPOConfig, module: Any) -> Result:
 
 
 def without_nan(metrics: dict[str, Array]) -> dict[str, Array]:
-    """Metrics with 0 in place of NaN if no episode ended, so that `jax_debug_nans` finds only other NaNs."""
-    known = {name: jnp.where(metrics["episodes"] > 0, metrics[name], 0.0) for name in of_episodes(metrics)}
+    """Metrics with other numbers for what is not known yet, so that `jax_debug_nans` finds only other NaNs.
+
+    They are 0 for means over episodes if none ended, and -1 for win rates before a game has.
+    """
+    known = {name: jnp.where(metrics["episodes"] > 0, metrics[name], 0.0) for name in _of_episodes(metrics)}
+    known |= {name: jnp.where(jnp.isnan(metrics[name]), -1.0, metrics[name]) for name in _win_rates(metrics)}
     return metrics | known
 
 
-def with_nan(metrics: dict[str, Array]) -> dict[str, Array]:
-    """The inverse of `without_nan`, after the program."""
+def with_nan(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `without_nan`, after the program, for JAX or NumPy arrays."""
+    xp: Any = np if isinstance(metrics["episodes"], np.ndarray) else jnp
+    zero, nan = np.float32(0), np.float32(np.nan)
     with jax.debug_nans(False):
-        nothing = jnp.where(metrics["episodes"] > 0, 0.0, jnp.nan)
-        return metrics | {name: metrics[name] + nothing for name in of_episodes(metrics)}
+        nothing = xp.where(metrics["episodes"] > 0, zero, nan)
+        known = {name: metrics[name] + nothing for name in _of_episodes(metrics)}
+        known |= {name: xp.where(metrics[name] < 0, nan, metrics[name]) for name in _win_rates(metrics)}
+    return metrics | known
 
 
-def of_episodes(metrics: Mapping[str, Any]) -> list[str]:
+def _of_episodes(metrics: Mapping[str, Any]) -> list[str]:
     """The metrics that are means over episodes."""
     return [name for name in metrics if name in OF_EPISODES or name.startswith(FIGURES)]
+
+
+def _win_rates(metrics: Mapping[str, Any]) -> list[str]:
+    """The metrics that are shares of games won in a league."""
+    return [name for name in metrics if name.startswith("league/") and "win_rate" in name]

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxpuffer.checkpoint import backend_of
 from jaxpuffer.config import NO_REWARD_CLIP, PPOConfig
+from jaxpuffer.ppo import SCORE_IS_NAN
 from jaxpuffer.registry import name_of
 from jaxpuffer.report import Report
 from jaxpuffer.saving import Saver
@@ -218,7 +219,7 @@ class Warnings:
         if float(chunk["episodes"].sum()) > 0 and any(
             np.isnan(chunk[name][chunk["episodes"] > 0]).any() for name in ("score", "perf")
         ):
-            self._once("score", "score or perf is NaN for episodes that ended; look at the environment's functions")
+            self._once("score", SCORE_IS_NAN)
         wild = float(chunk["value_out_of_range"].mean())
         if wild > 0.1 and updates >= 10:
             self._once("value", f"{wild:.0%} of the values are far from all returns; try a lower learning_rate")

@@ -42,6 +42,9 @@ def test_debug_nans_finds_no_nan_of_ours() -> None:
             metrics = run().metrics
             assert (np.asarray(metrics["episodes"]) == 0).all()
             assert np.isnan(metrics["score"]).all()
+        # nor does a game of a league
+        metrics = train(make("pong_two"), KEY, CONFIG.replace(league={"opponents": 1, "share": 0.5})).metrics
+        assert np.isnan(metrics["league/win_rate"]).all()
 
 
 def test_debug_nans_finds_one_of_the_environments() -> None:

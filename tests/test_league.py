@@ -15,9 +15,9 @@ from test_turns import Perfect as PerfectNim
 
 from jaxpuffer import PPOConfig, evaluate, fit, train
 from jaxpuffer.advantage import advantages
-from jaxpuffer.config import LeagueConfig
+from jaxpuffer.config import LeagueConfig, complete
 from jaxpuffer.env import Env, Outcome, PyTreeNode, param
-from jaxpuffer.league import after_update, opponents_of, outcome
+from jaxpuffer.league import _or_minus_1, after_update, opponents_of, outcome
 from jaxpuffer.loss import loss
 from jaxpuffer.match import bradley_terry, match, tournament
 from jaxpuffer.play import Rollout, collect
@@ -25,7 +25,7 @@ from jaxpuffer.players import Random, Scripted
 from jaxpuffer.policy import make_module
 from jaxpuffer.ppo import init
 from jaxpuffer.sharding import local_config
-from jaxpuffer.spaces import Box, Discrete
+from jaxpuffer.spaces import Box, Discrete, Mixed, MultiDiscrete
 
 KEY = jax.random.key(3)
 LEAGUE = {"opponents": 3, "share": 0.5, "capacity": 4, "snapshot_every": 4096, "redraw_every": 2}
@@ -212,6 +212,7 @@ def test_the_league_of_rock_paper_scissors_averages_to_uniform(worth: float) -> 
 def test_a_league_goes_on_bit_for_bit_after_it_was_killed(tmp_path: Path) -> None:
     env, chosen = Nim(), small()
     whole = fit(env, KEY, chosen, progress=False)
+    assert len(whole.league_policies) == int(whole.state.league.size) > 2
 
     def press(step: int, means: dict[str, float]) -> None:
         if step >= chosen.total_steps // 2:
@@ -289,10 +290,24 @@ def test_snapshots_come_by_steps_or_by_wins_and_the_pool_keeps_every_second() ->
     state = init(env, KEY, by_wins)
     each = jnp.full(by_wins.league_games, 5.0)
     found = []
-    for share in (0.6, 0.65, 0.9, 0.9, 0.9):
+    for share in (0.6, 0.65, *[0.9] * 40):
         state, _ = after(state, env, by_wins, share * each, each)
         found.append(int(state.league.size))
-    assert found[:2] == [1, 1] and found[-1] > 1
+    # the pool was full several times, and the next one that is not early comes no later for that
+    assert found[:2] == [1, 1] and 4 in found and sum(np.diff(found) < 0) > 1 and state.league.stride == 1
+
+
+def test_anchors_bring_no_early_snapshots_where_policies_play() -> None:
+    env = Throws()
+    early = {"snapshot_win_rate": 0.7, "snapshot_games": 10, "snapshot_every": 10**9, "capacity": 4}
+    for opponents, size in ((2, 1), (0, 2)):
+        league = early | {"opponents": opponents, "anchor": "rock,paper", "share": 1.0}
+        chosen = small(env, num_envs=24, league=league)
+        state = init(env, KEY, chosen)
+        ended = jnp.full(chosen.league_games, 10.0)
+        of_anchors = jnp.arange(chosen.league_games) >= chosen.league_games * opponents // chosen.league.groups
+        state, _ = after(state, env, chosen, jnp.where(of_anchors, ended, 0.5 * ended), ended)
+        assert int(state.league.size) == size
 
 
 @pytest.mark.parametrize("draw", ["uniform", "recent", "prioritized"])
@@ -460,13 +475,69 @@ class NoScore(Nim):
         return super().score(s) * jnp.nan
 
 
-@pytest.mark.parametrize("env", [NoSide(), NoScore()])
-def test_games_that_nobody_can_be_said_to_have_won_are_an_error(env: Any) -> None:
-    with pytest.raises(ValueError, match=rf"in \d of 6 games of {type(env).__name__} nobody can say who has won"):
+@pytest.mark.parametrize(("env", "why"), [(NoSide(), "to_play is neither 0 nor 1"), (NoScore(), "a score is NaN")])
+def test_games_that_nobody_can_be_said_to_have_won_are_an_error(env: Any, why: str) -> None:
+    said = rf"games of {type(env).__name__} nobody can say who has won: {why}$"
+    with pytest.raises(ValueError, match=rf"in \d of 6 {said}"):
         match(env, Random(), Random(), KEY, games=6)
     policy = train(Nim(), KEY, config(total_steps=1024)).policy
-    with pytest.raises(ValueError, match=rf"in \d of 4 games of {type(env).__name__} nobody can say who has won"):
+    with pytest.raises(ValueError, match=rf"in \d of 4 {said}"):
         evaluate(env, policy, KEY, episodes=4, opponent=Random())
+
+
+def test_games_with_a_score_of_nan_do_not_count_in_a_league() -> None:
+    class Rare(Nim):
+        def score(self, s: Any) -> jax.Array:
+            return jnp.where(s.rng[0] % jnp.uint32(4) == 0, jnp.nan, super().score(s))
+
+    env, chosen = Rare(), small(total_steps=8_000)
+    with (
+        jax.debug_nans(False),
+        pytest.warns(RuntimeWarning, match="score or perf is NaN .* such a game does not count"),
+    ):
+        result = train(env, KEY, chosen)
+    league = result.state.league
+    assert np.isfinite(league.rating).all() and np.isfinite(league.elo) and np.isfinite(league.win_rate).all()
+    assert league.games.sum() > 50 and np.unique(league.slots).size > 1
+
+
+class Illegal(Nim):
+    """Its bot takes two stones where there is only one."""
+
+    bots: ClassVar[tuple[str, ...]] = ("greedy",)
+
+    def action_mask(self, s: Any) -> jax.Array:
+        return jnp.arange(2, dtype=jnp.int32) < s.stones
+
+    def bot(self, s: Any, stream: jax.Array, name: str) -> jax.Array:
+        return jnp.int32(1)
+
+
+def test_a_scripted_action_that_the_mask_forbids_is_not_silent() -> None:
+    env = Illegal()
+    with pytest.raises(ValueError, match=r"of Illegal .*: a reward or score is NaN, as after .* the mask forbids"):
+        match(env, Scripted("greedy"), Random(), KEY, games=20)
+    with pytest.warns(RuntimeWarning, match="rewards are NaN"):
+        train(env, KEY, small(league={"anchor": "greedy"}, total_steps=4096))
+
+
+@pytest.mark.parametrize(
+    ("space", "action", "mask", "expected"),
+    [
+        (Discrete(3), [2, 1, 5], [[1, 1, 0], [0, 1, 0], [1, 1, 1]], [-1, 1, -1]),
+        (MultiDiscrete((2, 3)), [[1, 2], [0, 0]], [[0, 1, 1, 1, 0], [1, 0, 0, 1, 1]], [[1, -1], [0, -1]]),
+        (
+            Mixed((Box(-1.0, 1.0, (2,)), Discrete(2))),
+            [[0.5, -3.0, 1.0], [0.5, 0.25, 0.0]],
+            [[0, 1], [0, 1]],
+            [[0.5, -3.0, 1.0], [0.5, 0.25, -1.0]],
+        ),
+    ],
+)
+def test_forbidden_choices_of_each_kind_of_space(space: Any, action: Any, mask: Any, expected: Any) -> None:
+    found = _or_minus_1(space, jnp.array(action, space.dtype), jnp.array(mask, bool))
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == space.dtype
 
 
 class OutOfRange(Throws):
@@ -476,7 +547,7 @@ class OutOfRange(Throws):
 
 def test_a_scripted_action_out_of_range_is_not_silent() -> None:
     env = OutOfRange()
-    with pytest.raises(ValueError, match=r"in 6 of 6 games of OutOfRange .* an action is out of range"):
+    with pytest.raises(ValueError, match=r"in 6 of 6 games of OutOfRange .* an action that is out of range"):
         match(env, Scripted("rock"), Random(), KEY, games=6)
     with pytest.warns(RuntimeWarning, match="rewards are NaN"):
         train(env, KEY, small(env, league={"anchor": "rock"}, total_steps=1024))
@@ -537,10 +608,13 @@ def test_a_league_that_does_not_fit_says_so(env: Any, league: dict[str, Any], me
         train(env, KEY, small(league=league))
 
 
-def test_a_share_that_is_too_small_for_two_games_each_says_so() -> None:
-    message = "LeagueConfig.share is 0.1, which is 2.4 of 24 games; with 4 opponents it is 8, 2 for each"
-    with pytest.warns(UserWarning, match=message):
-        train(Nim(), KEY, small(league={"opponents": 4, "share": 0.1}, total_steps=1024))
+def test_a_share_of_games_that_is_not_what_was_asked_for_says_so() -> None:
+    for share, wanted, opponents, games in ((0.1, 2.4, 4, 8), (0.5, 12, 8, 16)):
+        message = (
+            f"LeagueConfig.share is {share}, which is {wanted} of 24 games; with {opponents} opponents it is {games}, 2"
+        )
+        with pytest.warns(UserWarning, match=message):
+            complete(Nim(), small(league={"opponents": opponents, "share": share}))
 
 
 def test_win_rates_are_unknown_before_a_game_has_ended() -> None:
