@@ -20,6 +20,7 @@ ENVS = {
     "capture_the_flag": "capture_the_flag.CaptureTheFlag",
     "cartpole": "cartpole.CartPole",
     "cartpole_continuous": "cartpole.CartPoleContinuous",
+    "chess": "chess.Chess",
     "connect4": "connect4.Connect4",
     "connect4_two": "connect4.Connect4Two",
     "convert": "convert.Convert",

@@ -19,9 +19,12 @@ KEY = jax.random.key(77)  # not used for training or for the record
 # the two give the same bits, and C compiles faster
 TWIN = [pytest.mark.full] if envs_c.is_built() else []
 BACKENDS = [pytest.param("jax", marks=TWIN), pytest.param("c", marks=pytest.mark.needs_c)]
+# 1,024 games of chess against depth2 take minutes; tests/envs/test_chess.py has some against a faster player
+SLOW = {"chess"}
+NAMES = [pytest.param(name, marks=[pytest.mark.full] if name in SLOW else []) for name in list_envs()]
 
 
-@pytest.mark.parametrize("name", list_envs())
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_scores_what_its_record_says(name: str, backend: str) -> None:
     """Within four standard errors of the difference of two means, and above the untrained agent's score."""
@@ -38,7 +41,7 @@ def test_scores_what_its_record_says(name: str, backend: str) -> None:
 
 @pytest.mark.parametrize("name", list_envs())
 def test_is_small(name: str) -> None:
-    assert (FOLDER / f"{name}.npz").stat().st_size <= 200_000
+    assert (FOLDER / f"{name}.npz").stat().st_size <= 500_000
 
 
 def test_only_environments_have_files() -> None:
