@@ -1,6 +1,7 @@
 """Two players of a game with two sides, and their games against each other."""
 
 import functools
+import warnings
 from typing import Any
 
 import jax
@@ -36,6 +37,8 @@ class Random(PyTreeNode):
     def __str__(self) -> str:
         return "random player"
 
+
+MANY = 50  # games, after which a side without any won is conspicuous
 
 Player = Policy | Scripted | Random
 
@@ -82,13 +85,14 @@ def play_games(
     Raises:
         ValueError: who has won cannot be said, because a score or a reward is NaN (that of an action out of range, or
             of a bot's that the mask forbids, is), or `to_play` is neither 0 nor 1.
+
+    Warns if one side wins some games, the other none, and the rest are draws, as with a score that is not centred.
     """
     with computing_on(key):
         played = _play_games(env, first, second, key, jnp.int32(max_steps), games=games, deterministic=deterministic)
     played = jax.tree.map(np.asarray, played)
-    unknown = int(np.isnan(played.outcome).sum())
+    unknown, name = int(np.isnan(played.outcome).sum()), type(getattr(env, "env", env)).__name__
     if unknown:
-        name = type(getattr(env, "env", env)).__name__
         if not played.turns_known.all():
             why = "to_play is neither 0 nor 1"
         elif np.isnan(played.score).any() and not np.isnan(played.episode_return).any():
@@ -96,6 +100,15 @@ def play_games(
         else:
             why = "a reward or score is NaN, as after an action that is out of range, or a bot's that the mask forbids"
         raise ValueError(f"in {unknown} of {games} games of {name} nobody can say who has won: {why}")
+    won = np.sign(np.where(played.side == 0, played.outcome, -played.outcome))[played.finished]
+    for side, sign in ((0, 1), (1, -1)):  # who has not won, and the sign of the games that it would have
+        if len(won) >= MANY and not (won == sign).any() and 0 < (won == 0).sum() < len(won):
+            warnings.warn(
+                f"side {1 - side} won {(won == -sign).sum()} of {len(won)} games of {name}, side {side} none, and the "
+                f"others are draws: if side {side} can win, the score is not centred; it must be above 0 where side 0 "
+                "wins, and below 0 where side 1 does",
+                stacklevel=2,
+            )
     return played
 
 
