@@ -356,7 +356,13 @@ def _train_flags(
         _flag("config_", Path | None, None, "TOML file with fields of the config, and parameters in a table [env]"),
         _flag("seed", int, seed, "seed of the run"),
         _flag("out", Path | None, None, "directory of the run; by default runs/ENV-SEED"),
-        _flag("resume", bool, False, "continue the run in --out exactly where it stopped", switch=True),
+        _flag(
+            "resume",
+            bool,
+            False,
+            "continue the run in --out exactly where it stopped, or begin one if there is none",
+            switch=True,
+        ),
         _flag(
             "stop_at_score",
             float | None,

@@ -50,7 +50,7 @@ MUST_BE_FINITE = (  # of the metrics, causes before their effects; shares must b
 )
 SHARES = {
     "no_legal_action": "the action masks allow no action",
-    "nonfinite_reward": "the rewards are NaN or infinite (in turns, also those where to_play is neither 0 nor 1)",
+    "nonfinite_reward": "the rewards are NaN or infinite",
     "nonfinite_value": "the values are NaN or infinite, for example after such an observation",
 }
 SCORE_IS_NAN = (
