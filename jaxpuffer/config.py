@@ -340,11 +340,10 @@ def check_league(env: Any, config: PPOConfig) -> None:
     Warns if the share of games is far from what was asked for, because each opponent has an even number of them.
     """
     league, cls = config.league, type(getattr(env, "env", env)).__name__
-    if has_sides(env):
-        bots = bots_of(env)
+    bots = bots_of(env) if has_sides(env) else None
     if not league.groups:
         return
-    if not has_sides(env):
+    if bots is None:
         raise ValueError(
             f"PPOConfig.league has {league}; {cls} is no game of two sides (it has no to_play and no teams)"
         )

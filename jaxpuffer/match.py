@@ -165,8 +165,9 @@ def tournament(
     if len(players) < 2:
         raise ValueError(f"players has {len(players)} entries; a tournament needs at least two")
     names, count = tuple(players), len(players)
+    pairs = list(itertools.combinations(range(count), 2))
     won = np.zeros((count, count, 3))  # losses, draws, wins
-    for number, (i, j) in enumerate(itertools.combinations(range(count), 2)):
+    for number, (i, j) in enumerate(pairs):
         pair = jax.random.fold_in(key, number)
         a, b = players[names[i]], players[names[j]]
         played = match(env, a, b, pair, games=games, max_steps=max_steps, deterministic=deterministic)
@@ -175,7 +176,6 @@ def tournament(
         won[i, j], won[j, i] = counts, counts[::-1]
     points = won[..., 2] + 0.5 * won[..., 1]
     draw = np.random.default_rng(np.asarray(jax.random.key_data(rng.check_key(key))))
-    pairs = list(itertools.combinations(range(count), 2))
     drawn = [[draw.dirichlet(won[pair] + PRIOR) for pair in pairs] for _ in range(RESAMPLES)]
     expected = [(won[pair] + PRIOR) / (games + 3 * PRIOR) for pair in pairs]
     elo, *resampled = (bradley_terry(_points_of(count, shares)) for shares in (expected, *drawn))

@@ -509,9 +509,14 @@ def _tell_not_finite(metrics: dict[str, Array]) -> None:
             RuntimeWarning,
             stacklevel=4,
         )
-    ended = np.asarray(metrics["episodes"]) > 0
-    if any(np.isnan(np.asarray(metrics[name])[ended]).any() for name in ("score", "perf")):
+    if has_score_of_nan(metrics):
         warnings.warn(SCORE_IS_NAN, RuntimeWarning, stacklevel=4)
+
+
+def has_score_of_nan(metrics: Mapping[str, Any]) -> bool:
+    """Whether score or perf is NaN in an update in which episodes ended."""
+    ended = np.asarray(metrics["episodes"]) > 0
+    return any(np.isnan(np.asarray(metrics[name])[ended]).any() for name in ("score", "perf"))
 
 
 def first_not_finite(metrics: Mapping[str, np.ndarray]) -> tuple[int, str] | None:

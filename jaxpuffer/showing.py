@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxpuffer.checkpoint import backend_of
 from jaxpuffer.config import NO_REWARD_CLIP, PPOConfig
-from jaxpuffer.ppo import SCORE_IS_NAN
+from jaxpuffer.ppo import SCORE_IS_NAN, has_score_of_nan
 from jaxpuffer.registry import name_of
 from jaxpuffer.report import Report
 from jaxpuffer.saving import Saver
@@ -216,9 +216,7 @@ class Warnings:
                 f"{unknown:.0%} of what is observed is lost to the network: tiles outside the observation space, or "
                 "floats that vary by less than 1e-18 or more than 1e18",
             )
-        if float(chunk["episodes"].sum()) > 0 and any(
-            np.isnan(chunk[name][chunk["episodes"] > 0]).any() for name in ("score", "perf")
-        ):
+        if has_score_of_nan(chunk):
             self._once("score", SCORE_IS_NAN)
         wild = float(chunk["value_out_of_range"].mean())
         if wild > 0.1 and updates >= 10:
